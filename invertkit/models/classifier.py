@@ -1,0 +1,153 @@
+"""A frozen classifier that shows its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from difflib import get_close_matches
+from functools import partial
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from invertkit.errors import TapError
+from invertkit.normalization import IMAGENET_MEAN, IMAGENET_STD
+from invertkit.view import LOGITS
+
+
+class _Enough(Exception):
+    """Every layer that was asked for has been seen; the rest of the network need not run."""
+
+
+@final
+class Classifier(nn.Module):
+    """A network with its own normalisation, frozen, in evaluation mode.
+
+    Images in [0, 1] go in; `observe` gives the logits, any layers, or both, in one forward that
+    stops after the last layer asked for. Weights take no gradient.
+
+    Args:
+        net: Any module from `(b, 3, h, w)`, normalised, to `(b, k)` logits. It is changed: set to
+            evaluation mode, frozen, and its in-place activations made to leave their input alone,
+            so that a layer can be read after the next one has run.
+        mean: Per channel, subtracted from the image.
+        std: Per channel, divides the difference.
+        classes: Names of the logits, if known.
+        description: What it is and where its weights came from; said aloud and in the report.
+        default_layers: Layers that `layers: default` means in a recipe, shallow to deep.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        classes: Sequence[str] = (),
+        description: str = "a module given from Python",
+        default_layers: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        self.net = net.eval().requires_grad_(False)
+        for module in net.modules():
+            if hasattr(module, "inplace"):
+                module.inplace = False
+        self.register_buffer("mean", torch.tensor(mean).reshape(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).reshape(1, 3, 1, 1))
+        self.classes = tuple(classes)
+        self.description = description
+        self.default_layers = tuple(default_layers)
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
+        """Logits of images in [0, 1]."""
+        logits: Tensor = self.net(self.normalized(image))
+        return logits
+
+    def normalized(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        """The image as the network wants it."""
+        return (image - self.mean) / self.std
+
+    def observe(
+        self, image: Float[Tensor, "b 3 h w"], layers: Collection[str]
+    ) -> Mapping[str, Tensor]:
+        """Run the network once, no further than needed.
+
+        Args:
+            image: In [0, 1]; values outside pass through.
+            layers: Names of submodules (`layer1`), of their inputs (`bn1:input`), and `logits`.
+
+        Raises:
+            TapError: A layer does not exist.
+        """
+        wanted = set(layers)
+        seen: dict[str, Tensor] = {}
+        with self._tapped(wanted, seen):
+            try:
+                seen[LOGITS] = self.net(self.normalized(image))
+            except _Enough:
+                return seen
+        return seen
+
+    @contextmanager
+    def _tapped(self, wanted: set[str], seen: dict[str, Tensor]) -> Iterator[None]:
+        """Hooks that fill `seen` and stop the forward once it is full; removed in any case."""
+        taps = wanted - {LOGITS}
+
+        def full() -> None:
+            if taps and LOGITS not in wanted and len(seen) == len(taps):
+                raise _Enough
+
+        def before(module: nn.Module, inputs: tuple[Any, ...], *, name: str) -> None:
+            seen[name] = inputs[0]
+            full()
+
+        def after(module: nn.Module, inputs: Any, output: Tensor, *, name: str) -> None:
+            seen[name] = output
+            full()
+
+        with ExitStack() as hooks:
+            for name in sorted(taps):
+                module = self.layer(name.removesuffix(":input"))
+                if name.endswith(":input"):
+                    handle = module.register_forward_pre_hook(partial(before, name=name))
+                else:
+                    handle = module.register_forward_hook(partial(after, name=name))
+                hooks.callback(handle.remove)
+            yield
+
+    def layer(self, name: str) -> nn.Module:
+        """The submodule of that name.
+
+        Raises:
+            TapError: There is none; the message suggests names.
+        """
+        known = dict(self.net.named_modules())
+        if name not in known or not name:
+            near = get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            tops = ", ".join(child for child, _ in self.net.named_children())
+            raise TapError(
+                f"{self.description} has no layer {name!r}.{hint} Its outermost layers are: {tops}."
+            )
+        return known[name]
+
+    def batch_norms(self) -> dict[str, nn.BatchNorm2d]:
+        """Its batch-normalisation layers that keep running statistics, in forward order."""
+        return {
+            name: module
+            for name, module in self.net.named_modules()
+            if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
+        }
+
+    def resolve(self, layers: Sequence[str]) -> tuple[str, ...]:
+        """Layer names with `default` replaced by this network's own; each is checked."""
+        names = tuple(
+            name
+            for asked in layers
+            for name in (self.default_layers if asked == "default" else (asked,))
+        )
+        for name in names:
+            self.layer(name.removesuffix(":input"))
+        return names

@@ -1,0 +1,55 @@
+"""What every objective is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from invertkit.view import Needs, View
+
+
+class Objective(ABC):
+    """What is wanted of an image, as one number per image; lower is better.
+
+    Write `forward`, and the other methods only where they are needed. Value `i` may depend on
+    image `i` only: images in a batch are separate problems, and the engine alone adds them up.
+    Name, weight, schedule and region belong to the term in the recipe, not to the objective.
+    Options are keyword arguments of `__init__`, with types and defaults: they are what a recipe
+    may write.
+    """
+
+    weighs_region: ClassVar[bool] = False
+    """Whether `forward` itself asks `view.region(size)` for the weights of its term's region. If
+    not, it is shown images that equal the reference outside the region (`View.cut_out`)."""
+
+    def needs(self, models: Mapping[str, Any]) -> Needs:
+        """The layers that `forward` and `prepare` read, by model; none by default."""
+        return {}
+
+    def players(self) -> tuple[str, ...]:
+        """Names of the players that `forward` asks."""
+        return ()
+
+    def prepare(self, reference: View | None) -> None:
+        """Compute, without gradient, what depends on the reference alone.
+
+        Called once at the start of every stage, since a stage may change the resolution.
+
+        Args:
+            reference: A look at the reference, batch of one, where regions mean the source mask;
+                None where the run has no reference image.
+        """
+
+    @abstractmethod
+    def forward(self, view: View) -> Float[Tensor, " b"]:
+        """Score every image in `view.image` on its own."""
+
+
+def evaluate(objective: Objective, view: View, region: str) -> Float[Tensor, " b"]:
+    """The objective's value in a region; the one place that knows how regions are applied."""
+    here = view.within(region)
+    return objective.forward(here if objective.weighs_region else here.cut_out())

@@ -1,0 +1,129 @@
+"""The mathematics of the objectives as pure functions of tensors."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def neighbour_differences(image: Float[Tensor, "b c h w"]) -> tuple[Tensor, ...]:
+    """Differences to the right, lower, lower right and lower left neighbour.
+
+    Shapes `(b, c, h, w-1)`, `(b, c, h-1, w)` and twice `(b, c, h-1, w-1)`.
+    """
+    return (
+        image[:, :, :, 1:] - image[:, :, :, :-1],
+        image[:, :, 1:, :] - image[:, :, :-1, :],
+        image[:, :, 1:, 1:] - image[:, :, :-1, :-1],
+        image[:, :, 1:, :-1] - image[:, :, :-1, 1:],
+    )
+
+
+def neighbour_weights(weights: Float[Tensor, "1 1 h w"]) -> tuple[Tensor, ...]:
+    """For each difference of `neighbour_differences`, the smaller weight of its two pixels."""
+    w = weights
+    return (
+        torch.minimum(w[:, :, :, 1:], w[:, :, :, :-1]),
+        torch.minimum(w[:, :, 1:, :], w[:, :, :-1, :]),
+        torch.minimum(w[:, :, 1:, 1:], w[:, :, :-1, :-1]),
+        torch.minimum(w[:, :, 1:, :-1], w[:, :, :-1, 1:]),
+    )
+
+
+def weighted_mean(
+    values: Float[Tensor, "b c h w"], weights: Float[Tensor, "1 1 h w"] | None
+) -> Float[Tensor, " b"]:
+    """Mean over channels and pixels of each image; 0 where the weights leave nothing."""
+    if weights is None:
+        return values.mean((1, 2, 3))
+    total = weights.sum().clamp(min=1e-12) * values.shape[1]
+    return (values * weights).sum((1, 2, 3)) / total
+
+
+def total_variation_l1(
+    image: Float[Tensor, "b c h w"], weights: Float[Tensor, "1 1 h w"] | None = None
+) -> Float[Tensor, " b"]:
+    """Sum over four directions of the mean absolute neighbour difference; independent of size.
+
+    Images of one pixel's height or width have no neighbours in some directions; those count 0.
+    """
+    total = image.new_zeros(len(image))
+    pairs = neighbour_weights(weights) if weights is not None else (None,) * 4
+    for difference, weight in zip(neighbour_differences(image), pairs, strict=True):
+        if difference.numel():
+            total = total + weighted_mean(difference.abs(), weight)
+    return total
+
+
+def total_variation_l2(
+    image: Float[Tensor, "b c h w"],
+    weights: Float[Tensor, "1 1 h w"] | None = None,
+    *,
+    coupled: bool = False,
+) -> Float[Tensor, " b"]:
+    """Sum over four directions of the Euclidean norm of all neighbour differences.
+
+    Not squared, so it grows with the square root of the number of pixels.
+
+    Args:
+        image: Any real values.
+        weights: Multiply the squared differences.
+        coupled: Take the norm over the whole batch, as the released DeepInversion and MAGIC do,
+            and give every image an equal share of it; their total grows as the root of the batch.
+    """
+    total = image.new_zeros(len(image))
+    pairs = neighbour_weights(weights) if weights is not None else (None,) * 4
+    for difference, weight in zip(neighbour_differences(image), pairs, strict=True):
+        scaled = difference if weight is None else difference * weight.sqrt()
+        if coupled:
+            total = total + torch.linalg.vector_norm(scaled) / len(image)
+        else:
+            total = total + torch.linalg.vector_norm(scaled.flatten(1), dim=1)
+    return total
+
+
+def total_variation_mv(
+    image: Float[Tensor, "b c h w"],
+    weights: Float[Tensor, "1 1 h w"] | None = None,
+    *,
+    beta: float = 2.0,
+) -> Float[Tensor, " b"]:
+    """Σ (d_right² + d_down²)^(β/2) over pixels and channels.
+
+    Source: Mahendran & Vedaldi 2015 (arXiv:1412.0035), Eq. 3 and its discrete form. The last row
+    and column, which lack a neighbour, are left out.
+    """
+    right = image[:, :, :-1, 1:] - image[:, :, :-1, :-1]
+    down = image[:, :, 1:, :-1] - image[:, :, :-1, :-1]
+    squares = right.square() + down.square()
+    if beta != 2:  # the root's slope is infinite at 0: flat pixels get slope 0 instead
+        flat = squares == 0
+        squares = squares.masked_fill(flat, 1).pow(beta / 2).masked_fill(flat, 0)
+    if weights is not None:
+        squares = squares * torch.minimum(*neighbour_weights(weights)[2:]).clamp(max=1)
+    return squares.sum((1, 2, 3))
+
+
+def channel_statistics(
+    features: Float[Tensor, "b c h w"],
+    weights: Float[Tensor, "1 1 h w"] | None = None,
+    *,
+    unbiased: bool,
+) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c"]]:
+    """Mean and variance of every channel over the pixels, weighted if weights are given.
+
+    Args:
+        features: Activations.
+        weights: Non-negative; their sum stands for the number of pixels.
+        unbiased: Divide the sum of squares by n - 1 (not below 1) instead of n.
+    """
+    if weights is None:
+        mean = features.mean((2, 3))
+        count = features.new_tensor(features.shape[-2] * features.shape[-1])
+        squares = (features - mean[:, :, None, None]).square().sum((2, 3))
+    else:
+        count = weights.sum().clamp(min=1e-6)
+        mean = (features * weights).sum((2, 3)) / count
+        squares = ((features - mean[:, :, None, None]).square() * weights).sum((2, 3))
+    return mean, squares / ((count - 1).clamp(min=1) if unbiased else count)

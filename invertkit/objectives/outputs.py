@@ -1,0 +1,139 @@
+"""What a classifier shall say of the image, or how strongly its layers shall answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from invertkit.errors import InputError, RecipeError
+from invertkit.objectives.base import Objective
+from invertkit.view import LOGITS, Needs, View
+
+
+@final
+class CrossEntropy(Objective):
+    """−log softmax of the wanted class.
+
+    Args:
+        target: `predicted` for the class that the model gives the reference (MAGIC Eq. 2), or a
+            class by index or by name.
+        model: Name of the classifier.
+
+    Raises:
+        RecipeError: No such class.
+        InputError: `predicted`, but there is no reference.
+    """
+
+    def __init__(self, *, target: int | str = "predicted", model: str = "classifier") -> None:
+        self.target, self.model = target, model
+        self._label: Tensor | int | None = None
+
+    def needs(self, models: Mapping[str, Any]) -> Needs:
+        """The logits; and here the class is looked up, where the model is known."""
+        if self.target != "predicted":
+            self._label = _class_index(self.target, models.get(self.model))
+        return {self.model: (LOGITS,)}
+
+    def prepare(self, reference: View | None) -> None:
+        """The class of the reference, if that is wanted."""
+        if self.target == "predicted":
+            if reference is None:
+                raise InputError(
+                    "`cross_entropy` with `target: predicted` asks for the class of a reference; "
+                    "give an image, or a class by index or name."
+                )
+            self._label = reference.logits(model=self.model).argmax(1)
+
+    def forward(self, view: View) -> Float[Tensor, " b"]:
+        logits = view.logits(model=self.model)
+        label = torch.as_tensor(self._label, device=logits.device).expand(len(logits))
+        return F.cross_entropy(logits, label, reduction="none")
+
+
+def _class_index(target: int | str, model: Any) -> int:
+    names: tuple[str, ...] = tuple(getattr(model, "classes", ()))
+    if isinstance(target, str) and target.isdigit():
+        target = int(target)
+    if isinstance(target, int):
+        if target < 0 or (names and target >= len(names)):
+            raise RecipeError(f"Class {target} is outside 0–{len(names) - 1}.")
+        return target
+    if target in names:
+        return names.index(target)
+    near = get_close_matches(target, names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    known = ", ".join(names[:12]) + (", …" if len(names) > 12 else "") if names else "none by name"
+    raise RecipeError(f"Unknown class {target!r}.{hint} Known: {known}.")
+
+
+@final
+class KLDivergence(Objective):
+    """KL divergence from the model's softmax on the reference to its softmax on the image.
+
+    Σ_k p_k (log p_k − log q_k), p of the reference and q of the image; 0 where they agree.
+
+    Args:
+        model: Name of the classifier.
+
+    Source: MAGIC Eq. 1, the alternative to the greedy class of Eq. 2.
+    """
+
+    def __init__(self, *, model: str = "classifier") -> None:
+        self.model = model
+        self._wanted: Tensor | None = None
+
+    def needs(self, models: Mapping[str, Any]) -> Needs:
+        """The logits."""
+        return {self.model: (LOGITS,)}
+
+    def prepare(self, reference: View | None) -> None:
+        """The softmax of the reference."""
+        if reference is None:
+            raise InputError("`kl_divergence` compares with a reference; give an image.")
+        self._wanted = reference.logits(model=self.model).log_softmax(1)
+
+    def forward(self, view: View) -> Float[Tensor, " b"]:
+        log_q = view.logits(model=self.model).log_softmax(1)
+        if self._wanted is None:
+            raise InputError("`kl_divergence` was not prepared with a reference.")
+        return F.kl_div(
+            log_q, self._wanted.expand_as(log_q), reduction="none", log_target=True
+        ).sum(1)
+
+
+@final
+class Activation(Objective):
+    """Mean squared activation of a layer; give the term a negative weight to raise it.
+
+    Args:
+        layer: Any layer of the model.
+        channel: One channel of it; all by default.
+        model: Name of the classifier.
+
+    Source: DeepDream, Mordvintsev et al. 2015.
+    """
+
+    def __init__(
+        self, *, layer: str, channel: int | None = None, model: str = "classifier"
+    ) -> None:
+        self.layer, self.channel, self.model = layer, channel, model
+
+    def needs(self, models: Mapping[str, Any]) -> Needs:
+        """The layer."""
+        return {self.model: (self.layer,)}
+
+    def forward(self, view: View) -> Float[Tensor, " b"]:
+        units = view.tap(self.layer, model=self.model)
+        if self.channel is not None:
+            if not -units.shape[1] <= self.channel < units.shape[1]:
+                raise RecipeError(
+                    f"Layer {self.layer!r} has channels 0–{units.shape[1] - 1}, not {self.channel}."
+                )
+            units = units[:, self.channel]
+        return units.square().flatten(1).mean(1)

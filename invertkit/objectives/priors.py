@@ -1,0 +1,101 @@
+"""What any natural image is expected to be: smooth, and not too bright."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from invertkit.normalization import Space, in_space
+from invertkit.objectives.base import Objective
+from invertkit.objectives.functional import (
+    total_variation_l1,
+    total_variation_l2,
+    total_variation_mv,
+)
+from invertkit.schedules import Positive
+from invertkit.view import View
+
+
+@final
+class TotalVariation(Objective):
+    """Roughness of the image.
+
+    Args:
+        form: `l1`, the mean absolute difference in four directions; `l2`, the norm of the
+            differences in four directions; `mahendran_vedaldi`, Σ(d_right² + d_down²)^(β/2).
+        space: Units of the pixels.
+        coupled: For `l2`: the norm over the whole batch, as the released loops take it.
+        beta: For `mahendran_vedaldi`: the exponent β.
+
+    Source: `l1`, `l2`: released DeepInversion and MAGIC code; Mahendran & Vedaldi 2015.
+    """
+
+    weighs_region: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        form: Literal["l1", "l2", "mahendran_vedaldi"] = "l1",
+        space: Space = "unit",
+        coupled: bool = False,
+        beta: Positive = 2.0,
+    ) -> None:
+        self.form, self.space, self.coupled, self.beta = form, space, coupled, beta
+
+    def forward(self, view: View) -> Float[Tensor, " b"]:
+        image = in_space(view.image, self.space)
+        weights = view.region(image.shape[-2:])
+        match self.form:
+            case "l1":
+                return total_variation_l1(image, weights)
+            case "l2":
+                return total_variation_l2(image, weights, coupled=self.coupled)
+            case "mahendran_vedaldi":
+                return total_variation_mv(image, weights, beta=self.beta)
+
+
+@final
+class Norm(Objective):
+    """Length of the image as a vector.
+
+    Args:
+        squared: ‖x‖² (the papers) instead of ‖x‖ (the released loops).
+        space: Units of the pixels; in `imagenet` units, 0 is the mean colour of photographs.
+
+    Source: MAGIC ρ(x'), Mahendran & Vedaldi 2015; plain form: released MAGIC code.
+    """
+
+    weighs_region: ClassVar[bool] = True
+
+    def __init__(self, *, squared: bool = True, space: Space = "unit") -> None:
+        self.squared, self.space = squared, space
+
+    def forward(self, view: View) -> Float[Tensor, " b"]:
+        image = in_space(view.image, self.space)
+        weights = view.region(image.shape[-2:])
+        if weights is not None:
+            image = image * weights.sqrt()
+        if self.squared:
+            return image.square().sum((1, 2, 3))
+        return torch.linalg.vector_norm(image.flatten(1), dim=1)
+
+
+@final
+class Range(Objective):
+    """Mean squared distance of the pixels to [0, 1]; 0 inside.
+
+    For variables that may leave the range, so that what the terms saw is what is saved.
+    """
+
+    weighs_region: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        pass
+
+    def forward(self, view: View) -> Float[Tensor, " b"]:
+        excess = (view.image - view.image.clamp(0, 1)).square()
+        weights = view.region(view.image.shape[-2:])
+        return (excess if weights is None else excess * weights).mean((1, 2, 3))

@@ -1,0 +1,151 @@
+"""Agreement of channel statistics inside a classifier, with a photograph or with its training set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from invertkit.errors import InputError, RecipeError
+from invertkit.objectives.base import Objective
+from invertkit.objectives.functional import channel_statistics
+from invertkit.view import Needs, View
+
+_EPSILON = 1e-5  # under the root of the variance, as released
+
+
+@final
+class FeatureStatistics(Objective):
+    """Distance of channel means and standard deviations to those of the reference.
+
+    With μ and σ = √(var + 1e-5) of every channel over the pixels (var divided by n - 1):
+    `mse` is Σ_layers mean_c (μ - μ_ref)² + mean_c (σ - σ_ref)², as in the released code;
+    `norm` is Σ_layers ‖μ - μ_ref‖₂ + ‖σ - σ_ref‖₂, as in the papers.
+
+    In a region, pixels are weighted by the share of them that the region covers at the layer's
+    resolution: the source mask in the reference, the target mask in the result.
+
+    Args:
+        layers: Any layers with spatial output; `default` stands for the model's own list.
+        form: `mse` or `norm`.
+        model: Name of the classifier.
+
+    Source: IMAGINE R_dm; MAGIC ρ_θ.
+    """
+
+    weighs_region: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        layers: Sequence[str] = ("default",),
+        form: Literal["mse", "norm"] = "mse",
+        model: str = "classifier",
+    ) -> None:
+        self.layers, self.form, self.model = tuple(layers), form, model
+        self._names: tuple[str, ...] = ()
+        self._wanted: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def needs(self, models: Mapping[str, Any]) -> Needs:
+        """The layers, with `default` resolved by the model."""
+        if self.model in models:
+            self._names = models[self.model].resolve(self.layers)
+            if not self._names:
+                raise RecipeError(
+                    f"Model {self.model!r} has no default layers; name some in `layers`."
+                )
+        return {self.model: self._names}
+
+    def prepare(self, reference: View | None) -> None:
+        """The statistics of the reference."""
+        if reference is None:
+            raise InputError("`feature_statistics` compares with a reference; give an image.")
+        self._wanted = {name: self._statistics(reference, name) for name in self._names}
+
+    def forward(self, view: View) -> Float[Tensor, " b"]:
+        total = view.image.new_zeros(len(view.image))
+        for name in self._names:
+            for here, wanted in zip(self._statistics(view, name), self._wanted[name], strict=True):
+                if self.form == "mse":
+                    total = total + (here - wanted).square().mean(1)
+                else:
+                    total = total + torch.linalg.vector_norm(here - wanted, dim=1)
+        return total
+
+    def _statistics(self, view: View, name: str) -> tuple[Tensor, Tensor]:
+        features = view.tap(name, model=self.model)
+        if features.ndim != 4:
+            raise RecipeError(
+                f"Layer {name!r} puts out shape {tuple(features.shape)}; `feature_statistics` "
+                "needs (b, c, h, w). Choose a convolutional layer."
+            )
+        weights = view.region(features.shape[-2:])
+        mean, variance = channel_statistics(features, weights, unbiased=True)
+        return mean, (variance + _EPSILON).sqrt()
+
+
+@final
+class BatchNormStatistics(Objective):
+    """Distance of the batch-norm inputs' statistics to those stored in training.
+
+    Σ_layers m_l (‖running_var - var‖₂ + ‖running_mean - mean‖₂), var biased, over the pixels of
+    each image (`coupled: false`) or over pixels and batch as in the paper (`coupled: true`, every
+    image then holds an equal share). m_l is `first_multiplier` for the first layer, else 1.
+
+    Args:
+        model: Name of the classifier.
+        first_multiplier: Weight of the first layer's distance.
+        coupled: Take the statistics over the whole batch.
+
+    Source: DeepInversion R_feature (Yin et al. 2020, Eq. 4 and released code).
+    """
+
+    weighs_region: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        model: str = "classifier",
+        first_multiplier: float = 10.0,
+        coupled: bool = False,
+    ) -> None:
+        self.model, self.first_multiplier, self.coupled = model, first_multiplier, coupled
+        self._wanted: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def needs(self, models: Mapping[str, Any]) -> Needs:
+        """The input of every batch-norm layer that keeps running statistics."""
+        if self.model in models:
+            norms = models[self.model].batch_norms()
+            if not norms:
+                raise RecipeError(
+                    f"Model {self.model!r} has no batch-norm layer with running statistics; "
+                    "`batch_norm_statistics` needs one that has."
+                )
+            self._wanted = {
+                f"{name}:input": (norm.running_mean, norm.running_var)
+                for name, norm in norms.items()
+            }
+        return {self.model: tuple(self._wanted)}
+
+    def forward(self, view: View) -> Float[Tensor, " b"]:
+        total = view.image.new_zeros(len(view.image))
+        for i, (name, (running_mean, running_var)) in enumerate(self._wanted.items()):
+            features = view.tap(name, model=self.model)
+            weights = view.region(features.shape[-2:])
+            if self.coupled:  # the batch as one tall image
+                features = features.transpose(0, 1).flatten(1, 2)[None]
+                weights = (
+                    None
+                    if weights is None
+                    else weights.expand(len(view.image), -1, -1, -1).flatten(0, 2)[None, None]
+                )
+            mean, variance = channel_statistics(features, weights, unbiased=False)
+            distance = torch.linalg.vector_norm(
+                running_mean.to(mean) - mean, dim=1
+            ) + torch.linalg.vector_norm(running_var.to(variance) - variance, dim=1)
+            share = distance / len(view.image) if self.coupled else distance
+            total = total + (self.first_multiplier if i == 0 else 1.0) * share
+        return total

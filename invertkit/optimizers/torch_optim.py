@@ -1,0 +1,194 @@
+"""The optimizers of `torch.optim`, by name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from invertkit.errors import RecipeError
+from invertkit.optimizers.base import Closure, Optimizer, Params
+from invertkit.schedules import Count, Decay, Positive, Schedule, value_at
+
+_ELEMENTWISE = frozenset(
+    {
+        "ASGD",
+        "Adadelta",
+        "Adagrad",
+        "Adam",
+        "AdamW",
+        "Adamax",
+        "NAdam",
+        "RAdam",
+        "RMSprop",
+        "Rprop",
+        "SGD",
+    }
+)  # each number is changed by its own gradient alone, so the images of a batch stay apart
+
+
+@final
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adam with a learning rate that may follow a schedule.
+
+    Args:
+        lr: A number or a schedule over the steps of the stage; MAGIC and DeepInversion use
+            `{type: cosine, peak: 0.2, warmup: 100}`.
+        betas: Decay of the two moments.
+        eps: Added to the root of the second moment.
+
+    Source: Kingma & Ba 2015 (arXiv:1412.6980).
+    """
+
+    lr: Schedule = 0.05
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    eps: Positive = 1e-8
+
+    def init(self, params: Params) -> torch.optim.Adam:
+        return torch.optim.Adam(list(params), lr=1.0, betas=self.betas, eps=self.eps)
+
+    def step(
+        self, closure: Closure, params: Params, state: Any, *, step: int, total: int
+    ) -> Float[Tensor, " b"]:
+        return _descend(closure, state, value_at(self.lr, step, total))
+
+    def save(self, state: Any) -> dict[str, Any]:
+        return dict(state.state_dict())
+
+    def load(self, params: Params, saved: dict[str, Any]) -> torch.optim.Adam:
+        state = self.init(params)
+        state.load_state_dict(saved)
+        return state
+
+
+@final
+@dataclass(frozen=True)
+class TorchOptimizer(Optimizer):
+    """Any optimizer of `torch.optim`.
+
+    Args:
+        name: Its class name, such as `SGD`, `RMSprop`, `NAdam`.
+        lr: A number or a schedule over the steps of the stage.
+        options: Its other arguments, such as `{momentum: 0.9}`.
+
+    Raises:
+        RecipeError: PyTorch has no such optimizer, or it takes no such option.
+    """
+
+    name: str
+    lr: Schedule = 0.05
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        kind = self._kind()
+        known = inspect.signature(kind).parameters
+        for option in self.options:
+            if option not in known or option in ("params", "lr"):
+                near = get_close_matches(option, known, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise RecipeError(f"torch.optim.{self.name} takes no option {option!r}.{hint}")
+
+    @property
+    def couples_images(self) -> bool:  # type: ignore[override]
+        """Whether this rule mixes the numbers of one tensor."""
+        return self.name not in _ELEMENTWISE
+
+    def _kind(self) -> Any:
+        known = [
+            name
+            for name, kind in vars(torch.optim).items()
+            if inspect.isclass(kind)
+            and issubclass(kind, torch.optim.Optimizer)
+            and kind is not torch.optim.Optimizer
+        ]
+        if self.name not in known:
+            near = get_close_matches(self.name, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise RecipeError(
+                f"torch.optim has no {self.name!r}.{hint} It has: {', '.join(sorted(known))}."
+            )
+        return getattr(torch.optim, self.name)
+
+    def init(self, params: Params) -> Any:
+        return self._kind()(list(params), lr=1.0, **self.options)
+
+    def step(
+        self, closure: Closure, params: Params, state: Any, *, step: int, total: int
+    ) -> Float[Tensor, " b"]:
+        return _descend(closure, state, value_at(self.lr, step, total))
+
+    def save(self, state: Any) -> dict[str, Any]:
+        return dict(state.state_dict())
+
+    def load(self, params: Params, saved: dict[str, Any]) -> Any:
+        state = self.init(params)
+        state.load_state_dict(saved)
+        return state
+
+
+@final
+@dataclass(frozen=True)
+class LBFGS(Optimizer):
+    """L-BFGS, one image at a time; a step is up to `iterations` inner iterations.
+
+    Args:
+        lr: Length of the first trial step.
+        iterations: Inner iterations a step.
+        history: Pairs kept for the curvature.
+        strong_wolfe: Search along each direction until the strong Wolfe conditions hold.
+
+    Source: Liu & Nocedal 1989, as in `torch.optim.LBFGS`.
+    """
+
+    lr: Schedule = 1.0
+    iterations: Count = 20
+    history: Count = 10
+    strong_wolfe: bool = True
+    couples_images: bool = field(default=True, init=False)
+
+    def init(self, params: Params) -> torch.optim.LBFGS:
+        return torch.optim.LBFGS(
+            list(params),
+            lr=1.0,
+            max_iter=self.iterations,
+            history_size=self.history,
+            line_search_fn="strong_wolfe" if self.strong_wolfe else None,
+        )
+
+    def step(
+        self, closure: Closure, params: Params, state: Any, *, step: int, total: int
+    ) -> Float[Tensor, " b"]:
+        return _descend(closure, state, value_at(self.lr, step, total))
+
+    def save(self, state: Any) -> dict[str, Any]:
+        return dict(state.state_dict())
+
+    def load(self, params: Params, saved: dict[str, Any]) -> torch.optim.LBFGS:
+        state = self.init(params)
+        state.load_state_dict(saved)
+        return state
+
+
+def _descend(closure: Closure, state: torch.optim.Optimizer, lr: float) -> Tensor:
+    """One step of a torch optimizer at `lr`; the losses before it."""
+    first: list[Tensor] = []
+    for group in state.param_groups:
+        group["lr"] = lr
+
+    def with_gradients() -> Tensor:
+        state.zero_grad()
+        losses = closure()
+        total = losses.sum()
+        total.backward()
+        first.append(losses.detach())
+        return total.detach()
+
+    state.step(with_gradients)
+    return first[0]

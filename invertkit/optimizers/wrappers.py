@@ -1,0 +1,132 @@
+"""Optimizers around optimizers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from invertkit.errors import RecipeError
+from invertkit.normalization import Space, valid_range
+from invertkit.optimizers.base import Closure, Optimizer, Params
+
+
+@final
+@dataclass(frozen=True)
+class Clip(Optimizer):
+    """After every step, bring pixels back into the range of valid images.
+
+    For variables whose tensor is the image, `(b, 3, h, w)`.
+
+    Args:
+        inner: The optimizer that steps.
+        space: Units of the pixels: [0, 1], or ImageNet-normalised, where channel c is clipped to
+            [-mean/std, (1 - mean)/std].
+
+    Source: DeepInversion, settings 0 and 1.
+    """
+
+    inner: Optimizer
+    space: Space = "unit"
+
+    @property
+    def couples_images(self) -> bool:  # type: ignore[override]
+        """As the inner optimizer."""
+        return self.inner.couples_images
+
+    def init(self, params: Params) -> Any:
+        for param in params:
+            if param.ndim != 4 or param.shape[1] != 3:
+                raise RecipeError(
+                    "`clip` brings pixels (b, 3, h, w) back into range; this variable has a "
+                    f"tensor of shape {tuple(param.shape)}. Use it with `pixels`."
+                )
+        return self.inner.init(params)
+
+    def step(
+        self, closure: Closure, params: Params, state: Any, *, step: int, total: int
+    ) -> Float[Tensor, " b"]:
+        losses = self.inner.step(closure, params, state, step=step, total=total)
+        with torch.no_grad():
+            for param in params:
+                low, high = valid_range(param, self.space)
+                param.copy_(torch.minimum(torch.maximum(param, low), high))
+        return losses
+
+    def save(self, state: Any) -> dict[str, Any]:
+        return self.inner.save(state)
+
+    def load(self, params: Params, saved: dict[str, Any]) -> Any:
+        return self.inner.load(params, saved)
+
+    def finish(self, params: Params, state: Any) -> None:
+        self.inner.finish(params, state)
+
+
+@dataclass
+class _Best:
+    losses: Tensor
+    params: list[Tensor]
+    inner: Any
+
+
+@final
+@dataclass(frozen=True)
+class KeepBest(Optimizer):
+    """At the end of the stage, go back to the best point seen, for each image on its own.
+
+    The engine keeps the best image of every run anyway; this is for stages that shall start from
+    the best of the stage before. The point after the last step has not been evaluated and does
+    not compete.
+
+    Args:
+        inner: The optimizer that steps.
+    """
+
+    inner: Optimizer
+
+    @property
+    def couples_images(self) -> bool:  # type: ignore[override]
+        """As the inner optimizer."""
+        return self.inner.couples_images
+
+    def init(self, params: Params) -> _Best:
+        count = len(params[0])
+        return _Best(
+            params[0].new_full((count,), torch.inf),
+            [param.detach().clone() for param in params],
+            self.inner.init(params),
+        )
+
+    def step(
+        self, closure: Closure, params: Params, state: _Best, *, step: int, total: int
+    ) -> Float[Tensor, " b"]:
+        here = [param.detach().clone() for param in params]
+        losses = self.inner.step(closure, params, state.inner, step=step, total=total)
+        better = losses < state.losses
+        state.losses = torch.where(better, losses, state.losses)
+        state.params = [
+            torch.where(better.reshape(-1, *[1] * (now.ndim - 1)), now, best)
+            for now, best in zip(here, state.params, strict=True)
+        ]
+        return losses
+
+    def save(self, state: _Best) -> dict[str, Any]:
+        return {
+            "losses": state.losses,
+            "params": state.params,
+            "inner": self.inner.save(state.inner),
+        }
+
+    def load(self, params: Params, saved: dict[str, Any]) -> _Best:
+        inner = self.inner.load(params, saved["inner"])
+        return _Best(saved["losses"], list(saved["params"]), inner)
+
+    def finish(self, params: Params, state: _Best) -> None:
+        self.inner.finish(params, state.inner)
+        with torch.no_grad():
+            for param, best in zip(params, state.params, strict=True):
+                param.copy_(best)

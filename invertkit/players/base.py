@@ -1,0 +1,43 @@
+"""What every player is: a network that learns while the image is optimised."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from invertkit.randomness import Randomness
+from invertkit.view import Scene
+
+
+class Player(ABC):
+    """A network with an optimizer of its own, asked by objectives through `View.player`."""
+
+    @abstractmethod
+    def begin(self, scene: Scene, randomness: Randomness, *, purpose: str) -> None:
+        """Start a stage. Networks are made on the first call and kept; optimizers are fresh.
+
+        Args:
+            scene: The stage's fixed side.
+            randomness: Its seeds say how many images there are.
+            purpose: The player's name in the recipe; keeps its draws apart.
+        """
+
+    @abstractmethod
+    def learn(self, images: Float[Tensor, "b 3 h w"], *, step: int) -> None:
+        """The player's own update(s) of this step, if it has any.
+
+        Args:
+            images: The images before this step's change, without a graph.
+            step: Step of the whole run.
+        """
+
+    @abstractmethod
+    def save(self) -> dict[str, Any]:
+        """Everything it has learnt, as tensors, numbers, lists and dicts."""
+
+    @abstractmethod
+    def load(self, saved: dict[str, Any]) -> None:
+        """Take up what `save` saw; called after `begin`."""

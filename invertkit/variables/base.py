@@ -1,0 +1,43 @@
+"""What every variable is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from jaxtyping import Float
+from torch import Tensor
+
+from invertkit.randomness import Randomness
+from invertkit.view import Scene
+
+Size = tuple[int, int]
+"""Height and width."""
+
+
+class Variable(ABC):
+    """What is optimised, and how it becomes an image.
+
+    The object itself is configuration; the tensors are handed to it, so that a checkpoint holds
+    them and nothing else. The first axis of every tensor is the image.
+    """
+
+    @abstractmethod
+    def start(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
+        """Tensors of the first stage, `len(randomness.seeds)` images."""
+
+    @abstractmethod
+    def resize(self, params: list[Tensor], old: Size, new: Size) -> list[Tensor]:
+        """The same images, for a stage of another size."""
+
+    @abstractmethod
+    def image(self, params: list[Tensor], size: Size) -> Float[Tensor, "b 3 h w"]:
+        """The images at `size`, in [0, 1] or, where the variable says so, free to leave it."""
+
+    def look(
+        self, params: list[Tensor], size: Size, randomness: Randomness, step: int
+    ) -> Float[Tensor, "b 3 h w"]:
+        """The images as the terms see them on this step; by default as they are."""
+        return self.image(params, size)
+
+    moves_pixels: bool = False
+    """Whether `look` shifts or flips the image, so that masks would no longer fit."""

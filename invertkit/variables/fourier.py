@@ -1,0 +1,76 @@
+"""The image's spectrum, scaled so that one learning rate suits every frequency."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from invertkit.randomness import Randomness
+from invertkit.schedules import NonNegative
+from invertkit.variables.base import Size, Variable
+from invertkit.view import Scene
+
+# Square root of the colour covariance of ImageNet photographs (Olah et al. 2017, lucid), columns
+# divided by the largest column norm.
+_COLOURS = (
+    (0.56282854, 0.58447580, 0.58447580),
+    (0.19482528, 0.0, -0.19482528),
+    (0.04329450, -0.10823626, 0.06494176),
+)
+
+
+@final
+class Fourier(Variable):
+    """Real FFT coefficients divided by their frequency; a sigmoid keeps pixels in (0, 1).
+
+    Natural images have amplitudes near 1/frequency. Optimising coefficients that are multiplied
+    by that makes every frequency move alike, where raw pixels find the highest first.
+
+    Args:
+        noise: Standard deviation of the coefficients at the start.
+        decorrelate: Optimise along the principal colours of photographs instead of red, green, blue.
+
+    Source: Olah, Mordvintsev & Schubert 2017, "Feature Visualization" (Distill), and lucid.
+    """
+
+    def __init__(self, *, noise: NonNegative = 0.01, decorrelate: bool = True) -> None:
+        self.noise, self.decorrelate = noise, decorrelate
+
+    def start(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
+        height, width = scene.size
+        shape = (3, height, width // 2 + 1, 2)
+        return [self.noise * randomness.normal("start", shape)]
+
+    def resize(self, params: list[Tensor], old: Size, new: Size) -> list[Tensor]:
+        """The same picture at another size: low frequencies are kept, new ones start at 0."""
+        if old == new:
+            return params
+        spectrum = torch.view_as_complex(params[0]) * _amplitudes(old, params[0])
+        kept = [min(a, b) for a, b in zip(old, new, strict=True)]
+        rows_low, rows_high = (kept[0] + 1) // 2, kept[0] // 2
+        columns = kept[1] // 2 + 1
+        grown = spectrum.new_zeros(*spectrum.shape[:2], new[0], new[1] // 2 + 1)
+        grown[:, :, :rows_low, :columns] = spectrum[:, :, :rows_low, :columns]
+        if rows_high:
+            grown[:, :, -rows_high:, :columns] = spectrum[:, :, -rows_high:, :columns]
+        return [torch.view_as_real(grown / _amplitudes(new, params[0])).contiguous()]
+
+    def image(self, params: list[Tensor], size: Size) -> Float[Tensor, "b 3 h w"]:
+        spectrum = torch.view_as_complex(params[0]) * _amplitudes(size, params[0])
+        pixels = torch.fft.irfft2(spectrum, s=size, norm="forward")
+        if self.decorrelate:
+            colours = pixels.new_tensor(_COLOURS)
+            norm = torch.linalg.vector_norm(colours, dim=0).max()
+            pixels = torch.einsum("bkhw,kc->bchw", pixels, colours / norm)
+        return torch.sigmoid(4 * pixels)
+
+
+def _amplitudes(size: tuple[int, int], like: Tensor) -> Tensor:
+    """1/frequency in cycles per image, with the constant counted as one cycle. `(h, w//2 + 1)`."""
+    height, width = size
+    rows = torch.fft.fftfreq(height, d=1 / height, device=like.device)[:, None]
+    columns = torch.fft.rfftfreq(width, d=1 / width, device=like.device)
+    return (1 / torch.hypot(rows, columns).clamp(min=1)).to(like.dtype)

@@ -1,0 +1,138 @@
+"""Pixels as they are."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal, final
+
+import torch
+from annotated_types import Ge, Le, Len
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from invertkit.errors import InputError
+from invertkit.normalization import Space, from_space, in_space
+from invertkit.randomness import Randomness
+from invertkit.schedules import Count, NonNegative
+from invertkit.variables.base import Size, Variable
+from invertkit.view import Scene, resize_image
+
+Probability = Annotated[float, Ge(0), Le(1)]
+Start = Literal["noise", "image", "constant", "region_means"]
+
+
+@final
+class Pixels(Variable):
+    """One number per pixel and channel.
+
+    Args:
+        space: Units of the numbers: `unit` is [0, 1]; `imagenet` is ImageNet-normalised, as in the
+            released MAGIC and DeepInversion loops. They are free to leave the range; add the
+            wrapper `clip` to the optimizer to keep them in it. Saved pictures are cut to [0, 1].
+        start: `noise`, N(0, `noise`²) in the units of `space`; `image`, the reference; `constant`,
+            the colour `colour`; `region_means`, the mean colour of the object inside the target
+            mask and of the background outside it. The last three add noise of size `noise` too.
+        noise: Standard deviation of the noise at the start, in the units of `space`.
+        colour: For `constant`: red, green and blue in [0, 1].
+        size: Side of the tensor if it is to keep one size while stages look at it smaller, by
+            averaging, as the 112-pixel stages of the released loops do; by default the tensor
+            has the size of the stage and is resampled (bicubic) between stages.
+
+    Raises:
+        InputError: `start` needs a reference or masks that the run does not have.
+    """
+
+    def __init__(
+        self,
+        *,
+        space: Space = "unit",
+        start: Start = "noise",
+        noise: NonNegative = 1.0,
+        colour: Annotated[tuple[float, float, float], Len(3)] = (0.5, 0.5, 0.5),
+        size: Annotated[int, Ge(1)] | None = None,
+    ) -> None:
+        self.space, self.start_from, self.noise = space, start, noise
+        self.colour, self.size = colour, size
+
+    def start(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
+        size = (self.size, self.size) if self.size else scene.size
+        noise = self.noise * randomness.normal("start", (3, *size))
+        if self.start_from == "noise":
+            return [noise]
+        centre = in_space(resize_image(self._centre(scene), size), self.space)
+        return [centre.to(noise) + noise]
+
+    def _centre(self, scene: Scene) -> Tensor:
+        if self.start_from == "constant":
+            return torch.tensor(self.colour).reshape(1, 3, 1, 1).expand(-1, -1, *scene.size)
+        if scene.reference is None:
+            raise InputError(f"`start: {self.start_from}` begins at a reference; give an image.")
+        if self.start_from == "image":
+            return scene.reference
+        if scene.mask is None or scene.target is None:
+            raise InputError("`start: region_means` needs a mask and a target; give both.")
+        inside = _mean_colour(scene.reference, scene.mask)
+        outside = _mean_colour(scene.reference, 1 - scene.mask)
+        return scene.target * inside + (1 - scene.target) * outside
+
+    def resize(self, params: list[Tensor], old: Size, new: Size) -> list[Tensor]:
+        if self.size or old == new:
+            return params
+        (pixels,) = params
+        return [F.interpolate(pixels, new, mode="bicubic", align_corners=False, antialias=True)]
+
+    def image(self, params: list[Tensor], size: Size) -> Float[Tensor, "b 3 h w"]:
+        image = from_space(params[0], self.space)
+        return image if image.shape[-2:] == size else F.interpolate(image, size, mode="area")
+
+
+def _mean_colour(image: Tensor, weights: Tensor) -> Tensor:
+    total = weights.sum((2, 3), keepdim=True).clamp(min=1e-6)
+    return (image * weights).sum((2, 3), keepdim=True) / total
+
+
+@final
+class Jitter(Variable):
+    """Another pixel variable, seen shifted by a random offset, and perhaps mirrored, on each step.
+
+    Shifts wrap around. Each image has its own; the released loop shifts the whole batch alike.
+    It is for recipes without masks, since masks would not follow.
+
+    Args:
+        inner: What is shifted.
+        pixels: Largest shift along either axis at stages of size `at`; it scales with the stage.
+        at: Longer side of the stage at which `pixels` is meant.
+        flip: Probability of mirroring left and right.
+
+    Source: DeepInversion: 30 pixels at 224, 15 at 112; flip 0.5.
+    """
+
+    moves_pixels = True
+
+    def __init__(
+        self, *, inner: Variable, pixels: Count = 30, at: Count = 224, flip: Probability = 0.0
+    ) -> None:
+        self.inner, self.pixels, self.at, self.flip = inner, pixels, at, flip
+
+    def start(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
+        return self.inner.start(scene, randomness)
+
+    def resize(self, params: list[Tensor], old: Size, new: Size) -> list[Tensor]:
+        return self.inner.resize(params, old, new)
+
+    def image(self, params: list[Tensor], size: Size) -> Float[Tensor, "b 3 h w"]:
+        return self.inner.image(params, size)
+
+    def look(
+        self, params: list[Tensor], size: Size, randomness: Randomness, step: int
+    ) -> Float[Tensor, "b 3 h w"]:
+        images = self.inner.look(params, size, randomness, step)
+        reach = self.pixels * max(size) / self.at
+        draws = randomness.uniform("jitter", (3,), step=step).tolist()
+        moved = []
+        for image, (down, right, mirror) in zip(images, draws, strict=True):
+            shift = [math.floor(draw * (2 * reach + 1) - reach) for draw in (down, right)]
+            image = image.roll(shift, dims=(1, 2))
+            moved.append(image.flip(2) if mirror < self.flip else image)
+        return torch.stack(moved)

@@ -1,0 +1,203 @@
+"""What a step shows to objectives and players.
+
+A `Scene` is what is known before the first step of a stage: the reference photograph, its mask
+and the wanted mask, all at the stage's size. A `View` is one look at a batch of images in that
+scene. It asks each model at most once, however many terms read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, Protocol, final, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from invertkit.errors import InputError, TapError
+from invertkit.randomness import Randomness
+
+LOGITS: Final = "logits"
+"""The name under which an objective asks a model for its logits."""
+
+Region = Literal["everywhere", "object", "background", "untouched", "vacated"]
+"""Where a term looks.
+
+`object` and `background` are inside and outside the *target* mask in the result, and inside and
+outside the *source* mask in the reference. `untouched` is outside both masks, `vacated` is inside
+the source mask but outside the target mask: the place that the object has left.
+"""
+REGIONS: Final[tuple[str, ...]] = get_args(Region)
+
+Needs = Mapping[str, Collection[str]]
+"""Model name -> the layers an objective reads from it (`LOGITS` for its logits)."""
+
+
+class Observer(Protocol):
+    """A model that a view can ask: see `invertkit.models.classifier.Classifier`."""
+
+    def observe(self, image: Tensor, layers: Collection[str]) -> Mapping[str, Tensor]:
+        """Run the model on images in [0, 1] and return what the layers put out."""
+        ...
+
+
+@final
+@dataclass(frozen=True)
+class Scene:
+    """The fixed side of a stage.
+
+    Args:
+        size: Height and width of the images of this stage.
+        reference: The source photograph, in [0, 1], or None for recipes without one.
+        mask: Where the object is in it: weights in [0, 1], or None.
+        target: Where the object shall be: weights in [0, 1], or None.
+        models: Frozen networks by name.
+        players: Networks that learn, by name.
+        needs: Layers that the terms of this stage read, by model.
+    """
+
+    size: tuple[int, int]
+    reference: Float[Tensor, "1 3 h w"] | None = None
+    mask: Float[Tensor, "1 1 h w"] | None = None
+    target: Float[Tensor, "1 1 h w"] | None = None
+    models: Mapping[str, Any] = field(default_factory=dict)
+    players: Mapping[str, Any] = field(default_factory=dict)
+    needs: Needs = field(default_factory=dict)
+
+    def region(self, name: str, *, of_reference: bool) -> Tensor | None:
+        """Weights of a region in the reference or in the result; None means everywhere."""
+        if name == "everywhere":
+            return None
+        if self.mask is None or self.target is None:
+            raise InputError(
+                f"A term looks at region {name!r}, which needs a mask and a target; this run has "
+                f"{'no mask' if self.mask is None else 'no target'}. Give both, or use "
+                "`region: everywhere`."
+            )
+        inside = self.mask if of_reference else self.target
+        match name:
+            case "object":
+                return inside
+            case "background":
+                return 1 - inside
+            case "untouched":
+                return (1 - self.mask) * (1 - self.target)
+            case "vacated":
+                return self.mask * (1 - self.target)
+        raise InputError(f"Unknown region {name!r}; known: {', '.join(REGIONS)}.")
+
+
+@final
+@dataclass(frozen=True)
+class View:
+    """One look at a batch of images. What it has computed once, it keeps.
+
+    Args:
+        image: `(b, 3, h, w)`, nominally in [0, 1]; free variables may leave that range.
+        scene: What is fixed.
+        randomness: Draws of this run, one seed an image.
+        step: Step of the whole run, from 0.
+        is_reference: The images are the scene's reference, so regions mean the source mask.
+        region_name: Where the term that asks looks; see `Region`.
+    """
+
+    image: Float[Tensor, "b 3 h w"]
+    scene: Scene
+    randomness: Randomness
+    step: int = 0
+    is_reference: bool = False
+    region_name: str = "everywhere"
+    _seen: dict[tuple[str, int], tuple[Tensor, Mapping[str, Tensor]]] = field(
+        default_factory=dict, repr=False
+    )
+
+    def within(self, region: str) -> View:
+        """The same look, for a term that looks at `region`; model outputs are shared."""
+        return self if region == self.region_name else replace(self, region_name=region)
+
+    def cut_out(self) -> View:
+        """A look at images that equal the reference outside the region.
+
+        For objectives that read a whole image (a class, a user's own loss): nothing outside the
+        region can reach the gradient. Without a reference the image is held constant there.
+        """
+        weights = self.region(self.image.shape[-2:])
+        if weights is None:
+            return self
+        other = self.scene.reference if self.scene.reference is not None else self.image.detach()
+        return replace(self, image=self.image * weights + other * (1 - weights))
+
+    def region(self, size: tuple[int, ...] | torch.Size) -> Float[Tensor, "1 1 h w"] | None:
+        """Weights in [0, 1] of this term's region at `size`, by area; None means everywhere."""
+        weights = self.scene.region(self.region_name, of_reference=self.is_reference)
+        if weights is None or weights.shape[-2:] == tuple(size):
+            return weights
+        return resize_mask(weights, (size[0], size[1]))
+
+    def tap(self, layer: str, *, model: str = "classifier") -> Tensor:
+        """What `layer` of `model` puts out (`LAYER:input`: what it is given).
+
+        Raises:
+            TapError: The objective did not name the layer in its `needs`.
+        """
+        seen = self._observe(model)
+        if layer not in seen:
+            raise TapError(
+                f"Layer {layer!r} of model {model!r} is not read on this step; "
+                f"read are: {', '.join(sorted(seen)) or 'none'}. "
+                "An objective names the layers it reads in its `needs` method."
+            )
+        return seen[layer]
+
+    def logits(self, *, model: str = "classifier") -> Float[Tensor, "b k"]:
+        """Logits of `model`."""
+        return self.tap(LOGITS, model=model)
+
+    def player(self, name: str) -> Any:
+        """The player of that name.
+
+        Raises:
+            TapError: There is none.
+        """
+        if name not in self.scene.players:
+            known = ", ".join(sorted(self.scene.players)) or "none"
+            raise TapError(f"No player {name!r} in this recipe; known: {known}.")
+        return self.scene.players[name]
+
+    def normal(self, purpose: str, *shape: int) -> Tensor:
+        """Standard normal numbers `(b, *shape)`, fresh on every step."""
+        return self.randomness.normal(purpose, shape, step=self.step)
+
+    def _observe(self, model: str) -> Mapping[str, Tensor]:
+        key = (model, id(self.image))  # the image is kept beside its outputs, so ids stay unique
+        if key not in self._seen:
+            if model not in self.scene.models:
+                known = ", ".join(sorted(self.scene.models)) or "none"
+                raise TapError(f"No model {model!r} in this recipe; known: {known}.")
+            observer: Observer = self.scene.models[model]
+            outputs = observer.observe(self.image, self.scene.needs.get(model, ()))
+            self._seen[key] = (self.image, outputs)
+        return self._seen[key][1]
+
+
+def resize_image(image: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Tensor:
+    """Bilinear, with a low-pass where it shrinks."""
+    if image.shape[-2:] == size:
+        return image
+    return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def resize_mask(mask: Float[Tensor, "b 1 h w"], size: tuple[int, int]) -> Tensor:
+    """The share of each new pixel that the mask covers, in [0, 1]: a mask follows its image.
+
+    Shrinking averages over the area of each new pixel, so the covered share is kept; enlarging
+    is bilinear.
+    """
+    if mask.shape[-2:] == size:
+        return mask
+    shrinks = size[0] <= mask.shape[-2] and size[1] <= mask.shape[-1]
+    if shrinks:
+        return F.interpolate(mask, size, mode="area")
+    return F.interpolate(mask, size, mode="bilinear", align_corners=False)
