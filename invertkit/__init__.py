@@ -1,0 +1,74 @@
+"""invertkit: compose losses, variables and optimizers to invert any network.
+
+`invertkit.run(recipe="magic", image=…, mask=…, target=…)` is the way in; the names below are
+imported when they are first used, so that `import invertkit` takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from invertkit.api import resume as resume
+    from invertkit.api import run as run
+    from invertkit.errors import InputError as InputError
+    from invertkit.errors import InvertkitError as InvertkitError
+    from invertkit.errors import RecipeError as RecipeError
+    from invertkit.errors import WeightsError as WeightsError
+    from invertkit.models.classifier import Classifier as Classifier
+    from invertkit.objectives.base import Objective as Objective
+    from invertkit.optimizers.base import Optimizer as Optimizer
+    from invertkit.players.base import Player as Player
+    from invertkit.recipe.page import recipe_names as recipe_names
+    from invertkit.result import Result as Result
+    from invertkit.variables.base import Variable as Variable
+    from invertkit.view import View as View
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Classifier": "invertkit.models.classifier",
+    "InputError": "invertkit.errors",
+    "InvertkitError": "invertkit.errors",
+    "Objective": "invertkit.objectives.base",
+    "Optimizer": "invertkit.optimizers.base",
+    "Player": "invertkit.players.base",
+    "RecipeError": "invertkit.errors",
+    "Result": "invertkit.result",
+    "Variable": "invertkit.variables.base",
+    "View": "invertkit.view",
+    "WeightsError": "invertkit.errors",
+    "recipe_names": "invertkit.recipe.page",
+    "resume": "invertkit.api",
+    "run": "invertkit.api",
+}
+
+__all__ = [  # noqa: RUF022: alphabetical, capitals first
+    "Classifier",
+    "InputError",
+    "InvertkitError",
+    "Objective",
+    "Optimizer",
+    "Player",
+    "RecipeError",
+    "Result",
+    "Variable",
+    "View",
+    "WeightsError",
+    "recipe_names",
+    "resume",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'invertkit' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_WHERE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_WHERE])

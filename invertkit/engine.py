@@ -262,7 +262,8 @@ class Run:
     def _take(self, stage_step: int) -> Report:
         """One step: the players learn, the terms are evaluated, the variable changes."""
         problem, scene, step = self.problem, self._scene, self.step
-        assert scene is not None
+        if scene is None:
+            raise InputError("A step was asked for before its stage began.")
         terms = [term for term in self._terms if term.counts(step)]
         if not terms:
             raise InputError(

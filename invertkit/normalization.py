@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -18,21 +21,28 @@ def in_space(image: Float[Tensor, "b 3 h w"], space: Space) -> Float[Tensor, "b 
     """An image in [0, 1] in the units of `space`."""
     if space == "unit":
         return image
-    mean = image.new_tensor(IMAGENET_MEAN).reshape(1, 3, 1, 1)
-    std = image.new_tensor(IMAGENET_STD).reshape(1, 3, 1, 1)
-    return (image - mean) / std
+    return (image - per_channel(IMAGENET_MEAN, image)) / per_channel(IMAGENET_STD, image)
 
 
 def from_space(pixels: Float[Tensor, "b 3 h w"], space: Space) -> Float[Tensor, "b 3 h w"]:
     """The inverse of `in_space`."""
     if space == "unit":
         return pixels
-    mean = pixels.new_tensor(IMAGENET_MEAN).reshape(1, 3, 1, 1)
-    std = pixels.new_tensor(IMAGENET_STD).reshape(1, 3, 1, 1)
-    return pixels * std + mean
+    return pixels * per_channel(IMAGENET_STD, pixels) + per_channel(IMAGENET_MEAN, pixels)
 
 
 def valid_range(like: Tensor, space: Space) -> tuple[Tensor, Tensor]:
     """Lowest and highest valid value, broadcastable to `(b, 3, h, w)`."""
     zero, one = like.new_zeros(1, 3, 1, 1), like.new_ones(1, 3, 1, 1)
     return in_space(zero, space), in_space(one, space)
+
+
+def per_channel(values: Sequence[float], like: Tensor) -> Float[Tensor, "1 c 1 1"]:
+    """Constants in the precision and on the device of `like`; moved there once, then kept."""
+    return _constants(tuple(values), like.dtype, like.device)
+
+
+@lru_cache(maxsize=64)
+def _constants(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(mode=False):  # what is kept must serve autograd later
+        return torch.tensor(values, dtype=dtype, device=device).reshape(1, -1, 1, 1)

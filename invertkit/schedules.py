@@ -2,17 +2,17 @@
 
 A schedule is a plain number or one of the records below. A term's weight is asked at the step of
 the whole run, a learning rate at the step of its stage; `total` is the length of either.
-This module imports neither torch nor anything of ours, so that a recipe page can be read in
-milliseconds.
+This module does not import torch, so that a recipe page can be read in milliseconds.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal, final
+from typing import Annotated, Any, Literal, final
 
 from annotated_types import Ge, Gt, Lt, MinLen
+from pydantic import Discriminator, Tag
 
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
@@ -79,7 +79,21 @@ class Cosine:
         return self.floor + (self.peak - self.floor) * 0.5 * (1 + math.cos(math.pi * share))
 
 
-Schedule = float | Linear | Piecewise | Cosine
+def _kind(node: Any) -> str:
+    """Which member of the union a value is meant to be; numbers are the rest."""
+    if isinstance(node, dict):
+        return str(node.get("type", "a `type`"))
+    return str(getattr(node, "type", "number"))
+
+
+Schedule = Annotated[
+    Annotated[float, Tag("number")]
+    | Annotated[Linear, Tag("linear")]
+    | Annotated[Piecewise, Tag("piecewise")]
+    | Annotated[Cosine, Tag("cosine")],
+    Discriminator(_kind),
+]
+"""A number, or `{type: linear | piecewise | cosine, ...}`."""
 
 
 def value_at(schedule: Schedule, step: int, total: int) -> float:

@@ -8,16 +8,15 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any, final
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from invertkit.errors import TapError
-from invertkit.normalization import IMAGENET_MEAN, IMAGENET_STD
+from invertkit.normalization import IMAGENET_MEAN, IMAGENET_STD, per_channel
 from invertkit.view import LOGITS
 
 
-class _Enough(Exception):
+class _EnoughError(Exception):
     """Every layer that was asked for has been seen; the rest of the network need not run."""
 
 
@@ -53,9 +52,8 @@ class Classifier(nn.Module):
         self.net = net.eval().requires_grad_(False)
         for module in net.modules():
             if hasattr(module, "inplace"):
-                module.inplace = False
-        self.register_buffer("mean", torch.tensor(mean).reshape(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).reshape(1, 3, 1, 1))
+                module.inplace = False  # noqa: B010: unknown to nn.Module's types
+        self.mean, self.std = tuple(mean), tuple(std)
         self.classes = tuple(classes)
         self.description = description
         self.default_layers = tuple(default_layers)
@@ -67,7 +65,7 @@ class Classifier(nn.Module):
 
     def normalized(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """The image as the network wants it."""
-        return (image - self.mean) / self.std
+        return (image - per_channel(self.mean, image)) / per_channel(self.std, image)
 
     def observe(
         self, image: Float[Tensor, "b 3 h w"], layers: Collection[str]
@@ -86,7 +84,7 @@ class Classifier(nn.Module):
         with self._tapped(wanted, seen):
             try:
                 seen[LOGITS] = self.net(self.normalized(image))
-            except _Enough:
+            except _EnoughError:
                 return seen
         return seen
 
@@ -97,7 +95,7 @@ class Classifier(nn.Module):
 
         def full() -> None:
             if taps and LOGITS not in wanted and len(seen) == len(taps):
-                raise _Enough
+                raise _EnoughError
 
         def before(module: nn.Module, inputs: tuple[Any, ...], *, name: str) -> None:
             seen[name] = inputs[0]
@@ -123,15 +121,19 @@ class Classifier(nn.Module):
         Raises:
             TapError: There is none; the message suggests names.
         """
-        known = dict(self.net.named_modules())
-        if name not in known or not name:
+        try:
+            module = self.net.get_submodule(name)
+        except AttributeError:
+            module = self.net
+        if module is self.net:  # not found, or no name at all
+            known = dict(self.net.named_modules())
             near = get_close_matches(name, known, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             tops = ", ".join(child for child, _ in self.net.named_children())
             raise TapError(
                 f"{self.description} has no layer {name!r}.{hint} Its outermost layers are: {tops}."
             )
-        return known[name]
+        return module
 
     def batch_norms(self) -> dict[str, nn.BatchNorm2d]:
         """Its batch-normalisation layers that keep running statistics, in forward order."""

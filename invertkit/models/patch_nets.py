@@ -45,7 +45,7 @@ class ImageNorm(nn.Module):
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Normalised, scaled and shifted."""
-        if self.kind == "batch":
+        if self.kind == "batch" or len(features) == 1:  # the same, and it keeps the memory layout
             return nn.functional.batch_norm(
                 features, None, None, self.weight, self.bias, training=True
             )
@@ -89,10 +89,11 @@ class PatchCriticNet(nn.Module):
         self.receptive_field = receptive_field(kernels, strides)
         channels = [3, *widths, 1]
         layers: list[nn.Module] = []
-        for i, (kernel, stride) in enumerate(zip(kernels, strides, strict=True)):
-            layers.append(nn.Conv2d(channels[i], channels[i + 1], kernel, stride))
-            if i < len(widths):
-                layers += _activated(channels[i + 1], norm)
+        with torch.random.fork_rng(devices=[]):  # PyTorch draws weights that we draw again
+            for i, (kernel, stride) in enumerate(zip(kernels, strides, strict=True)):
+                layers.append(nn.Conv2d(channels[i], channels[i + 1], kernel, stride))
+                if i < len(widths):
+                    layers += _activated(channels[i + 1], norm)
         self.layers = nn.Sequential(*layers)
         initialise(self, generator)
 
@@ -113,7 +114,7 @@ class EncoderDecoder(nn.Module):
 
     The last layer passes through normalisation and LeakyReLU 0.2 too, and its output is the
     logit: as released. 150,723 weights, receptive field 13. The paper gives every layer 64
-    channels, which cannot hold for the last. Sides below 7 pixels are too small.
+    channels, which cannot hold for the last. Sides below 8 pixels are too small.
 
     Source: MAGIC θ_ED, released code.
     """
@@ -129,10 +130,11 @@ class EncoderDecoder(nn.Module):
         down = [(3, width), (width, width), (width, width)]
         up = [(width, width), (width, width), (width, 1)]
         layers: list[nn.Module] = []
-        for i, o in down:
-            layers += [nn.Conv2d(i, o, 3), *_activated(o, norm)]
-        for i, o in up:
-            layers += [nn.ConvTranspose2d(i, o, 3), *_activated(o, norm)]
+        with torch.random.fork_rng(devices=[]):  # PyTorch draws weights that we draw again
+            for i, o in down:
+                layers += [nn.Conv2d(i, o, 3), *_activated(o, norm)]
+            for i, o in up:
+                layers += [nn.ConvTranspose2d(i, o, 3), *_activated(o, norm)]
         self.layers = nn.Sequential(*layers)
         initialise(self, generator)
 

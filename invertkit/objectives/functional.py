@@ -120,10 +120,10 @@ def channel_statistics(
     """
     if weights is None:
         mean = features.mean((2, 3))
-        count = features.new_tensor(features.shape[-2] * features.shape[-1])
+        pixels = features.shape[-2] * features.shape[-1]
         squares = (features - mean[:, :, None, None]).square().sum((2, 3))
-    else:
-        count = weights.sum().clamp(min=1e-6)
-        mean = (features * weights).sum((2, 3)) / count
-        squares = ((features - mean[:, :, None, None]).square() * weights).sum((2, 3))
+        return mean, squares / (max(pixels - 1, 1) if unbiased else pixels)
+    count = weights.sum().clamp(min=1e-6)
+    mean = (features * weights).sum((2, 3)) / count
+    squares = ((features - mean[:, :, None, None]).square() * weights).sum((2, 3))
     return mean, squares / ((count - 1).clamp(min=1) if unbiased else count)

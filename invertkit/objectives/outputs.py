@@ -52,8 +52,12 @@ class CrossEntropy(Objective):
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
         logits = view.logits(model=self.model)
-        label = torch.as_tensor(self._label, device=logits.device).expand(len(logits))
-        return F.cross_entropy(logits, label, reduction="none")
+        label = self._label
+        if label is None:
+            raise InputError("`cross_entropy` was not prepared with a reference.")
+        if not isinstance(label, Tensor):  # filled on the device: copying to it would wait for it
+            label = torch.full((1,), label, device=logits.device)
+        return F.cross_entropy(logits, label.expand(len(logits)), reduction="none")
 
 
 def _class_index(target: int | str, model: Any) -> int:
@@ -135,5 +139,5 @@ class Activation(Objective):
                 raise RecipeError(
                     f"Layer {self.layer!r} has channels 0–{units.shape[1] - 1}, not {self.channel}."
                 )
-            units = units[:, self.channel]
+            units = units[:, self.channel, None]  # of (b, k) logits as of (b, c, h, w) maps
         return units.square().flatten(1).mean(1)

@@ -76,7 +76,7 @@ class PatchSWD(Objective):
                 self._parts.append(_Part(source, result, math.sqrt(len(result) / count)))
 
     def _centres(self, weights: Tensor | None, image: Tensor) -> Int[Tensor, " n"]:
-        """Flat positions, among all patches, of those whose centre pixel is more inside than out."""
+        """Flat positions, among all patches, of those whose centre is more inside than out."""
         before, after = (self._side - 1) // 2, self._side // 2
         height, width = image.shape[-2:]
         if weights is None:

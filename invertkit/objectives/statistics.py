@@ -1,4 +1,4 @@
-"""Agreement of channel statistics inside a classifier, with a photograph or with its training set."""
+"""Agreement of channel statistics in a classifier, with a photograph or its training set."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, final
@@ -60,12 +61,10 @@ class Adam(Optimizer):
         return _descend(closure, state, value_at(self.lr, step, total))
 
     def save(self, state: Any) -> dict[str, Any]:
-        return dict(state.state_dict())
+        return _saved(state)
 
     def load(self, params: Params, saved: dict[str, Any]) -> torch.optim.Adam:
-        state = self.init(params)
-        state.load_state_dict(saved)
-        return state
+        return _loaded(self.init(params), saved)
 
 
 @final
@@ -125,12 +124,10 @@ class TorchOptimizer(Optimizer):
         return _descend(closure, state, value_at(self.lr, step, total))
 
     def save(self, state: Any) -> dict[str, Any]:
-        return dict(state.state_dict())
+        return _saved(state)
 
     def load(self, params: Params, saved: dict[str, Any]) -> Any:
-        state = self.init(params)
-        state.load_state_dict(saved)
-        return state
+        return _loaded(self.init(params), saved)
 
 
 @final
@@ -168,12 +165,21 @@ class LBFGS(Optimizer):
         return _descend(closure, state, value_at(self.lr, step, total))
 
     def save(self, state: Any) -> dict[str, Any]:
-        return dict(state.state_dict())
+        return _saved(state)
 
     def load(self, params: Params, saved: dict[str, Any]) -> torch.optim.LBFGS:
-        state = self.init(params)
-        state.load_state_dict(saved)
-        return state
+        return _loaded(self.init(params), saved)
+
+
+def _saved(state: torch.optim.Optimizer) -> dict[str, Any]:
+    """A copy, since PyTorch hands out the tensors that the next step changes in place."""
+    return deepcopy(dict(state.state_dict()))
+
+
+def _loaded(state: Any, saved: dict[str, Any]) -> Any:
+    """`state` as `saved`, which is copied: PyTorch would go on working in its tensors."""
+    state.load_state_dict(deepcopy(saved))
+    return state
 
 
 def _descend(closure: Closure, state: torch.optim.Optimizer, lr: float) -> Tensor:

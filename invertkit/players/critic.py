@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Annotated, Any, Literal, final
 
 import torch
@@ -11,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from invertkit.errors import InputError
-from invertkit.models.patch_nets import NormKind, PatchCriticNet
+from invertkit.models.patch_nets import NormKind, PatchCriticNet, receptive_field
+from invertkit.normalization import Space, in_space
 from invertkit.players.base import Player
 from invertkit.randomness import Randomness, generator
 from invertkit.schedules import Count, Decay, Index, NonNegative, Positive
@@ -29,6 +32,8 @@ class PatchCritic(Player):
         strides: Of the network.
         widths: Of the network, one less than kernels.
         norm: `instance` (each image alone), `batch` (as released), `none`.
+        space: Units in which it sees the image, and the penalty counts pixels;
+            `imagenet` as released.
         start: First step of the run at which it learns.
         every: Learn on every `every`-th step: where (step + 1) is divisible by it.
         updates: Updates each time.
@@ -50,6 +55,7 @@ class PatchCritic(Player):
         strides: Annotated[Sequence[Count], MinLen(1)] = (1, 2, 2, 1, 1),
         widths: Sequence[Count] = (64, 128, 128, 128),
         norm: NormKind = "instance",
+        space: Space = "unit",
         start: Index = 0,
         every: Count = 1,
         updates: Count = 1,
@@ -60,7 +66,8 @@ class PatchCritic(Player):
         shared: bool = False,
     ) -> None:
         self.kernels, self.strides, self.widths = kernels, strides, widths
-        self.norm, self.start, self.every, self.updates = norm, start, every, updates
+        self.norm, self.space = norm, space
+        self.start, self.every, self.updates = start, every, updates
         self.lr, self.betas, self.shared = lr, betas, shared
         self.penalty, self.penalty_form = penalty, penalty_form
         self.nets: list[PatchCriticNet] = []
@@ -72,7 +79,8 @@ class PatchCritic(Player):
     def begin(self, scene: Scene, randomness: Randomness, *, purpose: str) -> None:
         if scene.reference is None:
             raise InputError("`patch_critic` learns from a reference; give an image.")
-        self._real, self._randomness, self._purpose = scene.reference, randomness, purpose
+        self._real = in_space(scene.reference, self.space)
+        self._randomness, self._purpose = randomness, purpose
         seeds = randomness.seeds[:1] if self.shared else randomness.seeds
         if not self.nets:
             self.nets = [self._make(seed, purpose, randomness.device) for seed in seeds]
@@ -81,6 +89,14 @@ class PatchCritic(Player):
             raise InputError(
                 f"`patch_critic` sees patches of {field}×{field} pixels, the image of this stage "
                 f"is {scene.size[0]}×{scene.size[1]}. Use a larger stage or smaller kernels."
+            )
+        # The last normalised layer needs two places: statistics over one say nothing.
+        two = receptive_field(self.kernels[:-1], self.strides[:-1]) + math.prod(self.strides[:-1])
+        if self.norm != "none" and self.widths and max(scene.size) < two:
+            raise InputError(
+                f"`patch_critic` with `norm: {self.norm}` needs a side of at least {two} pixels, "
+                f"the image of this stage is {scene.size[0]}×{scene.size[1]}. Use a larger stage, "
+                "smaller kernels or `norm: none`."
             )
         self._optimizers = [
             torch.optim.Adam(net.parameters(), lr=self.lr, betas=self.betas) for net in self.nets
@@ -98,6 +114,8 @@ class PatchCritic(Player):
 
     def scores(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 i j"]:
         """Score of every patch, by each image's own critic."""
+        # Frozen passes are fastest with channels last, weight gradients with channels first.
+        images = in_space(images, self.space).contiguous(memory_format=torch.channels_last)
         if len(self.nets) == 1:
             scores: Tensor = self.nets[0](images)
             return scores
@@ -107,6 +125,7 @@ class PatchCritic(Player):
     def learn(self, images: Float[Tensor, "b 3 h w"], *, step: int) -> None:
         if step < self.start or (step + 1) % self.every or self._real is None:
             return
+        images = in_space(images, self.space)
         groups = (images,) if self.shared else images.split(1)
         for update in range(self.updates):
             purpose = f"{self._purpose}/mix/{update}"
@@ -124,16 +143,17 @@ class PatchCritic(Player):
                 net.requires_grad_(False)
 
     def save(self) -> dict[str, Any]:
-        return {
+        saved = {
             "nets": [net.state_dict() for net in self.nets],
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
         }
+        return deepcopy(saved)  # PyTorch hands out the tensors that the next update changes
 
     def load(self, saved: dict[str, Any]) -> None:
         for net, state in zip(self.nets, saved["nets"], strict=True):
             net.load_state_dict(state)
         for optimizer, state in zip(self._optimizers, saved["optimizers"], strict=True):
-            optimizer.load_state_dict(state)
+            optimizer.load_state_dict(deepcopy(state))
 
 
 Critic = Callable[[Tensor], Tensor]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any, Literal, final
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 
 from invertkit.errors import InputError
 from invertkit.models.patch_nets import EncoderDecoder, NormKind
+from invertkit.normalization import Space, in_space
 from invertkit.players.base import Player
 from invertkit.randomness import Randomness, generator
 from invertkit.schedules import Count, Decay, Index, Positive
@@ -30,6 +32,7 @@ class Segmenter(Player):
         updates: How many.
         width: Channels of the network.
         norm: `instance` or `batch` (as released; the images of a batch then share statistics).
+        space: Units in which it sees the image; `imagenet` as released.
         lr: Adam's learning rate.
         betas: Adam's.
         seed: Of its initial weights; not the run's, so that every image meets the same network.
@@ -44,12 +47,13 @@ class Segmenter(Player):
         updates: Index = 300,
         width: Count = 64,
         norm: NormKind = "instance",
+        space: Space = "unit",
         lr: Positive = 5e-4,
         betas: tuple[Decay, Decay] = (0.5, 0.999),
         seed: int = 0,
     ) -> None:
         self.when, self.updates, self.width, self.norm = when, updates, width, norm
-        self.lr, self.betas, self.seed = lr, betas, seed
+        self.space, self.lr, self.betas, self.seed = space, lr, betas, seed
         self.net: EncoderDecoder | None = None
         self._optimizer: torch.optim.Adam | None = None
         self._reference: Tensor | None = None
@@ -58,7 +62,8 @@ class Segmenter(Player):
     def begin(self, scene: Scene, randomness: Randomness, *, purpose: str) -> None:
         if scene.reference is None or scene.mask is None:
             raise InputError("`segmenter` learns from a reference and its mask; give both.")
-        self._reference, self._mask = scene.reference, scene.mask
+        self._reference = in_space(scene.reference, self.space)
+        self._mask = scene.mask
         if self.net is None:
             weights = generator(self.seed, f"{purpose}/weights")
             self.net = EncoderDecoder(width=self.width, norm=self.norm, generator=weights)
@@ -72,7 +77,9 @@ class Segmenter(Player):
         """Positive where it sees the object."""
         if self.net is None:
             raise InputError("`segmenter` was asked before its stage began.")
-        logits: Tensor = self.net(images)
+        # Frozen passes are fastest with channels last, weight gradients with channels first.
+        seen = in_space(images, self.space).contiguous(memory_format=torch.channels_last)
+        logits: Tensor = self.net(seen)
         return logits
 
     def learn(self, images: Float[Tensor, "b 3 h w"], *, step: int) -> None:
@@ -84,17 +91,18 @@ class Segmenter(Player):
             return
         self.net.requires_grad_(True)
         self._optimizer.zero_grad()
-        F.binary_cross_entropy_with_logits(self.logits(self._reference), self._mask).backward()
+        F.binary_cross_entropy_with_logits(self.net(self._reference), self._mask).backward()
         self._optimizer.step()
         self.net.requires_grad_(False)
 
     def save(self) -> dict[str, Any]:
-        return {
+        saved = {
             "net": self.net.state_dict() if self.net else {},
             "optimizer": self._optimizer.state_dict() if self._optimizer else {},
         }
+        return deepcopy(saved)  # PyTorch hands out the tensors that the next update changes
 
     def load(self, saved: dict[str, Any]) -> None:
         if self.net is not None and self._optimizer is not None:
             self.net.load_state_dict(saved["net"])
-            self._optimizer.load_state_dict(saved["optimizer"])
+            self._optimizer.load_state_dict(deepcopy(saved["optimizer"]))

@@ -100,10 +100,10 @@ class Page(_Strict):
     chosen: dict[str, str] = Field(default_factory=dict, description="Which overlays were taken.")
     extends: str | None = Field(None, description="Recipe to start from: a name or a path.")
 
-    @field_validator("objective", mode="before")
+    @field_validator("objective", "players", "models", mode="before")
     @classmethod
     def _without_removed(cls, value: Any) -> Any:
-        """A term set to null by an extending page is gone."""
+        """A term, player or model set to null by an overlay is gone."""
         if isinstance(value, Mapping):
             return {name: node for name, node in value.items() if node is not None}
         return value
@@ -135,10 +135,10 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str | int | float | bool):
             raise yaml.constructor.ConstructorError(
                 None, None, "a key must be a word", key_node.start_mark
@@ -161,7 +161,7 @@ def parse_yaml(text: str, *, where: str) -> Any:
         RecipeError: Not YAML, or a key stands twice; the message names `where` and the line.
     """
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506: derived from SafeLoader
+        return yaml.load(text, Loader=_Loader)  # noqa: S506
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
@@ -256,7 +256,8 @@ def read_raw(
     if not isinstance(base, str):
         raise RecipeError(f"{path.name}: extends: expected a recipe's name or path, got {base!r}.")
     parent = read_raw(base, beside=path.parent, seen=(*seen, path))
-    return merge(parent, {key: value for key, value in page.items() if key != "extends"})
+    merged: Node = merge(parent, {key: value for key, value in page.items() if key != "extends"})
+    return merged
 
 
 def merge(base: Any, over: Any) -> Any:
@@ -384,7 +385,8 @@ def validate(raw: Node, *, text: str | None = None) -> Page:
     Raises:
         RecipeError: One sentence a fault, each starting with the path to it.
     """
-    return _checked(Page, raw, text=text)
+    page: Page = _checked(Page, raw, text=text)
+    return page
 
 
 def _checked(
@@ -402,6 +404,7 @@ def explain(
     *,
     at: Sequence[str | int] = (),
     text: str | None = None,
+    also: Sequence[str] = (),
 ) -> Iterator[str]:
     """One sentence for every fault that pydantic found: path, expected, got, suggestion."""
     said: set[str] = set()
@@ -413,24 +416,37 @@ def explain(
         said.add(dotted)
         line = line_of(text, path) if text is not None else None
         place = f"{dotted} (line {line})" if line else dotted
-        yield f"{place}: {_sentence(fault, kind, path)}"
+        yield f"{place}: {_sentence(fault, kind, path, also)}"
 
 
 def _is_union_tag(part: str | int) -> bool:
     return isinstance(part, str) and part in {
-        "float", "int", "Linear", "Piecewise", "Cosine", "function-wrap[_schedule]", "str",
-        "dict[str,any]", "dict[str,str]", "constrained-int", "constrained-float", "none",
+        "number", "linear", "piecewise", "cosine", "float", "int", "str", "none",
+        "dict[str,any]", "dict[str,str]", "constrained-int", "constrained-float",
     }  # fmt: skip
 
 
-def _sentence(fault: Any, kind: type[BaseModel], path: Sequence[str | int]) -> str:
+_SCHEDULES: Final = ("linear", "piecewise", "cosine")
+
+
+def _sentence(
+    fault: Any, kind: type[BaseModel], path: Sequence[str | int], also: Sequence[str] = ()
+) -> str:
     got = fault["input"]
     match fault["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":
-            known = known_keys(kind, path[:-1])
+            known = [*known_keys(kind, path[:-1]), *also]
             near = get_close_matches(str(path[-1]), known, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            return f"unknown key {path[-1]!r}.{hint} Known: {', '.join(known)}."
+            listed = f" Known: {', '.join(known)}." if known else ""
+            return f"unknown key {path[-1]!r}.{hint}{listed}"
+        case "union_tag_invalid":
+            near = get_close_matches(fault["ctx"]["tag"], _SCHEDULES, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            return (
+                f"expected a number or a schedule of type {', '.join(_SCHEDULES)}, "
+                f"got type {fault['ctx']['tag']!r}.{hint}"
+            )
         case "missing" | "missing_argument" | "missing_keyword_only_argument":
             return "missing; this key is required."
         case "finite_number":

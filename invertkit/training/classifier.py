@@ -63,6 +63,8 @@ class Normalized(nn.Module):
 
     def __init__(self, net: nn.Module, mean: Tensor, std: Tensor) -> None:
         super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
         self.net = net
         self.register_buffer("mean", mean.reshape(1, 3, 1, 1))
         self.register_buffer("std", std.reshape(1, 3, 1, 1))
@@ -96,7 +98,8 @@ def train_classifier(
     net = KitNet(len(data.classes), widths=plan.widths)
     pixels = data.images.float() / 255
     mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3))
-    model = Normalized(net, mean, std).to(device, memory_format=torch.channels_last)
+    model = Normalized(net, mean, std).to(device)
+    model.to(memory_format=torch.channels_last)
     optimizer = _sgd(model, plan)
     first = 0
     if resume is not None:
@@ -161,7 +164,7 @@ def _epoch(
         optimizer.step()
         seen += len(labels)
         right += int((logits.argmax(1) == labels).sum())
-        lost += float(loss) * len(labels)
+        lost += loss.item() * len(labels)
         if i % 50 == 49 or i == per_epoch - 1:
             seconds = time.monotonic() - started
             report(

@@ -31,7 +31,7 @@ class Fourier(Variable):
 
     Args:
         noise: Standard deviation of the coefficients at the start.
-        decorrelate: Optimise along the principal colours of photographs instead of red, green, blue.
+        decorrelate: Optimise along the principal colours of photographs, not red, green, blue.
 
     Source: Olah, Mordvintsev & Schubert 2017, "Feature Visualization" (Distill), and lucid.
     """

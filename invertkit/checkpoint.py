@@ -1,0 +1,117 @@
+"""Checkpoints that survive being killed at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, final
+
+import torch
+
+from invertkit.errors import InputError
+from invertkit.images import Inputs
+
+_BEGUN, _STATE = "begun.pt", "state.pt"
+_FORMAT = 1
+
+
+@final
+class Saver:
+    """Writes the checkpoint of one run's folder, whole or not at all.
+
+    Args:
+        folder: Of the run.
+        every: Seconds between checkpoints.
+    """
+
+    def __init__(self, folder: Path, *, every: float) -> None:
+        self.folder, self.every = folder / "checkpoint", every
+        self._last = time.monotonic()
+
+    def begin(
+        self,
+        recipe: Mapping[str, Any],
+        inputs: Inputs,
+        *,
+        seeds: tuple[int, ...],
+        device: str,
+        parts: Sequence[str],
+    ) -> None:
+        """Write what never changes, and an empty state: from now on the run can be resumed."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self.folder}: cannot be made ({error}).") from None
+        begun = {
+            "format": _FORMAT,
+            "recipe": json.dumps(recipe),
+            "inputs": {"image": inputs.image, "mask": inputs.mask, "target": inputs.target},
+            "seeds": list(seeds),
+            "device": device,
+            "parts": list(parts),
+        }
+        _write(begun, self.folder / _BEGUN)
+        self.save([], None)
+
+    def save_if_due(
+        self, done: Sequence[Mapping[str, Any]], now: Callable[[], Mapping[str, Any]]
+    ) -> None:
+        """`save`, if the last one is long enough ago."""
+        if time.monotonic() - self._last >= self.every:
+            self.save(done, now())
+
+    def save(self, done: Sequence[Mapping[str, Any]], now: Mapping[str, Any] | None) -> None:
+        """Write the finished batches and the one under way.
+
+        Raises:
+            InputError: The disk is full or the folder gone; the checkpoint before is untouched.
+        """
+        _write({"done": list(done), "now": now}, self.folder / _STATE)
+        self._last = time.monotonic()
+
+
+def load(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `begin` and the last `save` wrote.
+
+    Raises:
+        InputError: There is no readable checkpoint.
+    """
+    place = folder / "checkpoint"
+    if not (place / _BEGUN).is_file() or not (place / _STATE).is_file():
+        raise InputError(
+            f"{folder}: holds no checkpoint; expected the folder of a run that was begun with "
+            "`invertkit run`, such as runs/magic-…"
+        )
+    try:
+        begun = torch.load(place / _BEGUN, map_location="cpu", weights_only=True)
+        state = torch.load(place / _STATE, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(f"{folder}: its checkpoint cannot be read ({error}).") from None
+    if begun.get("format") != _FORMAT:
+        raise InputError(
+            f"{folder}: its checkpoint has format {begun.get('format')}, this version reads "
+            f"{_FORMAT}."
+        )
+    begun["recipe"] = json.loads(begun["recipe"])
+    return begun, state
+
+
+def _write(data: Mapping[str, Any], path: Path) -> None:
+    """To a file beside it first, forced to the disk, then renamed: never half a file."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            torch.save(dict(data), file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(
+            f"{path}: the checkpoint cannot be written ({error}). The one before is whole: make "
+            f"room, then `invertkit resume {path.parents[1]}`."
+        ) from None

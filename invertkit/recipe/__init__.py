@@ -1,0 +1,1 @@
+"""Recipes: YAML pages, checked, and the problems they describe."""

@@ -1,0 +1,236 @@
+"""From a checked page to a problem: every part built from its own signature."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast, get_type_hints
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from invertkit.engine import Problem, Stage, Term
+from invertkit.errors import InvertkitError, RecipeError
+from invertkit.images import Fit, Inputs
+from invertkit.models.classifier import Classifier
+from invertkit.objectives.base import Objective
+from invertkit.optimizers.base import Optimizer
+from invertkit.players.base import Player
+from invertkit.recipe.page import Node, Page, TermPage, explain
+from invertkit.registry import Kind, Registry
+from invertkit.variables.base import Variable
+from invertkit.view import Scene
+
+_ROLES: dict[type, Kind] = {
+    Objective: "objective",
+    Variable: "variable",
+    Optimizer: "optimizer",
+    Player: "player",
+}
+
+
+def build(
+    page: Page,
+    inputs: Inputs,
+    *,
+    seeds: tuple[int, ...],
+    device: torch.device,
+    registry: Registry,
+    models: Mapping[str, Any] | None = None,
+) -> Problem:
+    """Everything a run needs, checked before the first step.
+
+    Args:
+        page: The recipe.
+        inputs: Photograph and masks at full size.
+        seeds: One per image.
+        device: Where to run.
+        registry: The parts that exist.
+        models: Networks given from Python, by name; they replace the page's.
+
+    Raises:
+        RecipeError: A part or an option is unknown or wrong, or names a model or player that the
+            page lacks; the message starts with the path.
+        InputError: The recipe needs an input that is missing.
+    """
+    _check_inputs(page, inputs)
+    given = dict(models or {})
+    networks = {
+        name: given.pop(name)
+        if name in given
+        else build_part("model", node, at=f"models.{name}", registry=registry)
+        for name, node in page.models.items()
+    }
+    networks.update(given)
+    for name, network in networks.items():
+        wrapped = network if hasattr(network, "observe") else Classifier(network)
+        networks[name] = wrapped.to(device)
+    variable = build_part("variable", page.variable, at="variable", registry=registry)
+    players = {
+        name: build_part("player", node, at=f"players.{name}", registry=registry)
+        for name, node in page.players.items()
+    }
+    terms = [_term(name, page, registry) for name in page.objective]
+    for term in terms:
+        _check_names(term, networks, players)
+    if variable.moves_pixels and page.inputs and "mask" in page.inputs:
+        raise RecipeError(
+            "variable.type: `jitter` moves the image and its masks would not follow; use it in "
+            "recipes without masks."
+        )
+    fit: Fit = page.fit
+
+    def scene(size: tuple[int, int]) -> Scene:
+        here = inputs.at(size, fit)
+        to = functools.partial(_to, device=device)
+        return Scene(size, to(here.image), to(here.mask), to(here.target))
+
+    return Problem(
+        scene=scene,
+        models=networks,
+        variable=variable,
+        terms=terms,
+        optimizer=build_part("optimizer", page.optimizer, at="optimizer", registry=registry),
+        players=players,
+        stages=[Stage(inputs.size(stage.size, fit), stage.steps) for stage in page.stages],
+        seeds=seeds,
+        device=device,
+    )
+
+
+def _to(value: torch.Tensor | None, *, device: torch.device) -> torch.Tensor | None:
+    return None if value is None else value.to(device)
+
+
+def _check_inputs(page: Page, inputs: Inputs) -> None:
+    lacking = [name for name in page.inputs if getattr(inputs, name) is None]
+    if lacking:
+        raise RecipeError(
+            f"Recipe {page.name!r} needs {' and '.join(lacking)}; give "
+            f"{', '.join(f'--{name} FILE' for name in lacking)} "
+            f"(from Python: {', '.join(f'{name}=…' for name in lacking)})."
+        )
+
+
+def _term(name: str, page: Page, registry: Registry) -> Term:
+    line = page.objective[name]
+    at = f"objective.{name}"
+    objective = build_part(
+        "objective",
+        {"type": line.type, **line.options},
+        at=at,
+        registry=registry,
+        also=tuple(TermPage.model_fields),
+    )
+    return Term(
+        name=name,
+        objective=objective,
+        weight=line.weight,
+        region=line.region,
+        start=line.start,
+        stop=line.stop,
+        min_size=line.min_size,
+        max_size=line.max_size,
+    )
+
+
+def _check_names(term: Term, models: Mapping[str, Any], players: Mapping[str, Any]) -> None:
+    """Every model and player a term asks for exists, and the layers it reads do."""
+    at = f"objective.{term.name}"
+    try:
+        needs = term.objective.needs(models)
+        for model, layers in needs.items():
+            if model not in models:
+                known = ", ".join(models) or "none"
+                raise RecipeError(f"model: no model {model!r} in `models`; known: {known}.")
+            models[model].resolve([layer for layer in layers if layer != "logits"])
+        for player in term.objective.players():
+            if player not in players:
+                known = ", ".join(players) or "none"
+                raise RecipeError(f"player: no player {player!r} in `players`; known: {known}.")
+    except InvertkitError as error:
+        raise RecipeError(f"{at}.{error}" if _pathed(error) else f"{at}: {error}") from None
+
+
+def _pathed(error: Exception) -> bool:
+    return str(error).startswith(("model: ", "player: "))
+
+
+def build_part(
+    kind: Kind, node: Any, *, at: str, registry: Registry, also: Sequence[str] = ()
+) -> Any:
+    """The part that `{type: name, **options}` describes.
+
+    Args:
+        kind: Which table.
+        node: Data of the page.
+        at: Path to it, for messages.
+        registry: The parts that exist.
+        also: Keys that may stand beside the options, for suggestions.
+
+    Raises:
+        RecipeError: Not of that form, unknown, or with wrong options; the message starts with `at`.
+    """
+    if not isinstance(node, Mapping) or not isinstance(node.get("type"), str):
+        raise RecipeError(
+            f"{at}: expected a part such as {{type: {registry.names(kind)[0]}}}, got {node!r:.60}."
+        )
+    make = registry.load(kind, node["type"], at=at)
+    options = {key: value for key, value in node.items() if key != "type"}
+    schema = signature_model(make)
+    try:
+        checked = schema.model_validate(options)
+    except ValidationError as error:
+        prefix = at.split(".")
+        raise RecipeError("\n".join(_explained(error, schema, prefix, also))) from None
+    values = {name: getattr(checked, name) for name in checked.model_fields_set}
+    for name, role in nested_roles(make).items():
+        if name in values:
+            values[name] = build_part(role, values[name], at=f"{at}.{name}", registry=registry)
+    try:
+        return make(**values)
+    except InvertkitError as error:
+        raise type(error)(f"{at}: {error}") from None
+    except (ValueError, TypeError) as error:
+        raise RecipeError(f"{at}: {error}") from None
+
+
+def _explained(
+    error: ValidationError, schema: type[BaseModel], prefix: list[str], also: Sequence[str]
+) -> list[str]:
+    sentences = explain(error, schema, also=also)
+    return [f"{'.'.join(prefix)}.{sentence}" for sentence in sentences]
+
+
+@functools.cache
+def signature_model(make: Callable[..., Any]) -> type[BaseModel]:
+    """A pydantic model of a part's keyword arguments: the signature is the schema."""
+    parameters = inspect.signature(make).parameters
+    target = make.__init__ if inspect.isclass(make) else make
+    hints = get_type_hints(target, include_extras=True)
+    fields: dict[str, Any] = {}
+    for name, parameter in parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        hint = hints.get(name, Any)
+        if _role(hint) is not None:
+            hint = Node
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[name] = (hint, default)
+    config = ConfigDict(
+        extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True, protected_namespaces=()
+    )
+    made = create_model(getattr(make, "__name__", "part"), __config__=config, **fields)
+    return cast("type[BaseModel]", made)
+
+
+def _role(hint: Any) -> Kind | None:
+    return _ROLES.get(hint) if inspect.isclass(hint) else None
+
+
+def nested_roles(make: Callable[..., Any]) -> dict[str, Kind]:
+    """Arguments that are parts themselves."""
+    target = make.__init__ if inspect.isclass(make) else make
+    hints = get_type_hints(target)
+    return {name: role for name, hint in hints.items() if (role := _role(hint)) is not None}
