@@ -6,6 +6,7 @@ time and yields a report; whoever iterates decides what to show, when to save an
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ from invertkit.players.base import Player
 from invertkit.randomness import Randomness
 from invertkit.schedules import Schedule, value_at
 from invertkit.variables.base import Variable
-from invertkit.view import Scene, View
+from invertkit.view import Scene, View, resize_image
 
 _ASK_EVERY = 50
 
@@ -53,8 +54,8 @@ class Term:
         region: Where it looks.
         start: First step of the run at which it counts.
         stop: First step at which it no longer counts; None for never.
-        min_size: Smallest stage at which it counts, in pixels of the shorter side.
-        max_size: Largest stage at which it counts, in pixels of the shorter side.
+        min_size: Smallest stage at which it counts: side of the square of as many pixels.
+        max_size: Largest stage at which it counts, likewise.
     """
 
     name: str
@@ -68,7 +69,8 @@ class Term:
 
     def fits(self, size: tuple[int, int]) -> bool:
         """Whether it counts at stages of this size."""
-        return self.min_size <= min(size) and (self.max_size is None or min(size) <= self.max_size)
+        side = round(math.sqrt(size[0] * size[1]))
+        return self.min_size <= side and (self.max_size is None or side <= self.max_size)
 
     def counts(self, step: int) -> bool:
         """Whether it counts at this step of the run."""
@@ -181,6 +183,7 @@ class Run:
         self._scene: Scene | None = None
         self._terms: list[Term] = []
         self._players: dict[str, Player] = {}
+        self._begun: set[str] = set()
         self._state: Any = None
         self._best: _Best | None = None
         self._restored: dict[str, Any] | None = None
@@ -230,13 +233,12 @@ class Run:
         stage, problem = self.problem.stages[index], self.problem
         self._terms = [term for term in problem.terms if term.fits(stage.size)]
         needs = _union([term.objective.needs(problem.models) for term in self._terms])
-        asked = {name for term in self._terms for name in term.objective.players()}
-        self._players = {n: p for n, p in problem.players.items() if n in asked}
+        self._players = self._asked(index)
         self._scene = scene = replace(
             problem.scene(stage.size), models=problem.models, players=self._players, needs=needs
         )
-        for name, player in self._players.items():
-            player.begin(scene, self.randomness, purpose=f"players/{name}")
+        for name in self._players:
+            self._begin(name, scene)
         with torch.no_grad():
             self._prepare_terms(scene)
             if not self.params:
@@ -251,6 +253,16 @@ class Run:
             self._restored = None
         else:
             self._state = problem.optimizer.init(self.params)
+
+    def _asked(self, index: int) -> dict[str, Player]:
+        """The players that a term of this stage asks."""
+        terms = [t for t in self.problem.terms if t.fits(self.problem.stages[index].size)]
+        asked = {name for term in terms for name in term.objective.players()}
+        return {name: player for name, player in self.problem.players.items() if name in asked}
+
+    def _begin(self, name: str, scene: Scene) -> None:
+        self.problem.players[name].begin(scene, self.randomness, purpose=f"players/{name}")
+        self._begun.add(name)
 
     def _prepare_terms(self, scene: Scene) -> None:
         reference = None
@@ -271,14 +283,22 @@ class Run:
                 f"{scene.size[0]}×{scene.size[1]}). Check `start`, `stop` and `min_size`."
             )
         weights = {t.name: value_at(t.weight, step, problem.total_steps) for t in terms}
-        with torch.no_grad():
-            images = problem.variable.image(self.params, scene.size)
+        # One image serves the players, the best and the first evaluation of the terms.
+        looks = [problem.variable.look(self.params, scene, self.randomness, step)]
+        images = looks[0].detach()
+        if problem.variable.moves_pixels:
+            with torch.no_grad():
+                images = problem.variable.image(self.params, scene)
+        images = images.clone()  # pixels are their own image, and the step will change them
         for player in self._players.values():
             player.learn(images, step=step)
         values: dict[str, Tensor] = {}
 
         def closure() -> Tensor:
-            look = problem.variable.look(self.params, scene.size, self.randomness, step)
+            if looks:
+                look = looks.pop()
+            else:  # a line search asks again
+                look = problem.variable.look(self.params, scene, self.randomness, step)
             view = View(look, scene, self.randomness, step)
             total = look.new_zeros(len(look))
             for term in terms:
@@ -308,9 +328,13 @@ class Run:
         """Compare with the best so far; a new stage or another set of terms starts afresh."""
         best, step = self._best, torch.full_like(losses, self.step, dtype=torch.long)
         if best is None or best.stage != self.stage or best.terms != terms:
-            infinite = torch.full_like(losses, torch.inf)
-            best = self._best = _Best(infinite, images.clone(), step, terms, self.stage)
-        better = losses < best.losses
+            infinite, kept = torch.full_like(losses, torch.inf), images
+            if best is not None:  # until there is a finite loss: the last finite picture
+                finite = images.isfinite().all((1, 2, 3), keepdim=True)
+                size = (images.shape[-2], images.shape[-1])
+                kept = torch.where(finite, images, resize_image(best.images, size))
+            best = self._best = _Best(infinite, kept, step, terms, self.stage)
+        better = (losses < best.losses) & losses.isfinite()
         best.losses = torch.where(better, losses, best.losses)
         best.steps = torch.where(better, step, best.steps)
         best.images = torch.where(better[:, None, None, None], images, best.images)
@@ -319,9 +343,10 @@ class Run:
 
     def last_images(self) -> Float[Tensor, "b 3 h w"]:
         """The images as they are now, cut to [0, 1]."""
-        size = self.problem.stages[self.stage].size
+        if self._scene is None:
+            raise InputError("There is no image before the first step.")
         with torch.no_grad():
-            return self.problem.variable.image(self.params, size).clamp(0, 1)
+            return self.problem.variable.image(self.params, self._scene).clamp(0, 1)
 
     def best_images(self) -> Float[Tensor, "b 3 h w"]:
         """The images of lowest loss since the last change of stage or terms, cut to [0, 1]."""
@@ -347,7 +372,7 @@ class Run:
             "seeds": list(self.problem.seeds),
             "params": [param.detach().clone() for param in self.params],
             "optimizer": self.problem.optimizer.save(self._state) if self.params else {},
-            "players": {name: player.save() for name, player in self._players.items()},
+            "players": {name: self.problem.players[name].save() for name in sorted(self._begun)},
             "best": None
             if best is None
             else {
@@ -371,9 +396,10 @@ class Run:
             return
         self.params = [param.to(self.problem.device) for param in saved["params"]]
         if (best := saved["best"]) is not None:
-            self._best = _Best(
-                best["losses"], best["images"], best["steps"], tuple(best["terms"]), best["stage"]
+            losses, images, steps = (
+                best[name].to(self.problem.device) for name in ("losses", "images", "steps")
             )
+            self._best = _Best(losses, images, steps, tuple(best["terms"]), best["stage"])
         # Between two stages the next one starts from the finished images; within one, the state
         # of players and optimizer is taken up after the stage has been set up.
         self._enter_at(saved)
@@ -387,8 +413,11 @@ class Run:
             for param, value in zip(self.params, saved["params"], strict=True):
                 param.copy_(value)
         self._state = self.problem.optimizer.load(self.params, saved["optimizer"])
-        for name, player in self._players.items():
-            player.load(saved["players"][name])
+        for name, learnt in saved["players"].items():
+            if name not in self._begun:  # it rests in this stage: begin where it learnt last
+                last = max(i for i in range(self.stage) if name in self._asked(i))
+                self._begin(name, self.problem.scene(self.problem.stages[last].size))
+            self.problem.players[name].load(learnt)
 
 
 def _union(needs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:

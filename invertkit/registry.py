@@ -52,6 +52,11 @@ OBJECTIVES: Final = _table(
         "mean squared activation of a layer or channel",
         "DeepDream, 2015",
     ),
+    attention=Entry(
+        "invertkit.objectives.outputs:Attention",
+        "the classifier's attention lies in the target mask",
+        "IMAGINE, CVPR 2021; Grad-CAM, 2017",
+    ),
     batch_norm_statistics=Entry(
         "invertkit.objectives.statistics:BatchNormStatistics",
         "agreement with the statistics stored in batch-norm layers",
@@ -82,6 +87,11 @@ OBJECTIVES: Final = _table(
         "a segmenter finds the object where the target mask says",
         "MAGIC, AAAI 2023",
     ),
+    nearest_patches=Entry(
+        "invertkit.objectives.nearest:NearestPatches",
+        "every patch looks like some patch of the reference, at the right place of the object",
+        "ours, after Kwatra et al. 2005, Wexler et al. 2007, GPNN 2022",
+    ),
     norm=Entry("invertkit.objectives.priors:Norm", "length of the image, plain or squared",
                "Mahendran & Vedaldi, CVPR 2015"),
     patch_swd=Entry(
@@ -104,6 +114,10 @@ OBJECTIVES: Final = _table(
 VARIABLES: Final = _table(
     fourier=Entry(
         "invertkit.variables.fourier:Fourier", "the image's scaled spectrum", "lucid, 2017"
+    ),
+    hold=Entry(
+        "invertkit.variables.pixels:Hold",
+        "another variable, with the reference held fixed in a region",
     ),
     jitter=Entry(
         "invertkit.variables.pixels:Jitter",

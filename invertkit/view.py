@@ -112,6 +112,7 @@ class View:
     _seen: dict[tuple[str, int], tuple[Tensor, Mapping[str, Tensor]]] = field(
         default_factory=dict, repr=False
     )
+    _cut: dict[tuple[str, int], tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
     def within(self, region: str) -> View:
         """The same look, for a term that looks at `region`; model outputs are shared."""
@@ -126,8 +127,11 @@ class View:
         weights = self.region(self.image.shape[-2:])
         if weights is None:
             return self
-        other = self.scene.reference if self.scene.reference is not None else self.image.detach()
-        return replace(self, image=self.image * weights + other * (1 - weights))
+        key = (self.region_name, id(self.image))  # one image a region, so one forward for its terms
+        if key not in self._cut:
+            held = self.image.detach() if self.scene.reference is None else self.scene.reference
+            self._cut[key] = (self.image, self.image * weights + held * (1 - weights))
+        return replace(self, image=self._cut[key][1])
 
     def region(self, size: tuple[int, ...] | torch.Size) -> Float[Tensor, "1 1 h w"] | None:
         """Weights in [0, 1] of this term's region at `size`, by area; None means everywhere."""
@@ -201,3 +205,14 @@ def resize_mask(mask: Float[Tensor, "b 1 h w"], size: tuple[int, int]) -> Tensor
     if shrinks:
         return F.interpolate(mask, size, mode="area")
     return F.interpolate(mask, size, mode="bilinear", align_corners=False)
+
+
+def grow_mask(mask: Float[Tensor, "1 1 h w"], radius: float) -> Float[Tensor, "1 1 h w"]:
+    """A binary mask with every pixel within `radius` pixels of it added."""
+    reach = int(radius)
+    if reach < 1:
+        return mask
+    offsets = torch.arange(-reach, reach + 1, device=mask.device, dtype=mask.dtype)
+    disc = (offsets[:, None].square() + offsets.square() <= radius**2).to(mask)
+    grown = F.conv2d(mask, disc[None, None], padding=reach)
+    return (grown > 0).to(mask)

@@ -72,6 +72,8 @@ class Classifier(nn.Module):
     ) -> Mapping[str, Tensor]:
         """Run the network once, no further than needed.
 
+        A layer that runs several times in one forward shows what it does the first time.
+
         Args:
             image: In [0, 1]; values outside pass through.
             layers: Names of submodules (`layer1`), of their inputs (`bn1:input`), and `logits`.
@@ -98,11 +100,11 @@ class Classifier(nn.Module):
                 raise _EnoughError
 
         def before(module: nn.Module, inputs: tuple[Any, ...], *, name: str) -> None:
-            seen[name] = inputs[0]
+            seen.setdefault(name, inputs[0])
             full()
 
         def after(module: nn.Module, inputs: Any, output: Tensor, *, name: str) -> None:
-            seen[name] = output
+            seen.setdefault(name, output)
             full()
 
         with ExitStack() as hooks:

@@ -48,6 +48,13 @@ class Objective(ABC):
     def forward(self, view: View) -> Float[Tensor, " b"]:
         """Score every image in `view.image` on its own."""
 
+    def save(self) -> dict[str, Any]:
+        """What it has computed in the steps of a stage and goes on using; usually nothing."""
+        return {}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Take up what `save` saw; called after `prepare`."""
+
 
 def evaluate(objective: Objective, view: View, region: str) -> Float[Tensor, " b"]:
     """The objective's value in a region; the one place that knows how regions are applied."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from invertkit.errors import InputError, RecipeError
 from invertkit.objectives.base import Objective
-from invertkit.view import LOGITS, Needs, View
+from invertkit.view import LOGITS, Needs, View, resize_mask
 
 
 @final
@@ -141,3 +141,52 @@ class Activation(Objective):
                 )
             units = units[:, self.channel, None]  # of (b, k) logits as of (b, c, h, w) maps
         return units.square().flatten(1).mean(1)
+
+
+@final
+class Attention(Objective):
+    """−log of the share of the classifier's attention that lies in the target mask.
+
+    Attention is Grad-CAM's map of a layer, ReLU(Σ_c α_c A_c), with α_c the mean gradient of the
+    reference's class at channel c, computed once on the reference.
+
+    Args:
+        layer: A layer with spatial output.
+        model: Name of the classifier.
+
+    Source: IMAGINE controls position by attention maps; the form is not published, so this is
+    ours, after Selvaraju et al. 2017 (arXiv:1610.02391).
+    """
+
+    weighs_region: ClassVar[bool] = True
+
+    def __init__(self, *, layer: str, model: str = "classifier") -> None:
+        self.layer, self.model = layer, model
+        self._weights: Tensor | None = None
+
+    def needs(self, models: Mapping[str, Any]) -> Needs:
+        """The layer."""
+        return {self.model: (self.layer,)}
+
+    def prepare(self, reference: View | None) -> None:
+        """The channels' weights for the reference's class."""
+        if reference is None:
+            raise InputError("`attention` takes its class from a reference; give an image.")
+        with torch.enable_grad():
+            image = reference.image.detach().requires_grad_()
+            seen = reference.scene.models[self.model].observe(image, (self.layer, LOGITS))
+            top = seen[LOGITS].max(1).values.sum()
+            (gradient,) = torch.autograd.grad(top, seen[self.layer])
+        self._weights = gradient.mean((2, 3), keepdim=True)
+
+    def forward(self, view: View) -> Float[Tensor, " b"]:
+        if view.scene.target is None or self._weights is None:
+            raise InputError("`attention` needs a reference and a target mask; give both.")
+        features = view.tap(self.layer, model=self.model)
+        maps = (features * self._weights).sum(1, keepdim=True).relu() + _FAINT
+        wanted = resize_mask(view.scene.target, (maps.shape[-2], maps.shape[-1]))
+        inside = (maps * wanted).sum((1, 2, 3)) / maps.sum((1, 2, 3))
+        return -inside.clamp(min=_FAINT).log()
+
+
+_FAINT = 1e-6  # where no channel answers, attention counts as spread evenly

@@ -123,7 +123,8 @@ class KeepBest(Optimizer):
 
     def load(self, params: Params, saved: dict[str, Any]) -> _Best:
         inner = self.inner.load(params, saved["inner"])
-        return _Best(saved["losses"], list(saved["params"]), inner)
+        kept = [best.to(param.device) for param, best in zip(params, saved["params"], strict=True)]
+        return _Best(saved["losses"].to(params[0].device), kept, inner)
 
     def finish(self, params: Params, state: _Best) -> None:
         self.inner.finish(params, state.inner)

@@ -136,9 +136,10 @@ class PatchCritic(Player):
             ):
                 net.requires_grad_(True)
                 optimizer.zero_grad()
-                critic_loss(
+                loss = critic_loss(
                     net, self._real, fake, mix, penalty=self.penalty, form=self.penalty_form
-                ).backward()
+                )
+                loss.backward(inputs=list(net.parameters()))  # not those of the mixed image
                 optimizer.step()
                 net.requires_grad_(False)
 

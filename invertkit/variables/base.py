@@ -27,17 +27,17 @@ class Variable(ABC):
 
     @abstractmethod
     def resize(self, params: list[Tensor], old: Size, new: Size) -> list[Tensor]:
-        """The same images, for a stage of another size."""
+        """The same images, for a stage of another size (height, width)."""
 
     @abstractmethod
-    def image(self, params: list[Tensor], size: Size) -> Float[Tensor, "b 3 h w"]:
-        """The images at `size`, in [0, 1] or, where the variable says so, free to leave it."""
+    def image(self, params: list[Tensor], scene: Scene) -> Float[Tensor, "b 3 h w"]:
+        """The images at the scene's size, in [0, 1] or, where the variable says so, free to leave it."""
 
     def look(
-        self, params: list[Tensor], size: Size, randomness: Randomness, step: int
+        self, params: list[Tensor], scene: Scene, randomness: Randomness, step: int
     ) -> Float[Tensor, "b 3 h w"]:
         """The images as the terms see them on this step; by default as they are."""
-        return self.image(params, size)
+        return self.image(params, scene)
 
     moves_pixels: bool = False
     """Whether `look` shifts or flips the image, so that masks would no longer fit."""

@@ -56,11 +56,14 @@ class Fourier(Variable):
         grown[:, :, :rows_low, :columns] = spectrum[:, :, :rows_low, :columns]
         if rows_high:
             grown[:, :, -rows_high:, :columns] = spectrum[:, :, -rows_high:, :columns]
+        if old[1] != new[1] and kept[1] % 2 == 0:
+            # the highest column is stored once where it is the last, else half here, half mirrored
+            grown[:, :, :, kept[1] // 2] *= 0.5 if new[1] > old[1] else 2
         return [torch.view_as_real(grown / _amplitudes(new, params[0])).contiguous()]
 
-    def image(self, params: list[Tensor], size: Size) -> Float[Tensor, "b 3 h w"]:
-        spectrum = torch.view_as_complex(params[0]) * _amplitudes(size, params[0])
-        pixels = torch.fft.irfft2(spectrum, s=size, norm="forward")
+    def image(self, params: list[Tensor], scene: Scene) -> Float[Tensor, "b 3 h w"]:
+        spectrum = torch.view_as_complex(params[0]) * _amplitudes(scene.size, params[0])
+        pixels = torch.fft.irfft2(spectrum, s=scene.size, norm="forward")
         if self.decorrelate:
             colours = pixels.new_tensor(_COLOURS)
             norm = torch.linalg.vector_norm(colours, dim=0).max()

@@ -16,7 +16,7 @@ from invertkit.normalization import Space, from_space, in_space
 from invertkit.randomness import Randomness
 from invertkit.schedules import Count, NonNegative
 from invertkit.variables.base import Size, Variable
-from invertkit.view import Scene, resize_image
+from invertkit.view import Region, Scene, grow_mask, resize_image
 
 Probability = Annotated[float, Ge(0), Le(1)]
 Start = Literal["noise", "image", "constant", "region_means"]
@@ -82,9 +82,11 @@ class Pixels(Variable):
         (pixels,) = params
         return [F.interpolate(pixels, new, mode="bicubic", align_corners=False, antialias=True)]
 
-    def image(self, params: list[Tensor], size: Size) -> Float[Tensor, "b 3 h w"]:
+    def image(self, params: list[Tensor], scene: Scene) -> Float[Tensor, "b 3 h w"]:
         image = from_space(params[0], self.space)
-        return image if image.shape[-2:] == size else F.interpolate(image, size, mode="area")
+        if image.shape[-2:] == scene.size:
+            return image
+        return F.interpolate(image, scene.size, mode="area")
 
 
 def _mean_colour(image: Tensor, weights: Tensor) -> Tensor:
@@ -121,14 +123,14 @@ class Jitter(Variable):
     def resize(self, params: list[Tensor], old: Size, new: Size) -> list[Tensor]:
         return self.inner.resize(params, old, new)
 
-    def image(self, params: list[Tensor], size: Size) -> Float[Tensor, "b 3 h w"]:
-        return self.inner.image(params, size)
+    def image(self, params: list[Tensor], scene: Scene) -> Float[Tensor, "b 3 h w"]:
+        return self.inner.image(params, scene)
 
     def look(
-        self, params: list[Tensor], size: Size, randomness: Randomness, step: int
+        self, params: list[Tensor], scene: Scene, randomness: Randomness, step: int
     ) -> Float[Tensor, "b 3 h w"]:
-        images = self.inner.look(params, size, randomness, step)
-        reach = self.pixels * max(size) / self.at
+        images = self.inner.look(params, scene, randomness, step)
+        reach = round(self.pixels * max(scene.size) / self.at)
         draws = randomness.uniform("jitter", (3,), step=step).tolist()
         moved = []
         for image, (down, right, mirror) in zip(images, draws, strict=True):
@@ -136,3 +138,42 @@ class Jitter(Variable):
             image = image.roll(shift, dims=(1, 2))
             moved.append(image.flip(2) if mirror < self.flip else image)
         return torch.stack(moved)
+
+
+@final
+class Hold(Variable):
+    """Another variable, with the reference held fixed in a region.
+
+    What is held cannot change, so nothing there has to be synthesised or kept in place by a term.
+
+    Args:
+        inner: What is optimised elsewhere.
+        region: What is held; `untouched` is outside both masks.
+        margin: Width of the ring around both masks that stays free, as a share of the side.
+
+    Raises:
+        InputError: The run has no reference, or no masks.
+    """
+
+    def __init__(
+        self, *, inner: Variable, region: Region = "untouched", margin: NonNegative = 0.02
+    ) -> None:
+        self.inner, self.region, self.margin = inner, region, margin
+
+    def start(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
+        return self.inner.start(scene, randomness)
+
+    def resize(self, params: list[Tensor], old: Size, new: Size) -> list[Tensor]:
+        return self.inner.resize(params, old, new)
+
+    def image(self, params: list[Tensor], scene: Scene) -> Float[Tensor, "b 3 h w"]:
+        if scene.reference is None:
+            raise InputError("`hold` holds the reference; give an image.")
+        held = scene.region(self.region, of_reference=False)
+        inner = self.inner.image(params, scene)
+        if held is None:
+            return scene.reference.expand_as(inner)
+        free = grow_mask(
+            (held < 0.5).to(held), self.margin * math.sqrt(scene.size[0] * scene.size[1])
+        )
+        return inner * free + scene.reference * (1 - free)

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from invertkit.errors import RecipeError
+from invertkit.normalization import IMAGENET_MEAN, IMAGENET_STD
+from invertkit.optimizers.base import Closure, Optimizer, Params
+from invertkit.optimizers.torch_optim import LBFGS, Adam, TorchOptimizer
+from invertkit.optimizers.wrappers import Clip, KeepBest
+from tests.helpers import normal, uniform
+
+
+class Script(Optimizer):
+    """Puts the next value of a list into the parameter, whatever the loss says."""
+
+    def __init__(self, *values: Tensor) -> None:
+        self.values, self.finished = values, 0
+
+    def init(self, params: Params) -> dict[str, Any]:
+        return {}
+
+    def step(
+        self, closure: Closure, params: Params, state: Any, *, step: int, total: int
+    ) -> Tensor:
+        losses = closure().detach()
+        with torch.no_grad():
+            params[0].copy_(self.values[step])
+        return losses
+
+    def save(self, state: Any) -> dict[str, Any]:
+        return {}
+
+    def load(self, params: Params, saved: dict[str, Any]) -> Any:
+        return {}
+
+    def finish(self, params: Params, state: Any) -> None:
+        self.finished += 1
+
+
+def run(
+    optimizer: Optimizer, param: Tensor, losses: Callable[[Tensor], Tensor], steps: int
+) -> tuple[list[float], ...]:
+    state = optimizer.init([param])
+    for step in range(steps):
+        optimizer.step(lambda: losses(param), [param], state, step=step, total=steps)
+    optimizer.finish([param], state)
+    return tuple(param.detach().tolist())
+
+
+def column(*numbers: float) -> Tensor:
+    return torch.tensor(numbers).reshape(-1, 1)
+
+
+def test_keep_best_goes_back_to_the_best_point_of_each_image() -> None:
+    param = column(5.0, 5.0).requires_grad_()
+    script = Script(column(1, 9), column(3, 2), column(4, 8))
+    found = run(KeepBest(script), param, lambda x: x[:, 0].square(), 3)
+    assert found == ([1], [2])
+    assert script.finished == 1
+
+
+def test_the_point_after_the_last_step_does_not_compete() -> None:
+    param = column(5.0, 5.0).requires_grad_()
+    script = Script(column(3, 7), column(0, 0))
+    assert run(KeepBest(script), param, lambda x: x[:, 0].square(), 2) == ([3], [5])
+
+
+def test_the_first_of_equally_good_points_is_kept() -> None:
+    param = column(2.0).requires_grad_()
+    script = Script(column(-2), column(7))
+    assert run(KeepBest(script), param, lambda x: x[:, 0].square(), 2) == ([2],)
+
+
+def test_a_loss_that_is_not_a_number_is_never_the_best() -> None:
+    param = column(5.0, 5.0).requires_grad_()
+    script = Script(column(float("nan"), 4), column(3, float("nan")))
+    assert run(KeepBest(script), param, lambda x: x[:, 0].square(), 2) == ([5], [4])
+
+
+def test_keep_best_lets_the_inner_optimizer_go_its_way() -> None:
+    plain, kept = (normal(2, 3).clone().requires_grad_() for _ in range(2))
+    inner = Adam(lr=0.05)
+    a, b = inner.init([plain]), KeepBest(inner).init([kept])
+    for step in range(5):
+        where: dict[str, Any] = {"step": step, "total": 5}
+        first = inner.step(lambda: plain.square().sum(1), [plain], a, **where)
+        second = KeepBest(inner).step(lambda: kept.square().sum(1), [kept], b, **where)
+        assert torch.equal(first, second)
+        assert torch.equal(plain, kept)
+
+
+@pytest.mark.parametrize("space", ["unit", "imagenet"])
+def test_clip_brings_pixels_into_the_valid_range_of_their_space(space: Any) -> None:
+    wide = 20 * normal(2, 3, 4, 5)
+    param = uniform(2, 3, 4, 5).requires_grad_()
+    run(Clip(Script(wide), space=space), param, lambda x: x.sum((1, 2, 3)), 1)
+    for c in range(3):
+        low, high = 0.0, 1.0
+        if space == "imagenet":
+            low = -IMAGENET_MEAN[c] / IMAGENET_STD[c]
+            high = (1 - IMAGENET_MEAN[c]) / IMAGENET_STD[c]
+        torch.testing.assert_close(param[:, c].detach(), wide[:, c].clamp(low, high))
+        assert param[:, c].min().item() == pytest.approx(low, abs=1e-6)
+        assert param[:, c].max().item() == pytest.approx(high)
+
+
+def test_clip_leaves_valid_pixels_alone_and_passes_the_losses_on() -> None:
+    param, to = uniform(1, 3, 4, 5).requires_grad_(), uniform(1, 3, 4, 5, seed=1)
+    optimizer = Clip(Script(to))
+    state = optimizer.init([param])
+    before = param.sum((1, 2, 3)).detach()
+    losses = optimizer.step(lambda: param.sum((1, 2, 3)), [param], state, step=0, total=1)
+    assert torch.equal(losses, before)
+    assert torch.equal(param, to)
+
+
+def test_clip_refuses_what_is_not_pixels() -> None:
+    for shape in ((1, 3, 8, 5, 2), (1, 4, 8, 8), (1, 5)):
+        with pytest.raises(RecipeError, match="Use it with `pixels`"):
+            Clip(Adam()).init([torch.zeros(*shape)])
+
+
+def test_wrappers_pass_the_end_of_a_stage_on() -> None:
+    script = Script(uniform(1, 3, 2, 2))
+    param = uniform(1, 3, 2, 2).requires_grad_()
+    run(Clip(KeepBest(script)), param, lambda x: x.sum((1, 2, 3)), 1)
+    assert script.finished == 1
+
+
+def test_a_wrapper_couples_images_where_its_inner_optimizer_does() -> None:
+    for wrap in (Clip, KeepBest):
+        assert wrap(LBFGS()).couples_images
+        assert wrap(TorchOptimizer("LBFGS")).couples_images
+        assert not wrap(Adam()).couples_images

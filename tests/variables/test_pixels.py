@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from invertkit.errors import InputError
+from invertkit.normalization import IMAGENET_MEAN, IMAGENET_STD, from_space, in_space
+from invertkit.randomness import Randomness
+from invertkit.variables.pixels import Jitter, Pixels
+from invertkit.view import Scene
+from tests.helpers import SIZE, make_scene, uniform
+
+SEEDS = (3, 5)
+spaces = pytest.mark.parametrize("space", ["unit", "imagenet"])
+
+
+def scene32() -> Scene:
+    return make_scene(dtype=torch.float32)
+
+
+def started(variable: Pixels, scene: Scene | None = None) -> Tensor:
+    params = variable.start(scene or scene32(), Randomness(SEEDS))
+    return variable.image(params, Scene(SIZE))
+
+
+def smooth(size: tuple[int, int]) -> Tensor:
+    """A slow ramp to the right, a slower one down; the same picture at every size."""
+    y, x = (torch.linspace(0.5 / n, 1 - 0.5 / n, n) for n in size)
+    return (0.2 + 0.4 * x[None, :] + 0.2 * y[:, None]).expand(1, 3, *size)
+
+
+@given(space=st.sampled_from(["unit", "imagenet"]), seed=st.integers(0, 99))
+def test_units_are_there_and_back(space: Any, seed: int) -> None:
+    image = uniform(2, 3, 2, 3, seed=seed)
+    torch.testing.assert_close(from_space(in_space(image, space), space), image)
+
+
+@spaces
+def test_noise_has_its_size_in_the_units_of_the_space(space: Any) -> None:
+    scene = replace(scene32(), size=(64, 64))
+    (params,) = Pixels(space=space, noise=0.5).start(scene, Randomness(SEEDS))
+    assert params.std((1, 2, 3)).tolist() == pytest.approx([0.5, 0.5], rel=0.05)
+    assert params.mean().item() == pytest.approx(0, abs=0.02)
+    assert torch.equal(params, 0.5 * Randomness(SEEDS).normal("start", (3, 64, 64)))
+
+
+def test_normalised_pixels_become_an_image_by_the_statistics_of_imagenet() -> None:
+    pixels = torch.tensor([1.0, -1.0, 0.5]).reshape(1, 3, 1, 1).expand(1, 3, *SIZE)
+    image = Pixels(space="imagenet").image([pixels], Scene(SIZE))
+    wanted = [m + s * v for m, s, v in zip(IMAGENET_MEAN, IMAGENET_STD, (1, -1, 0.5), strict=True)]
+    assert image[0, :, 0, 0].tolist() == pytest.approx(wanted)
+    assert torch.equal(Pixels().image([pixels], Scene(SIZE)), pixels)
+
+
+@spaces
+def test_without_noise_it_starts_where_it_is_told(space: Any) -> None:
+    scene = scene32()
+    reference, mask, target = scene.reference, scene.mask, scene.target
+    assert reference is not None
+    assert mask is not None
+    assert target is not None
+
+    def close(variable: Pixels, wanted: Tensor) -> None:
+        torch.testing.assert_close(
+            started(variable), wanted.expand(2, -1, -1, -1), atol=1e-5, rtol=1e-5
+        )
+
+    close(Pixels(space=space, start="image", noise=0), reference)
+    colour = torch.tensor([0.2, 0.4, 0.6]).reshape(1, 3, 1, 1).expand(1, 3, *SIZE)
+    close(Pixels(space=space, start="constant", colour=(0.2, 0.4, 0.6), noise=0), colour)
+    inside = reference[0][:, mask[0, 0] == 1].mean(1).reshape(1, 3, 1, 1)
+    outside = reference[0][:, mask[0, 0] == 0].mean(1).reshape(1, 3, 1, 1)
+    means = torch.where(target == 1, inside, outside)
+    close(Pixels(space=space, start="region_means", noise=0), means)
+
+
+def test_noise_is_added_to_any_start() -> None:
+    plain, noisy = (Pixels(start="constant", noise=n) for n in (0.0, 0.1))
+    difference = started(noisy) - started(plain)
+    torch.testing.assert_close(difference, 0.1 * Randomness(SEEDS).normal("start", (3, *SIZE)))
+
+
+def test_a_start_without_what_it_needs_is_an_error() -> None:
+    bare = Scene(SIZE)
+    for start in ("image", "region_means"):
+        with pytest.raises(InputError, match=f"{start}.*give an image"):
+            started(Pixels(start=start), bare)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="a mask and a target"):
+        started(Pixels(start="region_means"), make_scene(dtype=torch.float32, masks=False))
+
+
+@spaces
+@pytest.mark.parametrize("new", [(32, 40), (8, 10), (24, 20), (17, 33)])
+def test_resizing_keeps_the_picture(space: Any, new: tuple[int, int]) -> None:
+    variable = Pixels(space=space)
+    params = [in_space(smooth(SIZE), space)]
+    (resized,) = variable.resize(params, SIZE, new)
+    found = variable.image([resized], Scene(new))
+    assert found.shape == (1, 3, *new)
+    assert (found - smooth(new))[:, :, 1:-1, 1:-1].abs().max() < 0.03
+    assert variable.resize(params, SIZE, SIZE) is params
+
+
+def test_a_tensor_of_fixed_size_is_averaged_for_smaller_stages() -> None:
+    variable = Pixels(size=8, noise=0.5)
+    params = variable.start(replace(scene32(), size=(4, 4)), Randomness(SEEDS))
+    assert params[0].shape == (2, 3, 8, 8)
+    small = variable.image(params, Scene((4, 4)))
+    for y in range(4):
+        for x in range(4):
+            cell = params[0][:, :, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2].mean((2, 3))
+            torch.testing.assert_close(small[:, :, y, x], cell)
+    assert variable.resize(params, (4, 4), (8, 8)) is params
+    assert torch.equal(variable.image(params, Scene((8, 8))), params[0])
+
+
+# ---------------------------------------------------------------------- jitter
+
+
+def shown(jitter: Jitter, image: Tensor, step: int, seeds: tuple[int, ...] = (0,)) -> Tensor:
+    size = (image.shape[-2], image.shape[-1])
+    return jitter.look([image], Scene(size), Randomness(seeds), step)
+
+
+def test_a_look_is_a_shift_within_reach_and_every_shift_occurs() -> None:
+    jitter = Jitter(inner=Pixels(), pixels=2, at=8)
+    image, found = uniform(1, 3, 8, 8, dtype=torch.float32), set()
+    for step in range(200):
+        look = shown(jitter, image, step)
+        shifts = {
+            (y, x)
+            for y in range(-2, 3)
+            for x in range(-2, 3)
+            if torch.equal(look, image.roll((y, x), (2, 3)))
+        }
+        assert len(shifts) == 1
+        found |= shifts
+    assert len(found) == 25
+
+
+def test_the_reach_follows_the_size_of_the_stage() -> None:
+    jitter = Jitter(inner=Pixels(), pixels=4, at=16)  # 2 at 8
+    image = torch.zeros(1, 3, 8, 8)
+    image[..., 4, 4] = 1
+    for step in range(60):
+        place = shown(jitter, image, step)[0, 0].nonzero()[0] - 4
+        assert place.abs().max() <= 2
+
+
+@pytest.mark.parametrize(("flip", "low", "high"), [(0.0, 0, 0), (1.0, 200, 200), (0.5, 75, 125)])
+def test_it_mirrors_as_often_as_it_is_told(flip: float, low: int, high: int) -> None:
+    jitter = Jitter(inner=Pixels(), pixels=1, at=1000, flip=flip)  # no shift at 8
+    image = uniform(1, 3, 8, 8, dtype=torch.float32)
+    mirrored = 0
+    for step in range(200):
+        look = shown(jitter, image, step)
+        mirrored += torch.equal(look, image.flip(3))
+        assert torch.equal(look, image.flip(3)) or torch.equal(look, image)
+    assert low <= mirrored <= high
+
+
+def test_each_image_moves_by_its_own_seed_and_step() -> None:
+    jitter = Jitter(inner=Pixels(), pixels=3, at=8)
+    images = uniform(1, 3, 8, 8, dtype=torch.float32).expand(4, -1, -1, -1)
+    looks = shown(jitter, images, 0, (0, 1, 2, 3))
+    assert torch.equal(looks[2:3], shown(jitter, images[:1], 0, (2,)))
+    assert any(not torch.equal(looks[0], look) for look in looks[1:])
+    later = [shown(jitter, images[:1], step) for step in range(4)]
+    assert any(not torch.equal(later[0], look) for look in later[1:])
+
+
+def test_what_is_saved_does_not_move() -> None:
+    jitter = Jitter(inner=Pixels(), pixels=3, at=8, flip=1.0)
+    image = uniform(1, 3, 8, 8, dtype=torch.float32)
+    assert jitter.moves_pixels
+    assert torch.equal(jitter.image([image], Scene((8, 8))), image)
+    assert not Pixels().moves_pixels
