@@ -109,7 +109,9 @@ def measured(
     height, width = result.images.shape[-2:]
     inputs = result.inputs.at((height, width), result.recipe.get("fit", "stretch"))
     image, mask, target = inputs.image, inputs.mask, inputs.target
-    assert image is not None and mask is not None and target is not None
+    assert image is not None
+    assert mask is not None
+    assert target is not None
     key = f"{key} {height}×{width}"
     if key not in judges:
         judge = train_judge(image, mask)
@@ -147,7 +149,8 @@ def draw(rows: list[Row], path: Path, *, height: int = 128, columns: int = 1) ->
 def cell(row: Row, height: int) -> Image.Image:
     """One row: label, source, target, result."""
     source, target = row.inputs.image, row.inputs.target
-    assert source is not None and target is not None
+    assert source is not None
+    assert target is not None
     panels: list[Tensor] = [source[0], target[0].expand(3, -1, -1), row.result.images[0]]
     width = round(height * panels[0].shape[-1] / panels[0].shape[-2])
     picture = Image.new("RGB", (3 * (width + 2), height + 16), "white")

@@ -137,7 +137,9 @@ def from_timm(
     said = _load_given(net, weights, pretrained=pretrained)
     config = getattr(net, "pretrained_cfg", {})
     stages = getattr(net, "feature_info", None)
-    names = tuple(stages.module_name()) if hasattr(stages, "module_name") else ()
+    names = (
+        tuple(stages.module_name()) if stages is not None and hasattr(stages, "module_name") else ()
+    )
     if not names and isinstance(stages, list):
         names = tuple(dict.fromkeys(stage["module"] for stage in stages))
     inside = dict(net.named_modules())

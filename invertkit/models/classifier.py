@@ -52,7 +52,7 @@ class Classifier(nn.Module):
         self.net = net.eval().requires_grad_(False)
         for module in net.modules():
             if hasattr(module, "inplace"):
-                module.inplace = False  # noqa: B010: unknown to nn.Module's types
+                vars(module)["inplace"] = False
         self.mean, self.std = tuple(mean), tuple(std)
         self.classes = tuple(classes)
         self.description = description

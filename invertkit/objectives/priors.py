@@ -80,7 +80,8 @@ class Norm(Objective):
             image = image * weights.sqrt()
         if self.squared:
             return image.square().sum((1, 2, 3))
-        return torch.linalg.vector_norm(image.flatten(1), dim=1)
+        length: Tensor = torch.linalg.vector_norm(image.flatten(1), dim=1)
+        return length
 
 
 @final

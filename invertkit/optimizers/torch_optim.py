@@ -64,7 +64,9 @@ class Adam(Optimizer):
         return _saved(state)
 
     def load(self, params: Params, saved: dict[str, Any]) -> torch.optim.Adam:
-        return _loaded(self.init(params), saved)
+        state = self.init(params)
+        _load(state, saved)
+        return state
 
 
 @final
@@ -127,7 +129,9 @@ class TorchOptimizer(Optimizer):
         return _saved(state)
 
     def load(self, params: Params, saved: dict[str, Any]) -> Any:
-        return _loaded(self.init(params), saved)
+        state = self.init(params)
+        _load(state, saved)
+        return state
 
 
 @final
@@ -168,7 +172,9 @@ class LBFGS(Optimizer):
         return _saved(state)
 
     def load(self, params: Params, saved: dict[str, Any]) -> torch.optim.LBFGS:
-        return _loaded(self.init(params), saved)
+        state = self.init(params)
+        _load(state, saved)
+        return state
 
 
 def _saved(state: torch.optim.Optimizer) -> dict[str, Any]:
@@ -176,10 +182,9 @@ def _saved(state: torch.optim.Optimizer) -> dict[str, Any]:
     return deepcopy(dict(state.state_dict()))
 
 
-def _loaded(state: Any, saved: dict[str, Any]) -> Any:
-    """`state` as `saved`, which is copied: PyTorch would go on working in its tensors."""
+def _load(state: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Fill `state` with a copy of `saved`: PyTorch would go on working in its tensors."""
     state.load_state_dict(deepcopy(saved))
-    return state
 
 
 def _descend(closure: Closure, state: torch.optim.Optimizer, lr: float) -> Tensor:
@@ -196,5 +201,5 @@ def _descend(closure: Closure, state: torch.optim.Optimizer, lr: float) -> Tenso
         first.append(losses.detach())
         return total.detach()
 
-    state.step(with_gradients)
+    state.step(with_gradients)  # type: ignore[arg-type]  # torch takes tensors too
     return first[0]

@@ -202,4 +202,5 @@ def gradient_penalty(
         length = torch.linalg.vector_norm(gradient, dim=1)
     else:
         length = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
-    return (length - 1).square().mean()
+    penalty: Tensor = (length - 1).square().mean()
+    return penalty

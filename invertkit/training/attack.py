@@ -65,7 +65,8 @@ class Attack:
         if self.norm == "linf":
             return gradient.sign()
         length = gradient.flatten(1).norm(dim=1).clamp(min=0) + 1e-10
-        return gradient / length[:, None, None, None]
+        direction: Tensor = gradient / length[:, None, None, None]
+        return direction
 
     def _project(self, centre: Tensor, point: Tensor) -> Tensor:
         difference = point - centre

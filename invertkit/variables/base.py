@@ -31,7 +31,7 @@ class Variable(ABC):
 
     @abstractmethod
     def image(self, params: list[Tensor], scene: Scene) -> Float[Tensor, "b 3 h w"]:
-        """The images at the scene's size, in [0, 1] or, where the variable says so, free to leave it."""
+        """The images at the scene's size, in [0, 1] or, where so said, free to leave it."""
 
     def look(
         self, params: list[Tensor], scene: Scene, randomness: Randomness, step: int
