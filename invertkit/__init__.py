@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from invertkit.objectives.base import Objective as Objective
     from invertkit.optimizers.base import Optimizer as Optimizer
     from invertkit.players.base import Player as Player
-    from invertkit.recipe.page import recipe_names as recipe_names
+    from invertkit.recipe.overlay import recipe_names as recipe_names
     from invertkit.result import Result as Result
     from invertkit.variables.base import Variable as Variable
     from invertkit.view import View as View
@@ -39,7 +39,7 @@ _WHERE = {
     "Variable": "invertkit.variables.base",
     "View": "invertkit.view",
     "WeightsError": "invertkit.errors",
-    "recipe_names": "invertkit.recipe.page",
+    "recipe_names": "invertkit.recipe.overlay",
     "resume": "invertkit.api",
     "run": "invertkit.api",
 }

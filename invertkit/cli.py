@@ -18,7 +18,7 @@ from invertkit.errors import InvertkitError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from invertkit.api import Job
+    from invertkit.job import Job
     from invertkit.result import Result
 
 app = typer.Typer(
@@ -101,13 +101,13 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the folder's name.")] = False,
 ) -> None:
     """Carry out a recipe and leave a folder with the result."""
-    from invertkit import api
+    from invertkit import job as jobs
     from invertkit.report import new_folder, write
 
     name = Path(recipe).stem
     folder = new_folder(out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
     try:
-        job = api.prepare(
+        job = jobs.prepare(
             recipe,
             image=image,
             mask=mask,
@@ -151,17 +151,17 @@ def _carry_out(
 ) -> Result:
     import logging
 
-    from invertkit import api
+    from invertkit import api, execution
 
     if not quiet:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(message)s"))
-        api.log.addHandler(handler)
-        api.log.setLevel(logging.INFO)
+        execution.log.addHandler(handler)
+        execution.log.setLevel(logging.INFO)
         for sentence in job.said:
             _say(sentence)
     with api.progress_bar(job, wanted=False if quiet else None) as observers:
-        return api.carry_out(job, folder=folder, observers=observers, state=state)
+        return execution.carry_out(job, folder=folder, observers=observers, state=state)
 
 
 def _finish(result: Result, folder: Path, *, quiet: bool) -> NoReturn:
@@ -180,16 +180,16 @@ def resume(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the folder's name.")] = False,
 ) -> None:
     """Go on with an interrupted run, to the same picture as if it had never stopped."""
-    from invertkit import api
+    from invertkit.execution import restored
 
-    job, state = api.restored(folder)
+    job, state = restored(folder)
     _finish(_carry_out(job, folder, quiet=quiet, state=state), folder, quiet=quiet)
 
 
 @app.command()
 def recipes() -> None:
     """List the recipes, a line each."""
-    from invertkit.recipe.page import read_raw, recipe_names
+    from invertkit.recipe.overlay import read_raw, recipe_names
 
     names = recipe_names()
     width = max(map(len, names))
@@ -206,12 +206,13 @@ def show(
     device: Annotated[str, typer.Option(help="Whose defaults: cpu or cuda.")] = "cpu",
 ) -> None:
     """Print a recipe with everything it extends, chooses and overrides merged in."""
-    from invertkit.recipe import page
+    from invertkit.recipe import overlay
+    from invertkit.recipe.page import dump_yaml
 
-    raw = page.read_raw(recipe)
+    raw = overlay.read_raw(recipe)
     wanted = _choices(choose, budget)
     typer.echo(
-        page.dump_yaml(page.override(page.choose(raw, wanted, device=device), sets)), nl=False
+        dump_yaml(overlay.override(overlay.choose(raw, wanted, device=device), sets)), nl=False
     )
 
 
@@ -222,7 +223,7 @@ def new(
 ) -> None:
     """Write a page of your own that starts from a recipe."""
     from invertkit.errors import InputError
-    from invertkit.recipe.page import find_page
+    from invertkit.recipe.overlay import find_page
 
     source = find_page(start)
     if file.exists():
@@ -264,12 +265,13 @@ def check(
         return
     if recipe is None:
         raise typer.BadParameter("give a recipe, or --schema")
-    from invertkit import api
+    from invertkit.execution import dry_run
+    from invertkit.job import prepare
 
-    job = api.prepare(
+    job = prepare(
         recipe, device=device, choices=_choices(choose, budget), overrides=sets, parts=parts
     )
-    steps = api.dry_run(job)
+    steps = dry_run(job)
     typer.echo(f"{recipe}: is a valid recipe; {steps} trial steps ran.")
 
 
@@ -311,7 +313,7 @@ def train_classifier(
     device: Device = "auto",
 ) -> None:
     """Train a quasi-robust classifier (MAGIC Eq. 3): PGD inside, SGD outside."""
-    from invertkit.api import pick_device
+    from invertkit.job import pick_device
     from invertkit.training.command import train_and_measure
 
     where = pick_device(device)

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, final
+from typing import Final, Literal, final
 
 import numpy as np
 import torch
@@ -100,7 +104,14 @@ def _to_tensor(source: ImageLike, *, who: str) -> tuple[Tensor, str]:
     if isinstance(source, Image.Image):
         return _from_picture(source, name=who), who
     if isinstance(source, np.ndarray):
-        return _from_array(torch.from_numpy(np.ascontiguousarray(source)), who=who, hwc=True), who
+        try:
+            values = torch.from_numpy(np.array(source, order="C"))  # a copy: it may be read-only
+        except TypeError:
+            raise ShapeError(
+                f"{who}: expected uint8 in 0–255, floats in [0, 1] or booleans, got an array of "
+                f"{source.dtype}."
+            ) from None
+        return _from_array(values, who=who, hwc=True), who
     if isinstance(source, Tensor):
         return _from_array(source.detach().cpu(), who=who, hwc=False), who
     raise InputError(
@@ -108,23 +119,39 @@ def _to_tensor(source: ImageLike, *, who: str) -> tuple[Tensor, str]:
     )
 
 
+_UNREADABLE: Final = (
+    OSError, SyntaxError, ValueError, LookupError, TypeError, OverflowError, MemoryError,
+    struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
+"""What Pillow raises for damaged files, according to their format."""
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Pillow warns of damage that does not keep it from reading the picture."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _open(path: Path, *, who: str) -> Image.Image:
     try:
-        with Image.open(path) as picture:
+        with _quietly(), Image.open(path) as picture:
             picture.load()
             return picture
     except FileNotFoundError:
         raise InputError(f"{who} {path}: no such file.") from None
     except IsADirectoryError:
         raise InputError(f"{who} {path}: is a folder; expected a picture.") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except _UNREADABLE as error:
         raise InputError(f"{who} {path}: cannot be read as a picture ({error}).") from None
 
 
 def _from_picture(picture: Image.Image, *, name: str) -> Tensor:
     try:
-        picture = ImageOps.exif_transpose(picture)
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError):
+        with _quietly():
+            picture = ImageOps.exif_transpose(picture)
+    except _UNREADABLE:
         picture = picture.copy()  # a broken EXIF block says nothing about orientation
     if picture.mode.startswith("I") or picture.mode == "F":
         values = np.asarray(picture, dtype=np.float64)
@@ -159,7 +186,7 @@ def _from_array(values: Tensor, *, who: str, hwc: bool) -> Tensor:
     channels = (1, 3)
     if values.ndim == 3 and hwc and values.shape[-1] in (1, 3, 4):
         values = values[..., :3].permute(2, 0, 1)
-    if values.ndim != 3 or values.shape[0] not in channels:
+    if values.ndim != 3 or values.shape[0] not in channels or not values.numel():
         wanted = "(h, w, 3), (3, h, w) or (h, w)" if hwc else "(3, h, w), (1, 3, h, w) or (h, w)"
         raise ShapeError(f"{who}: expected shape {wanted}, got {shape}.")
     if not values.isfinite().all():

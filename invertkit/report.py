@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -23,7 +23,9 @@ from invertkit import __version__
 from invertkit.errors import InputError
 from invertkit.images import save_png, to_picture
 from invertkit.recipe.page import dump_yaml
-from invertkit.result import Result
+
+if TYPE_CHECKING:
+    from invertkit.result import Result
 
 _COLOURS: Final = (
     "#1b6ca8", "#c8553d", "#588b3a", "#8a4fae", "#b8860b", "#2a9d8f", "#d1495b", "#5c677d",
