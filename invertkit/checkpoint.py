@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -89,7 +88,7 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         begun = torch.load(place / _BEGUN, map_location="cpu", weights_only=True)
         state = torch.load(place / _STATE, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged pickle may raise anything
         raise InputError(f"{folder}: its checkpoint cannot be read ({error}).") from None
     if begun.get("format") != _FORMAT:
         raise InputError(

@@ -16,6 +16,7 @@ from invertkit.images import ImageLike, Inputs, load_image, load_mask
 from invertkit.recipe.build import build
 from invertkit.recipe.overlay import choose, override, read_raw
 from invertkit.recipe.page import Node, Page, validate
+from invertkit.recipe.yaml_text import naming_lines
 from invertkit.registry import Registry
 
 
@@ -34,6 +35,7 @@ class Job:
         models: Networks given from Python.
         parts: Files with the user's own parts.
         said: What to tell the user before the first step.
+        text: The user's own page, so that messages can name its lines.
     """
 
     page: Page
@@ -45,17 +47,19 @@ class Job:
     models: Mapping[str, Any] = field(default_factory=dict)
     parts: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
+    text: str | None = None
 
     def problem(self, seeds: tuple[int, ...]) -> Problem:
         """The problem of some of the images."""
-        return build(
-            self.page,
-            self.inputs,
-            seeds=seeds,
-            device=self.device,
-            registry=self.registry,
-            models=self.models,
-        )
+        with naming_lines(self.text, self.raw):
+            return build(
+                self.page,
+                self.inputs,
+                seeds=seeds,
+                device=self.device,
+                registry=self.registry,
+                models=self.models,
+            )
 
     def batches(self, problem: Problem) -> list[tuple[int, ...]]:
         """Which images are solved side by side.
@@ -92,11 +96,14 @@ def prepare(
     raw = read_raw(recipe)
     notes: Mapping[str, str] = raw.get("notes") or {}
     options = raw.get("choices") or {}
-    raw = choose(raw, choices or {}, device=where.type)
     if isinstance(overrides, Mapping):
         overrides = [f"{key}={value}" for key, value in overrides.items()]
-    page = validate(override(raw, overrides), text=_own_text(recipe))
+    text = _own_text(recipe)
+    with naming_lines(text, raw):
+        raw = choose(raw, choices or {}, device=where.type)
     raw = override(raw, overrides)
+    with naming_lines(text, raw):
+        page = validate(raw)
     said = [*_about_choices(page, notes, options, choices or {}, where)]
     if page.inputs and image is mask is target is None:
         inputs = demo_inputs()
@@ -117,6 +124,7 @@ def prepare(
         models=dict(models or {}),
         parts=tuple(str(Path(path).resolve()) for path in parts),
         said=tuple(said),
+        text=text,
     )
 
 
@@ -147,7 +155,7 @@ def pick_device(device: str) -> torch.device:
 
 def _own_text(recipe: str | Path) -> str | None:
     """Text of the user's own page, so that messages can name its lines."""
-    path = Path(recipe)
+    path = Path(recipe).expanduser()
     return path.read_text(encoding="utf-8") if path.suffix in (".yaml", ".yml") else None
 
 

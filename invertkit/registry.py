@@ -276,7 +276,7 @@ def _import_file(path: Path) -> Any:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
             f"{path}: cannot be imported ({type(error).__name__}: {error})."
         ) from error

@@ -39,14 +39,14 @@ def new_folder(folder: Path) -> Path:
     Raises:
         InputError: It holds something already, or cannot be made or written.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file; `--out` names a folder to make.")
-    if folder.is_dir() and any(folder.iterdir()):
-        raise InputError(
-            f"{folder}: exists and is not empty, and nothing is overwritten. Choose another "
-            f"`--out`, or go on with it: `invertkit resume {folder}`."
-        )
     try:
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder}: is a file; `--out` names a folder to make.")
+        if folder.is_dir() and any(folder.iterdir()):
+            raise InputError(
+                f"{folder}: exists and is not empty, and nothing is overwritten. Choose another "
+                f"`--out`, or go on with it: `invertkit resume {folder}`."
+            )
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.touch()

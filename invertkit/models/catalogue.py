@@ -210,7 +210,8 @@ def _unreachable(what: str, error: Exception) -> str:
     first = str(error).strip().split("\n")[0]
     return (
         f"The weights of {what} are not in the cache and cannot be fetched ({first:.100}). "
-        "Connect to the network, or give a local file with `weights:`, or use `type: embedded`."
+        "Connect to the network, or give a local file with `weights:`, or use the embedded classifier "
+        "(`type: embedded`, or `--budget preview` where the recipe has one)."
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                 f"{path}: is not a whole safetensors file ({error}). Copy or download it again."
             ) from None
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of unusual pickles: they are read or refused
+            data = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error) and "Unsupported" not in str(error):
             raise WeightsError(_damaged(path, error)) from None
@@ -49,7 +52,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"trust where it comes from, convert it once: `invertkit convert {path} "
             f"{path.with_suffix('.safetensors').name} --trust`."
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged pickle may raise anything
         raise WeightsError(_damaged(path, error)) from None
     return bare_keys(data, name=str(path))
 
@@ -141,7 +144,8 @@ def convert_weights(source: Path, destination: Path, *, trust: bool) -> int:
     else:
         state = read_weights(source)
     try:
-        save_file({key: value.contiguous() for key, value in state.items()}, destination)
+        copies = {key: value.contiguous().clone() for key, value in state.items()}
+        save_file(copies, destination)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{destination}: cannot be written ({error}).") from None
     return len(state)

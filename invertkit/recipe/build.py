@@ -59,7 +59,9 @@ def build(
     networks = {
         name: given.pop(name)
         if name in given
-        else build_part("model", node, at=f"models.{name}", registry=registry)
+        else build_part(
+            "model", _model_node(node, registry), at=f"models.{name}", registry=registry
+        )
         for name, node in page.models.items()
     }
     networks.update(given)
@@ -97,6 +99,15 @@ def build(
         seeds=seeds,
         device=device,
     )
+
+
+def _model_node(node: Node | str, registry: Registry) -> Node:
+    """A model given by one word: a part without options, a robust classifier, or one of timm's."""
+    if not isinstance(node, str):
+        return node
+    if node in registry.names("model"):
+        return {"type": node}
+    return {"type": "robust" if "-eps" in node else "timm", "name": node}
 
 
 def _to(value: torch.Tensor | None, *, device: torch.device) -> torch.Tensor | None:

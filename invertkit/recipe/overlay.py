@@ -35,11 +35,15 @@ def find_page(recipe: str | Path, *, beside: Path | None = None) -> Path:
     if text in recipe_names():
         return recipes_folder() / f"{text}.yaml"
     path = Path(text).expanduser()
+    meant = path.suffix in (".yaml", ".yml") or len(path.parts) > 1
     if beside is not None and not path.is_absolute():
         path = beside / path
-    if path.is_file():
-        return path
-    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+    try:
+        if path.is_file():
+            return path
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read ({error.strerror}).") from None
+    if meant:
         raise RecipeError(f"{path}: no such recipe file.")
     near = get_close_matches(text, recipe_names(), n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -114,6 +118,9 @@ def choose(raw: Node, wanted: Mapping[str, str], *, device: str) -> Node:
     """
     choices = raw.get("choices") or {}
     name = raw.get("name", "recipe")
+    for key in ("choices", "chosen"):
+        if not isinstance(raw.get(key) or {}, dict):
+            raise RecipeError(f"{key}: input should be a valid dictionary, got {raw[key]!r:.60}.")
     for group in wanted:
         if group not in choices:
             known = ", ".join(choices) or "none"

@@ -15,7 +15,6 @@ from annotated_types import Ge, MinLen
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from invertkit.errors import RecipeError
-from invertkit.recipe.yaml_text import line_of
 from invertkit.schedules import Schedule
 
 VERSION: Final = 1
@@ -88,7 +87,11 @@ class Page(_Strict):
         description="How photographs meet a stage's size: `stretch` to its square, `crop` the "
         "central square, or `keep` the shape with as many pixels as the square.",
     )
-    models: dict[str, Node] = Field(default_factory=dict, description="Frozen networks by name.")
+    models: dict[str, Node | str] = Field(
+        default_factory=dict,
+        description="Frozen networks by name: a part, or `embedded`, the name of a robust "
+        "classifier such as `resnet50-l2-eps0.05`, or of one of timm's.",
+    )
     variable: Node = Field(description="What is optimised.")
     objective: Annotated[dict[str, TermPage], MinLen(1)] = Field(description="Terms by name.")
     optimizer: Node = Field(description="How it is searched.")
@@ -108,28 +111,25 @@ class Page(_Strict):
         return value
 
 
-def validate(raw: Node, *, text: str | None = None) -> Page:
+def validate(raw: Node) -> Page:
     """The page, checked.
 
     Args:
         raw: Plain data with extends and choices merged.
-        text: The YAML it came from, to name lines.
 
     Raises:
         RecipeError: One sentence a fault, each starting with the path to it.
     """
-    page: Page = checked(Page, raw, text=text)
+    page: Page = checked(Page, raw)
     return page
 
 
-def checked(
-    kind: type[Any], raw: Any, *, at: tuple[str | int, ...] = (), text: str | None = None
-) -> Any:
+def checked(kind: type[Any], raw: Any, *, at: tuple[str | int, ...] = ()) -> Any:
     """`raw` as a page model; see `validate`."""
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        raise RecipeError("\n".join(explain(error, kind, at=at, text=text))) from None
+        raise RecipeError("\n".join(explain(error, kind, at=at))) from None
 
 
 def explain(
@@ -137,7 +137,6 @@ def explain(
     kind: type[BaseModel],
     *,
     at: Sequence[str | int] = (),
-    text: str | None = None,
     also: Sequence[str] = (),
 ) -> Iterator[str]:
     """One sentence for every fault that pydantic found: path, expected, got, suggestion."""
@@ -148,9 +147,7 @@ def explain(
         if dotted in said:  # a union reports every member; the first is the plain one
             continue
         said.add(dotted)
-        line = line_of(text, path) if text is not None else None
-        place = f"{dotted} (line {line})" if line else dotted
-        yield f"{place}: {_sentence(fault, kind, path, also)}"
+        yield f"{dotted}: {_sentence(fault, kind, path, also)}"
 
 
 def _is_union_tag(part: str | int) -> bool:

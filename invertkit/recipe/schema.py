@@ -72,11 +72,16 @@ def _point_to_parts(properties: dict[str, Any]) -> None:
 
     properties["variable"] = {"$ref": "#/$defs/variable"}
     properties["optimizer"] = {"$ref": "#/$defs/optimizer"}
+    one_word = {"type": "string", "description": "embedded, resnet50-l2-eps0.05, a name of timm"}
     for key, kind in (("objective", "objective"), ("players", "player"), ("models", "model")):
         properties[key] = {
             "type": "object",
             "description": properties[key].get("description", ""),
-            "additionalProperties": reference(cast(Kind, kind)),
+            "additionalProperties": (
+                {"anyOf": [*reference("model")["anyOf"], one_word]}
+                if kind == "model"
+                else reference(cast(Kind, kind))
+            ),
         }
 
 

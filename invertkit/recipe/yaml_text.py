@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
 
 import yaml
 
-from invertkit.errors import RecipeError
+from invertkit.errors import InvertkitError, RecipeError
 
 
 class _Loader(yaml.SafeLoader):
@@ -61,6 +62,8 @@ def parse_yaml(text: str, *, where: str) -> Any:
     """
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506
+    except RecursionError:
+        raise RecipeError(f"{where}: not a readable recipe: nested too deeply.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
@@ -72,7 +75,7 @@ def line_of(text: str, path: Sequence[str | int]) -> int | None:
     """Line, from 1, at which the value at `path` stands in a YAML text; None if it does not."""
     try:
         node = yaml.compose(text, Loader=_Loader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         return None
     line: int | None = None
     for part in path:
@@ -89,3 +92,54 @@ def line_of(text: str, path: Sequence[str | int]) -> int | None:
         else:
             return line
     return line
+
+
+_PATH: Final = re.compile(r"^([\w-]+(?:\.[\w-]+)*): ")
+
+
+@contextmanager
+def naming_lines(text: str | None, resolved: Any) -> Iterator[None]:
+    """Sentences of errors raised inside that start with a path get its line in the user's page.
+
+    No line is named where the value comes from elsewhere: an override, a choice, a page extended.
+
+    Args:
+        text: The user's page; None names nothing.
+        resolved: The page with everything merged in.
+    """
+    try:
+        yield
+    except InvertkitError as error:
+        if text is None:
+            raise
+        own = parse_yaml(text, where="page")
+        sentences = [_with_line(line, text, own, resolved) for line in str(error).split("\n")]
+        raise type(error)("\n".join(sentences)) from None
+
+
+def _with_line(sentence: str, text: str, own: Any, resolved: Any) -> str:
+    if (match := _PATH.match(sentence)) is None:
+        return sentence
+    path: list[str | int] = [int(key) if key.isdigit() else key for key in match[1].split(".")]
+    nothing = object()
+    if (here := _value_at(own, path, nothing)) is nothing:
+        path.pop()  # a key that is missing: where its mapping stands
+        here = _value_at(own, path, nothing)
+    if here is nothing or not path or repr(here) != repr(_value_at(resolved, path, None)):
+        return sentence
+    line = line_of(text, path)
+    return sentence.replace(": ", f" (line {line}): ", 1) if line else sentence
+
+
+def _value_at(node: Any, path: Sequence[str | int], otherwise: Any) -> Any:
+    for key in path:
+        if isinstance(node, dict):
+            keys = [name for name in node if str(name) == str(key)]
+            if not keys:
+                return otherwise
+            node = node[keys[0]]
+        elif isinstance(node, list) and isinstance(key, int) and key < len(node):
+            node = node[key]
+        else:
+            return otherwise
+    return node
