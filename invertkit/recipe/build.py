@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast, get_type_hints
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from invertkit.engine import Problem, Stage, Term
 from invertkit.errors import InvertkitError, RecipeError
@@ -220,6 +221,11 @@ def signature_model(make: Callable[..., Any]) -> type[BaseModel]:
     parameters = inspect.signature(make).parameters
     target = make.__init__ if inspect.isclass(make) else make
     hints = get_type_hints(target, include_extras=True)
+    made_by = {
+        field.name: Field(default_factory=field.default_factory)
+        for field in (dataclasses.fields(make) if dataclasses.is_dataclass(make) else ())
+        if field.default_factory is not dataclasses.MISSING
+    }
     fields: dict[str, Any] = {}
     for name, parameter in parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -228,7 +234,7 @@ def signature_model(make: Callable[..., Any]) -> type[BaseModel]:
         if _role(hint) is not None:
             hint = Node
         default = ... if parameter.default is parameter.empty else parameter.default
-        fields[name] = (hint, default)
+        fields[name] = (hint, made_by.get(name, default))
     config = ConfigDict(
         extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True, protected_namespaces=()
     )

@@ -30,8 +30,8 @@ class TrainingPlan:
     Args:
         attack: The inner maximisation; `eps=0` trains the non-robust twin.
         epochs: Passes over the training photographs.
-        clean_epochs: Passes before the attack begins. A short clean start costs nothing in
-            robustness at the radii meant here and saves a forward and a backward per image.
+        clean_epochs: Passes before the attack begins. A clean start saves a forward and a
+            backward per image.
         size: Side of the network's input; photographs are resized to it. ε is measured there.
         batch: Images per step.
         lr: Peak learning rate: linear rise over the first fifth of the steps, then linear to 0.
