@@ -60,8 +60,8 @@ class Given(Variable):
     def resize(self, params: list[Tensor], old: Size, new: Size) -> list[Tensor]:
         return self.pixels.resize(params, old, new)
 
-    def image(self, params: list[Tensor], size: Size) -> Tensor:
-        return self.pixels.image(params, size)
+    def image(self, params: list[Tensor], scene: Scene) -> Tensor:
+        return self.pixels.image(params, scene)
 
 
 def calibrated(net: nn.Module, size: int) -> nn.Module:
@@ -124,10 +124,9 @@ def same_problem(loop: Released, *, frozen: bool = False) -> Run:
     critic.nets = [PatchCriticNet().to(dtype).requires_grad_(False)]
     _copy_weights(loop.segmenter, segmenter.net)
     _copy_weights(loop.critic, critic.nets[0])
-    (reference,) = Pixels(space="imagenet").image([loop.reference], loop.x.shape[-2:]).split(1)
-    scene = Scene(
-        size=tuple(loop.x.shape[-2:]), reference=reference, mask=loop.mask, target=loop.target
-    )
+    size = tuple(loop.x.shape[-2:])
+    (reference,) = Pixels(space="imagenet").image([loop.reference], Scene(size)).split(1)
+    scene = Scene(size=size, reference=reference, mask=loop.mask, target=loop.target)
     smooth = partial(TotalVariation, space="imagenet")
     run = Run(
         Problem(

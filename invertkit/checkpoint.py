@@ -39,6 +39,7 @@ class Saver:
         seeds: tuple[int, ...],
         device: str,
         parts: Sequence[str],
+        models: Sequence[str] = (),
     ) -> None:
         """Write what never changes, and an empty state: from now on the run can be resumed."""
         try:
@@ -52,6 +53,7 @@ class Saver:
             "seeds": list(seeds),
             "device": device,
             "parts": list(parts),
+            "models": list(models),
         }
         _write(begun, self.folder / _BEGUN)
         self.save([], None)

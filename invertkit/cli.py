@@ -209,10 +209,10 @@ def show(
     from invertkit.recipe import overlay
     from invertkit.recipe.page import dump_yaml
 
-    raw = overlay.read_raw(recipe)
+    layers = overlay.read_layers(recipe)
     wanted = _choices(choose, budget)
     typer.echo(
-        dump_yaml(overlay.override(overlay.choose(raw, wanted, device=device), sets)), nl=False
+        dump_yaml(overlay.override(overlay.choose(layers, wanted, device=device), sets)), nl=False
     )
 
 

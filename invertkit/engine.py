@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, final
@@ -373,6 +374,7 @@ class Run:
             "params": [param.detach().clone() for param in self.params],
             "optimizer": self.problem.optimizer.save(self._state) if self.params else {},
             "players": {name: self.problem.players[name].save() for name in sorted(self._begun)},
+            "terms": {term.name: deepcopy(term.objective.save()) for term in self._terms},
             "best": None
             if best is None
             else {
@@ -408,11 +410,17 @@ class Run:
         self._restored, self.stage = dict(saved), saved["stage"]
         self._enter(self.stage)
 
+    def _here(self, value: Any) -> Any:
+        return value.to(self.problem.device, copy=True) if isinstance(value, Tensor) else value
+
     def _resume(self, saved: Mapping[str, Any]) -> None:
         with torch.no_grad():
             for param, value in zip(self.params, saved["params"], strict=True):
                 param.copy_(value)
         self._state = self.problem.optimizer.load(self.params, saved["optimizer"])
+        for term in self._terms:
+            computed = saved["terms"][term.name].items()
+            term.objective.load({name: self._here(value) for name, value in computed})
         for name, learnt in saved["players"].items():
             if name not in self._begun:  # it rests in this stage: begin where it learnt last
                 last = max(i for i in range(self.stage) if name in self._asked(i))

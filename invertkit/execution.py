@@ -56,7 +56,14 @@ def carry_out(
     """
     saver = checkpoint.Saver(folder, every=checkpoint_every) if folder is not None else None
     if saver is not None and state is None:
-        saver.begin(job.raw, job.inputs, seeds=job.seeds, device=str(job.device), parts=job.parts)
+        saver.begin(
+            job.raw,
+            job.inputs,
+            seeds=job.seeds,
+            device=str(job.device),
+            parts=job.parts,
+            models=tuple(job.models),
+        )
     done: list[dict[str, Any]] = list(state["done"]) if state else []
     problem = job.problem(job.seeds[:1])
     batches = job.batches(problem)
@@ -66,12 +73,12 @@ def carry_out(
     }
     for model in names.values():
         log.info(f"Model: {model}.")
-    status = Status.FINISHED
+    status, first = Status.FINISHED, len(done)
     with _interrupts() as interrupted:
-        for index in range(len(done), len(batches)):
+        for index in range(first, len(batches)):
             batch = batches[index]
             problem = job.problem(batch) if index or len(batch) > 1 else problem
-            going = _Going(Run(problem), state["now"] if state and index == len(done) else None)
+            going = _Going(Run(problem), state["now"] if state and index == first else None)
             status = going.go(
                 observers,
                 interrupted,
@@ -203,6 +210,12 @@ def restored(
         InputError: The folder holds no checkpoint, or this machine lacks its device.
     """
     begun, state = checkpoint.load(folder)
+    lacking = [name for name in begun["models"] if name not in (models or {})]
+    if lacking:
+        raise InputError(
+            f"{folder}: was begun with networks given from Python ({', '.join(lacking)}); go on "
+            f"from there: `invertkit.resume({str(folder)!r}, models={{{lacking[0]!r}: …}})`."
+        )
     registry = Registry()
     for path in begun["parts"]:
         registry = registry.with_parts(Path(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from invertkit.engine import Problem
 from invertkit.errors import InputError
 from invertkit.images import ImageLike, Inputs, load_image, load_mask
 from invertkit.recipe.build import build
-from invertkit.recipe.overlay import choose, override, read_raw
+from invertkit.recipe.overlay import choose, override, read_layers, read_raw
 from invertkit.recipe.page import Node, Page, validate
 from invertkit.recipe.yaml_text import naming_lines
 from invertkit.registry import Registry
@@ -94,20 +95,26 @@ def prepare(
     for path in parts:
         registry = registry.with_parts(Path(path))
     raw = read_raw(recipe)
+    layers = read_layers(recipe)
     notes: Mapping[str, str] = raw.get("notes") or {}
     options = raw.get("choices") or {}
     if isinstance(overrides, Mapping):
-        overrides = [f"{key}={value}" for key, value in overrides.items()]
+        overrides = [
+            f"{key}={value if isinstance(value, str) else json.dumps(value, default=str)}"
+            for key, value in overrides.items()
+        ]
     text = _own_text(recipe)
     with naming_lines(text, raw):
-        raw = choose(raw, choices or {}, device=where.type)
+        raw = choose(layers, choices or {}, device=where.type)
     raw = override(raw, overrides)
     with naming_lines(text, raw):
         page = validate(raw)
     said = [*_about_choices(page, notes, options, choices or {}, where)]
     if page.inputs and image is mask is target is None:
-        inputs = demo_inputs()
-        said.append(f"No image given: taking the demonstration ({CREDIT}) and its two masks.")
+        demo = demo_inputs()
+        inputs = Inputs(**{name: getattr(demo, name) for name in page.inputs})
+        masks = " and its two masks" if inputs.mask is not None else ""
+        said.append(f"No image given: taking the demonstration ({CREDIT}){masks}.")
     else:
         inputs = Inputs(
             None if image is None else load_image(image),

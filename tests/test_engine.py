@@ -195,7 +195,7 @@ def test_terms_count_at_the_sizes_they_are_meant_for() -> None:
         Term("always", Norm()),
         Term("large", Norm(), min_size=12),
         Term("small", Norm(), max_size=12),
-        stages=[((8, 30), 1), ((12, 12), 1), (SIZE, 1)],
+        stages=[((8, 16), 1), ((12, 12), 1), (SIZE, 1)],
     )
     counted = [set(report.values) for report in Run(problem).steps()]
     assert counted == [{"always", "small"}, {"always", "small", "large"}, {"always", "large"}]
@@ -385,7 +385,7 @@ def test_two_runs_of_equal_problems_are_equal_and_leave_the_global_generators_al
 def test_only_players_that_are_asked_learn() -> None:
     critic, segmenter = tiny_critic(), tiny_segmenter()
     problem = full_problem(
-        players={"critic": critic, "segmenter": segmenter}, stages=[((9, 12), 1)]
+        players={"critic": critic, "segmenter": segmenter}, stages=[((9, 10), 1)]
     )
     list(Run(problem).steps())
     assert networks(critic)
@@ -419,7 +419,7 @@ RESUMED: dict[str, Callable[[], Problem]] = {
         }
     ),
     "a player that rests": lambda: full_problem(
-        stages=[((12, 14), 2), ((9, 12), 2), ((12, 14), 2)]
+        stages=[((12, 14), 2), ((9, 10), 2), ((12, 14), 2)]
     ),
 }  # fmt: skip
 

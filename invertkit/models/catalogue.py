@@ -189,12 +189,17 @@ def robust(*, name: str = "resnet50-l2-eps0.05", weights: Path | None = None) ->
 def _from_hub(name: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.utils import logging as hub_logging
 
     file = name.replace("-", "_") + ".ckpt"
+    before = hub_logging.get_verbosity()
+    hub_logging.set_verbosity_error()  # what goes wrong is told once, by us
     try:
         return Path(hf_hub_download(_ROBUST_HUB, file))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise WeightsError(_unreachable(f"{_ROBUST_HUB}/{file}", error)) from None
+    finally:
+        hub_logging.set_verbosity(before)
 
 
 def _load_given(net: nn.Module, weights: Path | None, *, pretrained: bool) -> str:
@@ -210,8 +215,8 @@ def _unreachable(what: str, error: Exception) -> str:
     first = str(error).strip().split("\n")[0]
     return (
         f"The weights of {what} are not in the cache and cannot be fetched ({first:.100}). "
-        "Connect to the network, or give a local file with `weights:`, or use the embedded classifier "
-        "(`type: embedded`, or `--budget preview` where the recipe has one)."
+        "Connect to the network, or give a local file with `weights:`, or use the embedded "
+        "classifier (`type: embedded`, or `--budget preview` where the recipe has one)."
     )
 
 

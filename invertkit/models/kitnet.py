@@ -35,7 +35,9 @@ class _Residual(nn.Module):
 
 @final
 class KitNet(nn.Module):
-    """Residual network of seven 3×3 convolutions after a 4×4 stem; any input of at least 16×16 pixels.
+    """Residual network of seven 3×3 convolutions after a 4×4 stem.
+
+    It takes any image of at least 16×16 pixels.
 
     Layers to tap, with their size for a 64×64 input: `stem` (32²), `layer1` (32²), `layer2`
     (16²), `layer3` (8²), `fc` (the logits).

@@ -53,10 +53,10 @@ def find_page(recipe: str | Path, *, beside: Path | None = None) -> Path:
     )
 
 
-def read_raw(
+def read_layers(
     recipe: str | Path, *, beside: Path | None = None, seen: tuple[Path, ...] = ()
-) -> Node:
-    """The page as plain data with every `extends` merged in, the nearest page winning.
+) -> list[Node]:
+    """The pages that a recipe is made of as plain data, the one that extends nothing first.
 
     Raises:
         RecipeError: Not found, not readable, not a mapping, or pages extend each other in a ring.
@@ -73,19 +73,40 @@ def read_raw(
     if not isinstance(page, dict):
         raise RecipeError(f"{path.name}: expected a mapping of keys to values, got {page!r:.60}.")
     page.setdefault("name", path.stem)
-    if (base := page.get("extends")) is None:
-        return page
+    base = page.pop("extends", None)
+    if base is None:
+        return [page]
     if not isinstance(base, str):
         raise RecipeError(f"{path.name}: extends: expected a recipe's name or path, got {base!r}.")
-    parent = read_raw(base, beside=path.parent, seen=(*seen, path))
-    merged: Node = merge(parent, {key: value for key, value in page.items() if key != "extends"})
-    return merged
+    return [*read_layers(base, beside=path.parent, seen=(*seen, path)), page]
 
 
-def merge(base: Any, over: Any) -> Any:
+def read_raw(recipe: str | Path) -> Node:
+    """The page as plain data with every `extends` merged in, the nearest page winning.
+
+    Raises:
+        RecipeError: As `read_layers`.
+    """
+    return _flat(read_layers(recipe))
+
+
+def _flat(layers: Sequence[Node]) -> Node:
+    page: Node = {}
+    for layer in layers:
+        page = merge(page, layer)
+    return page
+
+
+def merge(base: Any, over: Any, *, at: tuple[str, ...] = ()) -> Any:
     """`over` laid on `base`: mappings key by key, everything else replaced.
 
-    A part whose `type` changes is replaced whole, since its options belong to the other type.
+    A part whose `type` changes is replaced whole, since its options belong to the other type; a
+    term keeps its place in the recipe: weight, region, start, stop and sizes.
+
+    Args:
+        base: Below.
+        over: On top.
+        at: Path to both, from the root of the page.
 
     Example:
         >>> merge({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}})
@@ -94,54 +115,76 @@ def merge(base: Any, over: Any) -> Any:
     if not isinstance(base, dict) or not isinstance(over, dict):
         return copy.deepcopy(over)
     if "type" in over and over["type"] != base.get("type", over["type"]):
-        kept = {key: base[key] for key in _PLACE if key in base}
-        return copy.deepcopy({**kept, **over} if "weight" in base else over)
+        is_term = len(at) == 2 and at[0] == "objective"
+        kept = {key: base[key] for key in _PLACE if key in base} if is_term else {}
+        return copy.deepcopy({**kept, **over})
     merged = dict(base)
     for key, value in over.items():
-        merged[key] = merge(base[key], value) if key in base else copy.deepcopy(value)
+        below = key in base
+        merged[key] = merge(base[key], value, at=(*at, key)) if below else copy.deepcopy(value)
     return merged
 
 
 _PLACE: Final = ("weight", "region", "start", "stop", "min_size", "max_size")
 
 
-def choose(raw: Node, wanted: Mapping[str, str], *, device: str) -> Node:
+def choose(raw: Node | Sequence[Node], wanted: Mapping[str, str], *, device: str) -> Node:
     """The page with one option of every choice laid on it, and `chosen` saying which.
 
+    Each page's own options are laid on it before the page that extends it is, so that what a page
+    says outweighs every option of the page it starts from.
+
     Args:
-        raw: A page with its `extends` merged.
+        raw: A page, or the layers of `read_layers`.
         wanted: Option by choice; the others take their default.
         device: `cpu` or `cuda`, for defaults that depend on it.
 
     Raises:
         RecipeError: No such choice or option.
     """
-    choices = raw.get("choices") or {}
-    name = raw.get("name", "recipe")
-    for key in ("choices", "chosen"):
-        if not isinstance(raw.get(key) or {}, dict):
-            raise RecipeError(f"{key}: input should be a valid dictionary, got {raw[key]!r:.60}.")
+    layers = [raw] if isinstance(raw, dict) else list(raw)
+    for layer in layers:
+        for key in ("choices", "chosen"):
+            if not isinstance(node := layer.get(key) or {}, dict):
+                raise RecipeError(f"{key}: input should be a valid dictionary, got {node!r:.60}.")
+    whole = _flat(layers)
+    choices = whole.get("choices") or {}
+    name = whole.get("name", "recipe")
     for group in wanted:
         if group not in choices:
             known = ", ".join(choices) or "none"
             raise RecipeError(f"Recipe {name!r} has no choice {group!r}; it has: {known}.")
-    page = {key: value for key, value in raw.items() if key != "choices"}
-    chosen = dict(raw.get("chosen") or {})
-    for group, choice in choices.items():
-        choice = checked(ChoicePage, choice, at=("choices", group))
-        default = choice.default
-        if isinstance(default, dict):
-            default = default.get(device) or default.get("cpu") or next(iter(choice.options))
-        option = wanted.get(group, default)
-        if option not in choice.options:
-            near = get_close_matches(option, choice.options, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise RecipeError(
-                f"choices.{group}: no option {option!r}.{hint} Known: {', '.join(choice.options)}."
-            )
-        page = merge(page, choice.options[option] or {})
-        chosen[group] = option
-    return {**page, "chosen": chosen} if chosen else page
+    chosen = {
+        group: _option(group, choice, wanted.get(group), device=device)
+        for group, choice in choices.items()
+    }
+    page: Node = {}
+    for layer in layers:
+        page = merge(page, {key: value for key, value in layer.items() if key != "choices"})
+        for group, option in chosen.items():
+            own = (layer.get("choices") or {}).get(group)
+            if isinstance(own, dict) and isinstance(options := own.get("options"), dict):
+                page = merge(page, options.get(option) or {})
+    if not chosen:
+        return page
+    before = page.get("chosen")
+    return {**page, "chosen": {**before, **chosen} if isinstance(before, dict) else chosen}
+
+
+def _option(group: str, choice: Any, wanted: str | None, *, device: str) -> str:
+    """The option taken of one choice."""
+    checked_choice: ChoicePage = checked(ChoicePage, choice, at=("choices", group))
+    options, default = checked_choice.options, checked_choice.default
+    if isinstance(default, dict):
+        default = default.get(device) or default.get("cpu") or next(iter(options))
+    option = wanted if wanted is not None else default
+    if option not in options:
+        near = get_close_matches(option, options, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise RecipeError(
+            f"choices.{group}: no option {option!r}.{hint} Known: {', '.join(options)}."
+        )
+    return option
 
 
 def override(raw: Node, assignments: Sequence[str]) -> Node:

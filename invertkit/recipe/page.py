@@ -141,7 +141,12 @@ def explain(
 ) -> Iterator[str]:
     """One sentence for every fault that pydantic found: path, expected, got, suggestion."""
     said: set[str] = set()
-    for fault in error.errors():
+    faults = error.errors()
+    for fault in faults:
+        if fault["type"] == "too_short" and any(
+            other["loc"][: len(fault["loc"])] == fault["loc"] for other in faults if other != fault
+        ):  # it has items, all of them faulty and told of
+            continue
         path = [*at, *(part for part in fault["loc"] if not _is_union_tag(part))]
         dotted = ".".join(map(str, path))
         if dotted in said:  # a union reports every member; the first is the plain one

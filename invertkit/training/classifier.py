@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from invertkit.errors import InputError
 from invertkit.models.kitnet import KitNet
 from invertkit.training.attack import Attack
 from invertkit.training.photographs import Photographs, augmented_batches, plain_batches
@@ -93,6 +94,9 @@ def train_classifier(
         resume: A checkpoint of an earlier run of the same plan, or of its clean epochs.
         device: Where to train.
         report: Receives one line per 50 steps and per epoch.
+
+    Raises:
+        InputError: `resume` is no checkpoint of this training, or `out` cannot be written.
     """
     torch.manual_seed(plan.seed)  # the only place: PyTorch's initialisers read the global generator
     net = KitNet(len(data.classes), widths=plan.widths)
@@ -103,12 +107,22 @@ def train_classifier(
     optimizer = _sgd(model, plan)
     first = 0
     if resume is not None:
-        state = torch.load(resume, map_location=device, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        first = state["epoch"]
+        try:
+            state = torch.load(resume, map_location=device, weights_only=True)
+            model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+            first = state["epoch"]
+        except Exception as error:  # a damaged pickle may raise anything
+            what = str(error).strip().split("\n")[0]
+            raise InputError(
+                f"{resume}: is not a checkpoint of this training ({what:.120}). Give an "
+                "epoch-NN.pt of the same classes and widths."
+            ) from None
     per_epoch = len(data) // plan.batch
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}).") from None
     for epoch in range(first, plan.epochs):
         now = plan if epoch >= plan.clean_epochs else replace(plan, attack=Attack(eps=0))
         _epoch(model, optimizer, now, data, epoch=epoch, per_epoch=per_epoch, report=report)

@@ -1,0 +1,317 @@
+"""The documentation is true of the code: what it shows runs, and what it names exists."""
+
+import ast
+import inspect
+import re
+import shlex
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import typer
+import yaml
+
+import invertkit
+from invertkit import api
+from invertkit.cli import app
+from invertkit.engine import Status
+from invertkit.execution import dry_run
+from invertkit.job import prepare
+from invertkit.recipe.overlay import read_raw, recipe_names
+from invertkit.registry import KINDS, Registry
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+EXTENDING = DOCS / "extending.md"
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of that language, indented ones too, without their indent."""
+    found = re.findall(
+        rf"^( *)```{language}\n(.*?)^\1```", text_of(page), flags=re.MULTILINE | re.DOTALL
+    )
+    return [re.sub(rf"^{indent}", "", body, flags=re.MULTILINE) for indent, body in found]
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+# ---------------------------------------------------------------------- extending.md
+
+
+@pytest.fixture
+def own_files(tmp_path: Path) -> Path:
+    """A folder with the very files that docs/extending.md shows."""
+    for language in ("python", "yaml"):
+        (body,) = blocks(EXTENDING, language)
+        name = body.split("\n", maxsplit=1)[0].removeprefix("# ")
+        (tmp_path / name).write_text(body, encoding="utf-8")
+    return tmp_path
+
+
+def test_the_page_on_extending_runs_as_it_stands(own_files: Path) -> None:
+    result = invertkit.run(
+        own_files / "my.yaml", parts=[own_files / "my_losses.py"], device="cpu", progress=False
+    )
+    colour = result.history["colour"][0]
+    wanted = torch.tensor(result.recipe["objective"]["colour"]["colour"])
+    assert result.status is Status.FINISHED
+    assert result.recipe["objective"]["colour"]["type"] == "mean_colour"
+    assert len(colour) == 20
+    assert colour[-1] < 0.9 * colour[0]
+    reached = (result.images[0].mean((1, 2)) - wanted).square().sum()
+    assert torch.isclose(reached, colour[-1], rtol=0.2)
+
+
+def test_the_commands_on_extending_name_the_files_it_shows(own_files: Path) -> None:
+    words = {word for block in blocks(EXTENDING, "sh") for word in shlex.split(block)}
+    assert {path.name for path in own_files.iterdir()} <= words
+
+
+def test_the_second_objective_on_extending_runs_too(own_files: Path) -> None:
+    (gram,) = (block for block in blocks(EXTENDING, "py") if "class Gram" in block)
+    more = own_files / "gram.py"
+    more.write_text(f"from invertkit import Objective\n\n\n{gram}", encoding="utf-8")
+    ready = prepare(
+        own_files / "my.yaml",
+        device="cpu",
+        parts=[own_files / "my_losses.py", more],
+        overrides=["objective.colour={type: gram, weight: 1}"],
+    )
+    assert dry_run(ready) == 4
+
+
+def test_the_tests_on_extending_pass(own_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(own_files))
+    (source,) = (block for block in blocks(EXTENDING, "py") if "def test_" in block)
+    space: dict[str, Any] = {}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        exec(source, space)
+        tests = [value for name, value in space.items() if name.startswith("test_")]
+        assert tests
+        for test in tests:
+            test()
+
+
+def test_the_message_on_extending_is_the_one_that_comes(own_files: Path) -> None:
+    page = own_files / "my.yaml"
+    page.write_text(text_of(page).replace("[0.2, 0.4, 0.6]", "[0.2, 0.4]"), encoding="utf-8")
+    ready = prepare(page, device="cpu", parts=[own_files / "my_losses.py"])
+    with pytest.raises(invertkit.RecipeError) as caught:
+        ready.problem((0,))
+    assert f"`{caught.value}`" in text_of(EXTENDING)
+
+
+# ---------------------------------------------------------------------- everything is mentioned
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_part_is_on_the_page_that_helps_to_choose(kind: Any) -> None:
+    page = text_of(DOCS / "choosing.md")
+    assert [name for name in Registry().names(kind) if f"`{name}`" not in page] == []
+
+
+def test_every_recipe_has_a_page_in_the_list_and_the_navigation() -> None:
+    navigation = text_of(ROOT / "mkdocs.yml")
+    listed = text_of(DOCS / "recipes" / "index.md")
+    for name in recipe_names():
+        page = DOCS / "recipes" / f"{name}.md"
+        assert page.is_file()
+        assert text_of(page).startswith(f"# {name}\n")
+        assert f"recipes/{name}.md" in navigation
+        assert f"({name}.md)" in listed
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_the_source_that_a_recipe_cites_is_in_the_bibliography(name: str) -> None:
+    cited = read_raw(name).get("cite", "")
+    assert not cited or f"{{{cited}," in text_of(DOCS / "references.bib")
+
+
+def test_the_bibliography_and_its_page_have_the_same_entries() -> None:
+    keys = re.findall(r"^@\w+\{(\w+),", text_of(DOCS / "references.bib"), flags=re.MULTILINE)
+    shown = re.findall(r"^- `(\w+)`", text_of(DOCS / "references.md"), flags=re.MULTILINE)
+    assert sorted(keys) == sorted(shown)
+    assert len(set(keys)) == len(keys)
+
+
+def test_every_key_of_a_page_is_explained() -> None:
+    from invertkit.recipe.page import Page, TermPage
+
+    page = text_of(DOCS / "writing-a-recipe.md")
+    keys = {*Page.model_fields, *TermPage.model_fields}
+    assert [key for key in sorted(keys) if f"`{key}`" not in page] == []
+
+
+def test_every_module_of_the_package_is_in_the_api_pages() -> None:
+    inner = ("cli", "checkpoint", "progress", "report", "__main__", "__init__")
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in (ROOT / "invertkit").rglob("*.py")
+        if path.stem not in inner
+    }
+    shown = {
+        module
+        for page in (DOCS / "api").glob("*.md")
+        for module in re.findall(r"^::: (\S+)", text_of(page), flags=re.MULTILINE)
+    }
+    assert shown == modules
+
+
+# ---------------------------------------------------------------------- links
+
+
+def prose(page: Path) -> str:
+    """The text without fenced blocks and code spans."""
+    text = re.sub(r"^( *)```.*?^\1```", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"`[^`\n]*`", "", text)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as Python-Markdown makes them."""
+    titles = re.findall(r"^#+ (.+)$", text_of(page), flags=re.MULTILINE)
+    plain = [re.sub(r"[^\w\s-]", "", title).strip().lower() for title in titles]
+    return {re.sub(r"[-\s]+", "-", title) for title in plain}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_internal_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.is_file(), f"{target}: no such file"
+        assert not anchor or anchor in anchors(there), f"{target}: no such heading"
+
+
+def test_every_picture_is_on_a_page() -> None:
+    shown = " ".join(text_of(page) for page in PAGES)
+    pictures = [path.name for path in (DOCS / "pictures").iterdir()]
+    assert [name for name in pictures if f"pictures/{name}" not in shown] == []
+
+
+def test_the_navigation_lists_every_page_and_nothing_else() -> None:
+    settings = text_of(ROOT / "mkdocs.yml")
+    listed = set(re.findall(r"([\w/-]+\.md)$", settings.split("\nnav:")[1], flags=re.MULTILINE))
+    excluded = set(yaml.safe_load(settings.split("theme:")[0])["exclude_docs"].split())
+    assert listed == {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")} - excluded
+
+
+# ---------------------------------------------------------------------- commands
+
+
+def commands() -> Mapping[str, Mapping[str, bool]]:
+    """Command -> its options, and whether each takes a value."""
+
+    def options(command: Any) -> dict[str, bool]:
+        return {
+            name: not getattr(parameter, "is_flag", False)
+            for parameter in command.params
+            for name in parameter.opts
+            if name.startswith("-")
+        }
+
+    root: Any = typer.main.get_command(app)
+    found = {}
+    for name, command in root.commands.items():
+        inner = getattr(command, "commands", {})
+        found[name] = options(command)
+        found.update({f"{name} {sub}": options(part) for sub, part in inner.items()})
+    return found
+
+
+def shown_commands(page: Path) -> Iterator[list[str]]:
+    """Every `invertkit …` in the shell blocks, as words."""
+    for block in blocks(page, "sh"):
+        for line in block.splitlines():
+            for part in re.split(r"&&|\s>\s", line):
+                words = shlex.split(part, comments=True)
+                if words[:1] == ["invertkit"]:
+                    yield words[1:]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_commands_and_their_options_exist(page: Path) -> None:
+    known = commands()
+    for words in shown_commands(page):
+        name = " ".join(words[:2]) if " ".join(words[:2]) in known else words[0]
+        assert name in known, f"invertkit {words[0]}: no such command"
+        rest = words[len(name.split()) :]
+        arguments = []
+        while rest:
+            word = rest.pop(0)
+            if not word.startswith("-"):
+                arguments.append(word)
+                continue
+            assert word in known[name], f"invertkit {name} has no {word}"
+            value = rest.pop(0) if known[name][word] else ""
+            if word == "--from":
+                assert value in recipe_names()
+        if name in ("run", "show") and arguments:
+            assert arguments[0] in recipe_names() or arguments[0].endswith(".yaml")
+
+
+def test_the_extras_that_pip_is_asked_for_exist() -> None:
+    project = tomllib.loads(text_of(ROOT / "pyproject.toml"))["project"]
+    asked = {
+        extra
+        for page in PAGES
+        for block in blocks(page, "sh")
+        for group in re.findall(r"pip install .*?\.\[([\w,]+)\]", block)
+        for extra in group.split(",")
+    }
+    assert {"test"} <= asked <= set(project["optional-dependencies"])
+
+
+def test_the_readme_has_the_two_commands() -> None:
+    lines = [line for block in blocks(ROOT / "README.md", "sh") for line in block.splitlines()]
+    assert lines == ["pip install . && invertkit run magic", "pip install '.[test]' && pytest"]
+
+
+# ---------------------------------------------------------------------- Python and recipes
+
+
+CALLS: Mapping[str, Callable[..., Any]] = {
+    "invertkit.run": api.run,
+    "invertkit.resume": api.resume,
+    "result.save": invertkit.Result.save,
+    "Classifier": invertkit.Classifier,
+}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_python_calls_fit_the_signatures(page: Path) -> None:
+    for source in [*blocks(page, "py"), *blocks(page, "python")]:
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in CALLS:
+                signature = inspect.signature(CALLS[ast.unparse(node.func)])
+                given = {keyword.arg for keyword in node.keywords}
+                assert given <= set(signature.parameters)
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "result":
+                fields = {*dir(invertkit.Result), *invertkit.Result.__dataclass_fields__}
+                assert node.attr in fields
+
+
+def test_the_pages_that_extend_another_are_valid(tmp_path: Path) -> None:
+    checked = 0
+    for page in PAGES:
+        for body in blocks(page, "yaml"):
+            if not body.startswith("extends:"):
+                continue
+            path = tmp_path / f"page-{checked}.yaml"
+            path.write_text(body, encoding="utf-8")
+            ready = prepare(path, device="cpu")
+            ready.problem((0,))
+            checked += 1
+    assert checked >= 3
