@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from invertkit import api
+from invertkit.engine import Status
 from invertkit.images import Inputs, to_picture
 from invertkit.metrics import bidirectional_similarity, mask_iou
 from invertkit.models.judge import Judge, train_judge
@@ -81,6 +82,8 @@ def main() -> None:
                 overrides=[*arguments.sets, *sets],
                 progress=False,
             )
+            if result.status is Status.INTERRUPTED:
+                raise SystemExit(130)
             row = measured(f"{name} {kind}", variant, result, judges, key=name)
             rows.append(row)
             seconds = time.perf_counter() - started
