@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the run ended early (a loss was not finite), 2 something t
 
 from __future__ import annotations
 
+import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -46,6 +47,8 @@ Budget = Annotated[str | None, typer.Option(help="Such as preview or full.")]
 
 def main() -> NoReturn:
     """Run the command line; mistakes of the user end in one sentence and exit code 2."""
+    # Threads that wait by spinning make a busy machine several times slower; torch is not yet here.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = app(standalone_mode=False)
     except InvertkitError as error:
