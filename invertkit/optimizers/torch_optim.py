@@ -52,6 +52,9 @@ class Adam(Optimizer):
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     eps: Positive = 1e-8
 
+    def __post_init__(self) -> None:
+        _check_lr(self.lr)
+
     def init(self, params: Params) -> torch.optim.Adam:
         return torch.optim.Adam(list(params), lr=1.0, betas=self.betas, eps=self.eps)
 
@@ -88,6 +91,7 @@ class TorchOptimizer(Optimizer):
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        _check_lr(self.lr)
         kind = self._kind()
         known = inspect.signature(kind).parameters
         for option in self.options:
@@ -154,6 +158,9 @@ class LBFGS(Optimizer):
     strong_wolfe: bool = True
     couples_images: bool = field(default=True, init=False)
 
+    def __post_init__(self) -> None:
+        _check_lr(self.lr)
+
     def init(self, params: Params) -> torch.optim.LBFGS:
         return torch.optim.LBFGS(
             list(params),
@@ -180,6 +187,15 @@ class LBFGS(Optimizer):
 def _saved(state: torch.optim.Optimizer) -> dict[str, Any]:
     """A copy, since PyTorch hands out the tensors that the next step changes in place."""
     return deepcopy(dict(state.state_dict()))
+
+
+def _check_lr(lr: Schedule) -> None:
+    """A negative rate would climb; a term that shall be raised has a negative weight instead."""
+    if isinstance(lr, int | float) and lr < 0:
+        raise ValueError(
+            f"lr: expected a number not below 0, got {lr}; to raise a term, give it a negative "
+            "weight"
+        )
 
 
 def _load(state: torch.optim.Optimizer, saved: dict[str, Any]) -> None:

@@ -66,8 +66,7 @@ class Fourier(Variable):
         pixels = torch.fft.irfft2(spectrum, s=scene.size, norm="forward")
         if self.decorrelate:
             colours = pixels.new_tensor(_COLOURS)
-            norm = torch.linalg.vector_norm(colours, dim=0).max()
-            pixels = torch.einsum("bkhw,kc->bchw", pixels, colours / norm)
+            pixels = torch.einsum("bkhw,kc->bchw", pixels, colours)
         return torch.sigmoid(4 * pixels)
 
 

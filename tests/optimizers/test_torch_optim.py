@@ -124,3 +124,9 @@ def test_an_unknown_rule_or_option_is_named_with_a_suggestion() -> None:
     for reserved in ("lr", "params"):
         with pytest.raises(RecipeError, match="takes no option"):
             TorchOptimizer("SGD", options={reserved: 1})
+
+
+@pytest.mark.parametrize("make", [Adam, LBFGS, lambda lr: TorchOptimizer("SGD", lr=lr)])
+def test_a_learning_rate_below_zero_is_refused(make: Any) -> None:
+    with pytest.raises(ValueError, match="not below 0, got -1"):
+        make(lr=-1)
