@@ -15,7 +15,7 @@ from invertkit.engine import Problem
 from invertkit.errors import InputError
 from invertkit.images import ImageLike, Inputs, load_image, load_mask
 from invertkit.recipe.build import build
-from invertkit.recipe.overlay import choose, override, read_layers, read_raw
+from invertkit.recipe.overlay import choose, flatten, override, read_layers
 from invertkit.recipe.page import Node, Page, validate
 from invertkit.recipe.yaml_text import naming_lines
 from invertkit.registry import Registry
@@ -94,8 +94,8 @@ def prepare(
     registry = Registry()
     for path in parts:
         registry = registry.with_parts(Path(path))
-    raw = read_raw(recipe)
     layers = read_layers(recipe)
+    raw = flatten(layers)
     notes: Mapping[str, str] = raw.get("notes") or {}
     options = raw.get("choices") or {}
     if isinstance(overrides, Mapping):

@@ -87,10 +87,11 @@ def read_raw(recipe: str | Path) -> Node:
     Raises:
         RecipeError: As `read_layers`.
     """
-    return _flat(read_layers(recipe))
+    return flatten(read_layers(recipe))
 
 
-def _flat(layers: Sequence[Node]) -> Node:
+def flatten(layers: Sequence[Node]) -> Node:
+    """One page out of the layers of `read_layers`, the last on top."""
     page: Node = {}
     for layer in layers:
         page = merge(page, layer)
@@ -147,7 +148,7 @@ def choose(raw: Node | Sequence[Node], wanted: Mapping[str, str], *, device: str
         for key in ("choices", "chosen"):
             if not isinstance(node := layer.get(key) or {}, dict):
                 raise RecipeError(f"{key}: input should be a valid dictionary, got {node!r:.60}.")
-    whole = _flat(layers)
+    whole = flatten(layers)
     choices = whole.get("choices") or {}
     name = whole.get("name", "recipe")
     for group in wanted:
