@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import torch
+
+from invertkit.objectives.base import evaluate
+from invertkit.objectives.nearest import NearestPatches
+from invertkit.randomness import Randomness
+from invertkit.view import Scene, View
+from tests.helpers import uniform
+
+
+def test_a_moved_object_of_the_reference_is_what_the_patches_ask_for() -> None:
+    reference = uniform(1, 3, 40, 40, seed=1)
+    mask = torch.zeros(1, 1, 40, 40, dtype=reference.dtype)
+    mask[..., 10:22, 4:16] = 1
+    target = mask.roll((6, 18), (2, 3))
+    moved = reference.roll((6, 18), (2, 3)) * target + reference * (1 - target)
+    scene = Scene((40, 40), reference, mask, target)
+    term = NearestPatches()
+    term.prepare(View(reference, scene, Randomness((0,)), is_reference=True))
+    right = evaluate(term, View(moved, scene, Randomness((0,))), "object")
+    wrong = evaluate(term, View(reference, scene, Randomness((0,)), step=8), "object")
+    assert right.item() < 1e-6
+    assert wrong.item() > 1e-3
