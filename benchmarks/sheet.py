@@ -21,10 +21,10 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from invertkit import api
-from invertkit.engine import Status
 from invertkit.images import Inputs, to_picture
 from invertkit.metrics import bidirectional_similarity, mask_iou
 from invertkit.models.judge import Judge, train_judge
+from invertkit.problem import Status
 from invertkit.result import Result
 
 

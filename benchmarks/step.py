@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from invertkit.engine import Problem, Run, Stage, Term
+from invertkit.engine import Run
 from invertkit.models.classifier import Classifier
 from invertkit.models.patch_nets import EncoderDecoder, PatchCriticNet
 from invertkit.objectives.outputs import CrossEntropy
@@ -36,6 +36,7 @@ from invertkit.objectives.statistics import FeatureStatistics
 from invertkit.optimizers.torch_optim import Adam
 from invertkit.players.critic import PatchCritic
 from invertkit.players.segmenter import Segmenter
+from invertkit.problem import Problem, Stage, Term
 from invertkit.randomness import Randomness
 from invertkit.schedules import Cosine
 from invertkit.variables.base import Size, Variable

@@ -168,7 +168,7 @@ def _carry_out(
 
 
 def _finish(result: Result, folder: Path, *, quiet: bool) -> NoReturn:
-    from invertkit.engine import Status
+    from invertkit.problem import Status
 
     if not quiet:
         _say(f"The run {result.status.value}. {result.steps} steps, {result.seconds:.1f} s.")

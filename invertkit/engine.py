@@ -6,12 +6,10 @@ time and yields a report; whoever iterates decides what to show, when to save an
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import Any, final
 
 import torch
@@ -19,105 +17,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from invertkit.errors import InputError, InvertkitError
-from invertkit.objectives.base import Objective, evaluate
+from invertkit.evaluation import Evaluation, Frames, Seen
 from invertkit.optimizers.base import Optimizer
 from invertkit.players.base import Player
+from invertkit.problem import Problem, Status, Term
 from invertkit.randomness import Randomness
-from invertkit.schedules import Schedule, value_at
+from invertkit.schedules import value_at
 from invertkit.variables.base import Variable
 from invertkit.view import Scene, View, resize_image
 
 _ASK_EVERY = 50
-
-
-class Status(Enum):
-    """How a run ended; each value is the sentence that is shown."""
-
-    FINISHED = "took every step it was given"
-    INTERRUPTED = "was interrupted; `invertkit resume` continues it"
-    STOPPED = "was stopped by an observer"
-    NON_FINITE = (
-        "met a loss that is not a number or infinite and stopped; the last finite picture is "
-        "kept. Lower the learning rate or the weight of the term that grew"
-    )
-    RUNNING = "is still running"
-
-
-@final
-@dataclass(frozen=True)
-class Term:
-    """An objective with its place in the recipe.
-
-    Args:
-        name: Unique in the recipe.
-        objective: What is wanted.
-        weight: Multiplies its value; a function of the step of the whole run.
-        region: Where it looks.
-        start: First step of the run at which it counts.
-        stop: First step at which it no longer counts; None for never.
-        min_size: Smallest stage at which it counts: side of the square of as many pixels.
-        max_size: Largest stage at which it counts, likewise.
-    """
-
-    name: str
-    objective: Objective
-    weight: Schedule = 1.0
-    region: str = "everywhere"
-    start: int = 0
-    stop: int | None = None
-    min_size: int = 0
-    max_size: int | None = None
-
-    def fits(self, size: tuple[int, int]) -> bool:
-        """Whether it counts at stages of this size."""
-        side = round(math.sqrt(size[0] * size[1]))
-        return self.min_size <= side and (self.max_size is None or side <= self.max_size)
-
-    def counts(self, step: int) -> bool:
-        """Whether it counts at this step of the run."""
-        return self.start <= step and (self.stop is None or step < self.stop)
-
-
-@final
-@dataclass(frozen=True)
-class Stage:
-    """So many steps at one size."""
-
-    size: tuple[int, int]
-    steps: int
-
-
-@final
-@dataclass(frozen=True)
-class Problem:
-    """Everything that is fixed before the first step.
-
-    Args:
-        scene: Makes the scene of a size; called once a stage.
-        models: Frozen networks by name.
-        variable: What is optimised.
-        terms: What is wanted.
-        optimizer: How it is searched.
-        players: Networks that learn, by name.
-        stages: In order.
-        seeds: One per image; they are separate problems, solved side by side.
-        device: Where.
-    """
-
-    scene: Callable[[tuple[int, int]], Scene]
-    models: Mapping[str, Any]
-    variable: Variable
-    terms: Sequence[Term]
-    optimizer: Optimizer
-    players: Mapping[str, Player]
-    stages: Sequence[Stage]
-    seeds: tuple[int, ...] = (0,)
-    device: torch.device = torch.device("cpu")
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of all stages."""
-        return sum(stage.steps for stage in self.stages)
 
 
 @final
@@ -148,13 +57,17 @@ class Report:
 
 @dataclass
 class _Best:
-    """Lowest loss and its image, per image; kept on the device, compared without a branch."""
+    """Lowest loss with its image and, for latents, its tensors, per image.
+
+    Kept on the device, compared without a branch.
+    """
 
     losses: Tensor
     images: Tensor
     steps: Tensor
     terms: tuple[str, ...] = ()
     stage: int = -1
+    params: list[Tensor] = field(default_factory=list)
 
 
 @final
@@ -178,14 +91,20 @@ class Run:
         names = [term.name for term in problem.terms]
         if len(set(names)) < len(names):
             raise InputError(f"Term names must be unique, got {names}.")
-        if problem.optimizer.couples_images and len(problem.seeds) > 1:
-            raise InputError("This optimizer mixes the images of a batch; give it one seed a run.")
+        for index, stage in enumerate(problem.stages):
+            optimizer = problem.optimizer_of(index)
+            if optimizer.couples_images and len(problem.seeds) > 1:
+                raise InputError(
+                    "This optimizer mixes the images of a batch; give it one seed a run."
+                )
+            optimizer.check(stage.steps)
         self.randomness = Randomness(problem.seeds, problem.device)
         self._scene: Scene | None = None
         self._terms: list[Term] = []
         self._players: dict[str, Player] = {}
         self._begun: set[str] = set()
         self._state: Any = None
+        self._frames = Frames()
         self._best: _Best | None = None
         self._restored: dict[str, Any] | None = None
 
@@ -205,7 +124,7 @@ class Run:
                 self._enter(stage)
             report = self._take(stage_step)
             if stage_step + 1 == self.problem.stages[stage].steps:
-                self.problem.optimizer.finish(self.params, self._state)
+                self._finish_stage()
             self.seconds += time.perf_counter() - started
             if not self._finite(report.losses):
                 self.status = Status.NON_FINITE
@@ -242,18 +161,43 @@ class Run:
             self._begin(name, scene)
         with torch.no_grad():
             self._prepare_terms(scene)
-            if not self.params:
-                fresh = problem.variable.start(scene, self.randomness)
-            else:
-                old = problem.stages[self.stage].size
-                fresh = problem.variable.resize(self.params, old, stage.size)
+            fresh = self._params_of(index, scene)
         self.params = [param.detach().clone().requires_grad_() for param in fresh]
-        self.stage = index
+        self.stage, self._frames = index, Frames()
         if self._restored is not None:
             self._resume(self._restored)
             self._restored = None
         else:
-            self._state = problem.optimizer.init(self.params)
+            self._state = self._optimizer.init(self.params, self._variable.names)
+
+    @property
+    def _optimizer(self) -> Optimizer:
+        return self.problem.optimizer_of(self.stage)
+
+    @property
+    def _variable(self) -> Variable:
+        return self.problem.variable_of(self.stage)
+
+    def _params_of(self, index: int, scene: Scene) -> list[Tensor]:
+        """Tensors to begin a stage with: those of the stage before, as far as there are any."""
+        variable, size = self.problem.variable_of(index), self.problem.stages[index].size
+        if not self.params:
+            return variable.start(scene, self.randomness)
+        if self._restored is not None:  # they are of this stage
+            return self.params
+        before = self.problem.variable_of(self.stage)
+        old = before.resize(self.params, self.problem.stages[self.stage].size, size)
+        if before is variable:
+            return old
+        have = dict(zip(before.names, old, strict=True))
+        fresh = variable.start(scene, self.randomness)
+        return [have.get(name, new) for name, new in zip(variable.names, fresh, strict=True)]
+
+    def _finish_stage(self) -> None:
+        self._optimizer.finish(self.params, self._state)
+        if self._variable.confines:
+            with torch.no_grad():
+                self._variable.confine(self.params)
 
     def _asked(self, index: int) -> dict[str, Player]:
         """The players that a term of this stage asks."""
@@ -284,49 +228,48 @@ class Run:
                 f"{scene.size[0]}×{scene.size[1]}). Check `start`, `stop` and `min_size`."
             )
         weights = {t.name: value_at(t.weight, step, problem.total_steps) for t in terms}
-        # One image serves the players, the best and the first evaluation of the terms.
-        looks = [problem.variable.look(self.params, scene, self.randomness, step)]
-        images = looks[0].detach()
-        if problem.variable.moves_pixels:
-            with torch.no_grad():
-                images = problem.variable.image(self.params, scene)
-        images = images.clone()  # pixels are their own image, and the step will change them
-        for player in self._players.values():
-            player.learn(images, step=step)
-        values: dict[str, Tensor] = {}
-
-        def closure() -> Tensor:
-            if looks:
-                look = looks.pop()
-            else:  # a line search asks again
-                look = problem.variable.look(self.params, scene, self.randomness, step)
-            view = View(look, scene, self.randomness, step)
-            total = look.new_zeros(len(look))
-            for term in terms:
-                value = evaluate(term.objective, view, term.region)
-                values.setdefault(term.name, value.detach())
-                total = total + weights[term.name] * value
-            return total
-
-        stage = problem.stages[self.stage]
-        losses = problem.optimizer.step(
-            closure, self.params, self._state, step=stage_step, total=stage.steps
+        seen = Seen(len(problem.seeds))
+        landscape = Evaluation(
+            self.params,
+            variable=self._variable,
+            scene=scene,
+            terms=terms,
+            weights=weights,
+            randomness=self.randomness,
+            step=step,
+            frames=self._frames,
+            seen=seen,
+            memory=None if self._players else problem.memory,
         )
-        self._keep_best(losses, images, tuple(weights))
+        if self._players:  # one look serves the players and the first evaluation of the terms
+            images = landscape.look_ahead()
+            for player in self._players.values():
+                player.learn(images, step=step)
+        stage = problem.stages[self.stage]
+        losses = self._optimizer.step(
+            landscape, self.params, self._state, step=stage_step, total=stage.steps
+        )
+        if self._variable.confines:
+            with torch.no_grad():
+                self._variable.confine(self.params)
+        self._keep_best(seen, tuple(weights))
         self.step += 1
         return Report(
             step=self.step,
             total=problem.total_steps,
             stage=self.stage,
             size=scene.size,
-            values=values,
+            values=seen.values,
             weights=weights,
             losses=losses,
             run=self,
         )
 
-    def _keep_best(self, losses: Tensor, images: Tensor, terms: tuple[str, ...]) -> None:
+    def _keep_best(self, seen: Seen, terms: tuple[str, ...]) -> None:
         """Compare with the best so far; a new stage or another set of terms starts afresh."""
+        if seen.losses is None:
+            return
+        losses, images = seen.losses, seen.images
         best, step = self._best, torch.full_like(losses, self.step, dtype=torch.long)
         if best is None or best.stage != self.stage or best.terms != terms:
             infinite, kept = torch.full_like(losses, torch.inf), images
@@ -334,11 +277,15 @@ class Run:
                 finite = images.isfinite().all((1, 2, 3), keepdim=True)
                 size = (images.shape[-2], images.shape[-1])
                 kept = torch.where(finite, images, resize_image(best.images, size))
-            best = self._best = _Best(infinite, kept, step, terms, self.stage)
+            best = self._best = _Best(infinite, kept, step, terms, self.stage, seen.points)
         better = (losses < best.losses) & losses.isfinite()
         best.losses = torch.where(better, losses, best.losses)
         best.steps = torch.where(better, step, best.steps)
         best.images = torch.where(better[:, None, None, None], images, best.images)
+        best.params = [
+            torch.where(better.reshape(-1, *[1] * (now.ndim - 1)), now, old)
+            for now, old in zip(seen.points, best.params, strict=True)
+        ]
 
     # ------------------------------------------------------------------ what it has
 
@@ -347,11 +294,18 @@ class Run:
         if self._scene is None:
             raise InputError("There is no image before the first step.")
         with torch.no_grad():
-            return self.problem.variable.image(self.params, self._scene).clamp(0, 1)
+            return self._variable.image(self.params, self._scene).clamp(0, 1)
 
     def best_images(self) -> Float[Tensor, "b 3 h w"]:
         """The images of lowest loss since the last change of stage or terms, cut to [0, 1]."""
         return self.last_images() if self._best is None else self._best.images.clamp(0, 1)
+
+    def best_tensors(self) -> dict[str, Tensor]:
+        """The tensors behind the best images, by name; empty where the image itself is searched."""
+        if self._best is None or not self._best.params:
+            return {}
+        names = self.problem.variable_of(self._best.stage).names
+        return {name: value for name, value in zip(names, self._best.params, strict=True)}
 
     def best_steps(self) -> list[int]:
         """The step of each best image."""
@@ -372,7 +326,7 @@ class Run:
             "seconds": self.seconds,
             "seeds": list(self.problem.seeds),
             "params": [param.detach().clone() for param in self.params],
-            "optimizer": self.problem.optimizer.save(self._state) if self.params else {},
+            "optimizer": self._optimizer.save(self._state) if self.params else {},
             "players": {name: self.problem.players[name].save() for name in sorted(self._begun)},
             "terms": {term.name: deepcopy(term.objective.save()) for term in self._terms},
             "best": None
@@ -383,6 +337,7 @@ class Run:
                 "steps": best.steps,
                 "terms": list(best.terms),
                 "stage": best.stage,
+                "params": best.params,
             },
         }
 
@@ -401,7 +356,9 @@ class Run:
             losses, images, steps = (
                 best[name].to(self.problem.device) for name in ("losses", "images", "steps")
             )
-            self._best = _Best(losses, images, steps, tuple(best["terms"]), best["stage"])
+            params = [param.to(self.problem.device) for param in best["params"]]
+            terms = tuple(best["terms"])
+            self._best = _Best(losses, images, steps, terms, best["stage"], params)
         # Between two stages the next one starts from the finished images; within one, the state
         # of players and optimizer is taken up after the stage has been set up.
         self._enter_at(saved)
@@ -417,7 +374,8 @@ class Run:
         with torch.no_grad():
             for param, value in zip(self.params, saved["params"], strict=True):
                 param.copy_(value)
-        self._state = self.problem.optimizer.load(self.params, saved["optimizer"])
+        names = self._variable.names
+        self._state = self._optimizer.load(self.params, saved["optimizer"], names)
         for term in self._terms:
             computed = saved["terms"][term.name].items()
             term.objective.load({name: self._here(value) for name, value in computed})

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from invertkit import checkpoint
-from invertkit.engine import Report, Run, Status
+from invertkit.engine import Report, Run
 from invertkit.errors import InputError
 from invertkit.images import Inputs
 from invertkit.job import Job, pick_device
+from invertkit.problem import Status
 from invertkit.recipe.page import validate
 from invertkit.registry import Registry
 from invertkit.report import write
@@ -137,6 +138,7 @@ class _Going:
             "last": self.run.last_images(),
             "best_steps": self.run.best_steps(),
             "best_losses": self.run.best_losses(),
+            "tensors": self.run.best_tensors(),
             "status": self.run.status.name,
         }
 
@@ -165,6 +167,7 @@ def _result(
         best=gather("best").clamp(0, 1),
         last=gather("last").clamp(0, 1),
         result=job.page.result,
+        tensors=_tensors([state["tensors"] for state in done]),
         seeds=job.seeds[:count],
         best_steps=tuple(step for state in done for step in state["best_steps"]),
         best_losses=tuple(loss for state in done for loss in state["best_losses"]),
@@ -179,6 +182,15 @@ def _result(
         device=str(job.device),
         frames=tuple(done[0]["frames"]),
     )
+
+
+def _tensors(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors of all batches under one another; those that only some of them reached are cut.
+
+    A run stopped in an early stage has no tensors of a later one.
+    """
+    shared = [name for name in parts[-1] if all(name in part for part in parts)]
+    return {name: torch.cat([part[name].cpu() for part in parts]) for name in shared}
 
 
 def dry_run(job: Job, *, steps: int = 2) -> int:

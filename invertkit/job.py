@@ -11,9 +11,9 @@ from typing import Any, final
 import torch
 
 from invertkit.demo import CREDIT, demo_inputs
-from invertkit.engine import Problem
 from invertkit.errors import InputError
 from invertkit.images import ImageLike, Inputs, load_image, load_mask
+from invertkit.problem import Problem
 from invertkit.recipe.build import build
 from invertkit.recipe.overlay import choose, flatten, override, read_layers
 from invertkit.recipe.page import Node, Page, validate

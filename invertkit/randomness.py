@@ -30,17 +30,36 @@ class Randomness:
     Args:
         seeds: One per image.
         device: Where the numbers are wanted.
+        suffixes: One per image, added to every purpose: which candidate of its seed it is.
     """
 
     seeds: tuple[int, ...]
     device: torch.device = torch.device("cpu")
+    suffixes: tuple[str, ...] = ()
+
+    def candidates(self, count: int, tag: str = "") -> Randomness:
+        """Draws for `count` candidates an image, side by side; one without a tag is the image."""
+        if count == 1 and not tag:
+            return self
+        seeds = tuple(seed for seed in self.seeds for _ in range(count))
+        numbers = tuple(f"/{tag}{k}" for _ in self.seeds for k in range(count))
+        return Randomness(seeds, self.device, numbers)
+
+    def rows(self, start: int, stop: int) -> Randomness:
+        """Draws for some of the images."""
+        return Randomness(self.seeds[start:stop], self.device, self.suffixes[start:stop])
+
+    def _generators(self, purpose: str, step: int) -> list[torch.Generator]:
+        suffixes = self.suffixes or ("",) * len(self.seeds)
+        pairs = zip(self.seeds, suffixes, strict=True)
+        return [generator(seed, purpose + suffix, step) for seed, suffix in pairs]
 
     def normal(self, purpose: str, shape: Sequence[int], *, step: int = 0) -> Tensor:
         """Standard normal numbers `(b, *shape)`."""
-        rows = [torch.randn(*shape, generator=generator(s, purpose, step)) for s in self.seeds]
+        rows = [torch.randn(*shape, generator=g) for g in self._generators(purpose, step)]
         return torch.stack(rows).to(self.device)
 
     def uniform(self, purpose: str, shape: Sequence[int], *, step: int = 0) -> Tensor:
         """Uniform numbers in [0, 1), `(b, *shape)`."""
-        rows = [torch.rand(*shape, generator=generator(s, purpose, step)) for s in self.seeds]
+        rows = [torch.rand(*shape, generator=g) for g in self._generators(purpose, step)]
         return torch.stack(rows).to(self.device)

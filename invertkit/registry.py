@@ -72,6 +72,10 @@ OBJECTIVES: Final = _table(
         "the class of the reference, or a given one",
         "MAGIC Eq. 2",
     ),
+    feature_cosine=Entry(
+        "invertkit.objectives.perceptual:FeatureCosine",
+        "angle between a network's features of the image and of the reference",
+    ),
     feature_statistics=Entry(
         "invertkit.objectives.statistics:FeatureStatistics",
         "channel means and deviations of the reference, in any layers",
@@ -81,6 +85,11 @@ OBJECTIVES: Final = _table(
         "invertkit.objectives.outputs:KLDivergence",
         "the softmax of the reference",
         "MAGIC Eq. 1",
+    ),
+    lpips=Entry(
+        "invertkit.objectives.perceptual:LPIPS",
+        "learned perceptual distance to the reference, in a region if there is one",
+        "Zhang et al. 2018; Huh et al. 2020",
     ),
     mask_bce=Entry(
         "invertkit.objectives.playing:MaskBCE",
@@ -109,6 +118,11 @@ OBJECTIVES: Final = _table(
         "smoothness, in three published forms",
         "Rudin et al. 1992; Mahendran & Vedaldi 2015",
     ),
+    weight_deviation=Entry(
+        "invertkit.objectives.reference:WeightDeviation",
+        "how far a network's weights have moved from where they started",
+        "Huh et al. 2020",
+    ),
 )  # fmt: skip
 
 VARIABLES: Final = _table(
@@ -119,12 +133,27 @@ VARIABLES: Final = _table(
         "invertkit.variables.pixels:Hold",
         "another variable, with the reference held fixed in a region",
     ),
+    latent=Entry(
+        "invertkit.variables.latent:Latent",
+        "a generator's latent and class embedding",
+        "Huh et al., ECCV 2020",
+    ),
     jitter=Entry(
         "invertkit.variables.pixels:Jitter",
         "another variable, shifted at random on each step",
         "DeepInversion, CVPR 2020",
     ),
     pixels=Entry("invertkit.variables.pixels:Pixels", "the pixels as they are"),
+    transformed=Entry(
+        "invertkit.variables.latent:Transformed",
+        "a generator's picture, moved and recoloured to where the object is",
+        "Huh et al., ECCV 2020",
+    ),
+    tuned=Entry(
+        "invertkit.variables.latent:Tuned",
+        "a generator's latents together with a change of its weights",
+        "Huh et al., ECCV 2020",
+    ),
 )
 
 OPTIMIZERS: Final = _table(
@@ -132,6 +161,21 @@ OPTIMIZERS: Final = _table(
         "invertkit.optimizers.torch_optim:Adam",
         "Adam; warm-up and cosine by the schedule of its learning rate",
         "Kingma & Ba 2015",
+    ),
+    basin_cma=Entry(
+        "invertkit.optimizers.population:BasinCMA",
+        "a population search whose candidates descend before they are judged",
+        "Wampler & Popović 2009; Huh et al., ECCV 2020",
+    ),
+    cma_adam=Entry(
+        "invertkit.optimizers.population:cma_adam",
+        "a population search, then a descent from its last population",
+        "Huh et al., ECCV 2020",
+    ),
+    cma_es=Entry(
+        "invertkit.optimizers.population:CmaEs",
+        "CMA-ES, a population for each image, without gradients",
+        "Hansen 2016",
     ),
     clip=Entry(
         "invertkit.optimizers.wrappers:Clip",
@@ -166,9 +210,31 @@ PLAYERS: Final = _table(
 )
 
 MODELS: Final = _table(
+    biggan=Entry(
+        "invertkit.models.generators:biggan",
+        "BigGAN-deep 128, 256 or 512 from a local file of the published port",
+        "Brock et al. 2019",
+    ),
     embedded=Entry(
         "invertkit.models.catalogue:embedded",
         "the small quasi-robust classifier that the package carries",
+    ),
+    embedded_discriminator=Entry(
+        "invertkit.models.generators:embedded_discriminator",
+        "the discriminator that the embedded generator was trained against",
+    ),
+    embedded_encoder=Entry(
+        "invertkit.models.generators:embedded_encoder",
+        "an encoder for the embedded generator",
+    ),
+    embedded_generator=Entry(
+        "invertkit.models.generators:embedded_generator",
+        "the small class-conditional generator that the package carries",
+    ),
+    lpips=Entry(
+        "invertkit.models.perceptual:lpips",
+        "the network of LPIPS, or the embedded classifier in its place",
+        "Zhang et al. 2018",
     ),
     robust=Entry(
         "invertkit.models.catalogue:robust",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
+from safetensors.torch import save_file
 from torch import Tensor
 
 from invertkit import __version__
@@ -76,6 +77,8 @@ def write(result: Result, folder: Path, *, judge: bool = False) -> Path:
                     "software": f"invertkit {__version__}"}  # fmt: skip
             save_png(result.best[i], folder / "images" / f"seed-{seed}-best.png", text=text)
             save_png(result.last[i], folder / "images" / f"seed-{seed}-last.png", text=text)
+        if result.tensors:
+            _write_tensors(result, folder / "tensors")
         picture = sheet(result)
         picture.save(folder / "result.png")
         (folder / "recipe.yaml").write_text(resolved_page(result), encoding="utf-8")
@@ -90,6 +93,14 @@ def write(result: Result, folder: Path, *, judge: bool = False) -> Path:
             f"`invertkit resume {folder}`: the checkpoint there is whole."
         ) from None
     return folder
+
+
+def _write_tensors(result: Result, folder: Path) -> None:
+    """`seed-K.safetensors`: what the best image of each seed was made of."""
+    folder.mkdir(exist_ok=True)
+    for i, seed in enumerate(result.seeds):
+        row = {name: value[i : i + 1].contiguous() for name, value in result.tensors.items()}
+        save_file(row, folder / f"seed-{seed}.safetensors")
 
 
 def sheet(result: Result, *, height: int = 256) -> Image.Image:

@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from invertkit.engine import Report, Status
+from invertkit.engine import Report
 from invertkit.images import Inputs, to_picture
+from invertkit.problem import Status
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -85,6 +86,8 @@ class Result:
         models: What each model of the recipe is and where its weights came from.
         device: Where it ran.
         frames: Pictures of the first image on the way, for the animation.
+        tensors: What the best images were made of, by name, one row an image: a generator's
+            `latent`, `embedding` and `transform`. Empty where pixels were optimised.
     """
 
     best: Float[Tensor, "b 3 h w"]
@@ -103,6 +106,7 @@ class Result:
     models: Mapping[str, str] = field(default_factory=dict)
     device: str = "cpu"
     frames: tuple[Tensor, ...] = ()
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def images(self) -> Float[Tensor, "b 3 h w"]:

@@ -7,9 +7,9 @@ scene. It asks each model at most once, however many terms read it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, Protocol, final, get_args
+from typing import Any, Final, Literal, Protocol, TypeVar, final, get_args
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,8 @@ from torch.nn import functional as F
 
 from invertkit.errors import InputError, TapError
 from invertkit.randomness import Randomness
+
+T = TypeVar("T")
 
 LOGITS: Final = "logits"
 """The name under which an objective asks a model for its logits."""
@@ -56,15 +58,17 @@ class Scene:
         models: Frozen networks by name.
         players: Networks that learn, by name.
         needs: Layers that the terms of this stage read, by model.
+        kept: What objectives have computed from the reference; see `View.kept`.
     """
 
     size: tuple[int, int]
-    reference: Float[Tensor, "1 3 h w"] | None = None
-    mask: Float[Tensor, "1 1 h w"] | None = None
-    target: Float[Tensor, "1 1 h w"] | None = None
+    reference: Float[Tensor, "#b 3 h w"] | None = None
+    mask: Float[Tensor, "#b 1 h w"] | None = None
+    target: Float[Tensor, "#b 1 h w"] | None = None
     models: Mapping[str, Any] = field(default_factory=dict)
     players: Mapping[str, Any] = field(default_factory=dict)
     needs: Needs = field(default_factory=dict)
+    kept: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def region(self, name: str, *, of_reference: bool) -> Tensor | None:
         """Weights of a region in the reference or in the result; None means everywhere."""
@@ -101,6 +105,7 @@ class View:
         step: Step of the whole run, from 0.
         is_reference: The images are the scene's reference, so regions mean the source mask.
         region_name: Where the term that asks looks; see `Region`.
+        tensors: The variable's tensors by name, one row an image, for objectives on latents.
     """
 
     image: Float[Tensor, "b 3 h w"]
@@ -109,6 +114,7 @@ class View:
     step: int = 0
     is_reference: bool = False
     region_name: str = "everywhere"
+    tensors: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     _seen: dict[tuple[str, int], tuple[Tensor, Mapping[str, Tensor]]] = field(
         default_factory=dict, repr=False
     )
@@ -173,6 +179,28 @@ class View:
     def normal(self, purpose: str, *shape: int) -> Tensor:
         """Standard normal numbers `(b, *shape)`, fresh on every step."""
         return self.randomness.normal(purpose, shape, step=self.step)
+
+    def of_reference(self) -> View:
+        """The same look at the reference with which the images are compared.
+
+        Raises:
+            InputError: There is none.
+        """
+        if self.scene.reference is None:
+            raise InputError("A term compares with a reference; give an image.")
+        draws = Randomness((0,) * len(self.scene.reference))
+        return View(self.scene.reference, self.scene, draws, region_name=self.region_name)
+
+    def kept(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` computed, without gradient, the first time for this reference.
+
+        Keys are shared by all terms of a scene: begin yours with `id(self)`.
+        """
+        if key not in self.scene.kept:
+            with torch.no_grad():
+                self.scene.kept[key] = make()
+        value: T = self.scene.kept[key]
+        return value
 
     def _observe(self, model: str) -> Mapping[str, Tensor]:
         key = (model, id(self.image))  # the image is kept beside its outputs, so ids stay unique

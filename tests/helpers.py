@@ -13,15 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from invertkit.engine import Problem, Stage, Term
 from invertkit.models.classifier import Classifier
+from invertkit.models.generator import Generator
+from invertkit.models.kitgan import KitGenerator
 from invertkit.models.kitnet import KitNet
+from invertkit.models.perceptual import Part, PerceptualNet
 from invertkit.objectives.base import Objective, evaluate
 from invertkit.optimizers.base import Optimizer
 from invertkit.optimizers.torch_optim import Adam
 from invertkit.players.base import Player
 from invertkit.players.critic import PatchCritic
 from invertkit.players.segmenter import Segmenter
+from invertkit.problem import Problem, Stage, Term
 from invertkit.randomness import Randomness
 from invertkit.variables.base import Variable
 from invertkit.variables.pixels import Pixels
@@ -64,6 +67,17 @@ def tiny_classifier(dtype: torch.dtype = torch.float64) -> Classifier:
     return classifier.to(dtype)
 
 
+def tiny_perceptual(dtype: torch.dtype = torch.float64) -> PerceptualNet:
+    """The layers of the tiny classifier, with heads that differ from channel to channel."""
+    classifier = tiny_classifier(dtype)
+    sizes = zip(LAYERS, (4, 4, 8, 8), (2, 2, 4, 8), strict=True)
+    parts = [
+        Part(layer, classifier.layer(layer), uniform(width, seed=width, dtype=dtype), smallest)
+        for layer, width, smallest in sizes
+    ]
+    return PerceptualNet(parts, description="a tiny perceptual network")
+
+
 def rectangle(size: tuple[int, int], rows: slice, columns: slice, dtype: torch.dtype) -> Tensor:
     mask = torch.zeros(1, 1, *size, dtype=dtype)
     mask[:, :, rows, columns] = 1
@@ -87,6 +101,14 @@ def make_scene(
         mask=mask if masks else None,
         target=target if masks else None,
     )
+
+
+def tiny_generator(*, size: int = 8, classes: int = 3) -> Generator:
+    """Pictures of `size` pixels, a power of two, from five numbers and a class."""
+    torch.manual_seed(0)
+    widths = (8,) * (size // 4).bit_length()
+    net = KitGenerator(classes, latent=5, embedding=4, widths=widths)
+    return Generator(net, size=size, latent=5, description="a tiny generator")
 
 
 def tiny_critic(**options: Any) -> PatchCritic:
@@ -114,7 +136,7 @@ def setting(
 ) -> Scene:
     """The scene with all that the objective needs; the objective prepared, as the engine does."""
     scene = make_scene(dtype=dtype) if scene is None else scene
-    models = {"classifier": tiny_classifier(dtype)}
+    models = {"classifier": tiny_classifier(dtype), "perceptual": tiny_perceptual(dtype)}
     made: dict[str, Callable[[], Player]] = {"critic": tiny_critic, "segmenter": tiny_segmenter}
     players = {name: made[name]() for name in objective.players()}
     for name, player in players.items():
@@ -142,7 +164,8 @@ def score(
 ) -> Tensor:
     """The objective's values, as the engine would ask for them."""
     seeds = tuple(range(len(images))) if seeds is None else tuple(seeds)
-    return evaluate(objective, View(images, scene, Randomness(seeds), step), region)
+    view = View(images, scene, Randomness(seeds), step, tensors={"pixels": images})
+    return evaluate(objective, view, region)
 
 
 def gradient(value: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:

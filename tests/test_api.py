@@ -20,9 +20,10 @@ from torch import Tensor, nn
 import invertkit as package
 from invertkit import api
 from invertkit.demo import demo_inputs
-from invertkit.engine import Report, Status
+from invertkit.engine import Report
 from invertkit.execution import STOP, carry_out
 from invertkit.job import prepare
+from invertkit.problem import Status
 from invertkit.result import Result
 from tests.faces import TINY, picture, scene_tensors, write_inputs, write_page
 from tests.helpers import global_generators_unmoved, same, tiny_classifier

@@ -17,9 +17,9 @@ import yaml
 import invertkit
 from invertkit import api
 from invertkit.cli import app
-from invertkit.engine import Status
 from invertkit.execution import dry_run
 from invertkit.job import prepare
+from invertkit.problem import Status
 from invertkit.recipe.overlay import read_raw, recipe_names
 from invertkit.registry import KINDS, Registry
 

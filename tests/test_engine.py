@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from invertkit.engine import Problem, Run, Stage, Status, Term
+from invertkit.engine import Run
 from invertkit.errors import InputError, InvertkitError
 from invertkit.objectives.base import Objective
 from invertkit.objectives.outputs import CrossEntropy, KLDivergence
@@ -19,6 +19,7 @@ from invertkit.objectives.reference import PixelDistance
 from invertkit.objectives.statistics import FeatureStatistics
 from invertkit.optimizers.torch_optim import LBFGS, Adam, TorchOptimizer
 from invertkit.optimizers.wrappers import Clip, KeepBest
+from invertkit.problem import Problem, Stage, Status, Term
 from invertkit.schedules import Cosine, Linear, Piecewise
 from invertkit.variables.fourier import Fourier
 from invertkit.variables.pixels import Jitter, Pixels

@@ -6,8 +6,8 @@ import re
 import pytest
 import torch
 
-from invertkit.engine import Status
 from invertkit.images import Inputs
+from invertkit.problem import Status
 from invertkit.report import curve, html, metrics, resolved_page, sheet
 from invertkit.result import Result
 from tests.faces import red_on_green, scene_tensors

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from invertkit.engine import Run, Term
+from invertkit.engine import Run
 from invertkit.errors import InputError, TapError
 from invertkit.models.classifier import Classifier
 from invertkit.objectives.outputs import Activation, CrossEntropy, KLDivergence
 from invertkit.objectives.statistics import BatchNormStatistics, FeatureStatistics
+from invertkit.problem import Term
 from invertkit.randomness import Randomness
 from invertkit.view import REGIONS, Scene, View, resize_image, resize_mask
 from tests.helpers import SIZE, make_problem, tiny_classifier, uniform

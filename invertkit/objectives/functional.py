@@ -31,13 +31,18 @@ def neighbour_weights(weights: Float[Tensor, "1 1 h w"]) -> tuple[Tensor, ...]:
     )
 
 
+def faded(weights: Float[Tensor, "b 1 h w"] | None, outside: float) -> Tensor | None:
+    """Weights m that do not leave out the rest: m + (1 - m)·`outside`."""
+    return weights if weights is None or outside == 0 else weights + (1 - weights) * outside
+
+
 def weighted_mean(
-    values: Float[Tensor, "b c h w"], weights: Float[Tensor, "1 1 h w"] | None
+    values: Float[Tensor, "b c h w"], weights: Float[Tensor, "#b 1 h w"] | None
 ) -> Float[Tensor, " b"]:
     """Mean over channels and pixels of each image; 0 where the weights leave nothing."""
     if weights is None:
         return values.mean((1, 2, 3))
-    total = weights.sum().clamp(min=1e-12) * values.shape[1]
+    total = weights.sum((1, 2, 3)).clamp(min=1e-12) * values.shape[1]
     return (values * weights).sum((1, 2, 3)) / total
 
 
@@ -107,7 +112,7 @@ def total_variation_mv(
 
 def channel_statistics(
     features: Float[Tensor, "b c h w"],
-    weights: Float[Tensor, "1 1 h w"] | None = None,
+    weights: Float[Tensor, "#b 1 h w"] | None = None,
     *,
     unbiased: bool,
 ) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c"]]:
@@ -123,7 +128,7 @@ def channel_statistics(
         pixels = features.shape[-2] * features.shape[-1]
         squares = (features - mean[:, :, None, None]).square().sum((2, 3))
         return mean, squares / (max(pixels - 1, 1) if unbiased else pixels)
-    count = weights.sum().clamp(min=1e-6)
+    count = weights.sum((2, 3)).clamp(min=1e-6)
     mean = (features * weights).sum((2, 3)) / count
     squares = ((features - mean[:, :, None, None]).square() * weights).sum((2, 3))
     return mean, squares / ((count - 1).clamp(min=1) if unbiased else count)

@@ -1,4 +1,4 @@
-"""What every optimizer is."""
+"""What every optimizer is, and what it climbs down."""
 
 from __future__ import annotations
 
@@ -6,14 +6,80 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from invertkit.errors import RecipeError
+from invertkit.randomness import Randomness
 
 Params = Sequence[Tensor]
 """The tensors of one variable; the first axis of each is the image."""
 
-Closure = Callable[[], Float[Tensor, " b"]]
-"""The loss of every image, with its graph. No backward, no zero_grad."""
+
+class Landscape:
+    """The losses as a function of the tensors, and how to look at them elsewhere.
+
+    An optimizer that follows gradients asks `gradients()`; one that needs the graph calls the
+    landscape itself; one that searches with a population stands elsewhere with `at(points)`.
+
+    Args:
+        function: From tensors of `n` rows to `n` losses, with their graph.
+        points: Where it stands: the tensors of a run, or a population of `k` candidates an image,
+            `(images·k, …)` with the candidates of an image side by side.
+        names: What the tensors are called.
+        randomness: Draws of the run, one seed an image.
+        step: Of the run.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Params], Float[Tensor, " n"]],
+        points: Params,
+        *,
+        names: Sequence[str] = (),
+        randomness: Randomness | None = None,
+        step: int = 0,
+    ) -> None:
+        self.function, self.points = function, points
+        self.names = tuple(names) or tuple(f"tensor{i}" for i in range(len(points)))
+        self.randomness = randomness or Randomness(tuple(range(len(points[0]))))
+        self.step = step
+
+    def __call__(self) -> Float[Tensor, " n"]:
+        """The losses, with their graph. No backward, no zero_grad."""
+        return self.function(self.points)
+
+    def gradients(self) -> Float[Tensor, " n"]:
+        """The losses; their gradients are added to `grad` of the points that require one."""
+        losses = self()
+        losses.sum().backward()
+        return losses.detach()
+
+    def losses(self) -> Float[Tensor, " n"]:
+        """The losses of the images as they are, without gradient.
+
+        Where terms see something else while descending (a photograph moved to the generator
+        instead of a generated image moved to the photograph), this is the plain loss.
+        """
+        with torch.no_grad():
+            return self().detach()
+
+    def at(self, points: Params) -> Landscape:
+        """The same landscape, seen from other points."""
+        return Landscape(
+            self.function, points, names=self.names, randomness=self.randomness, step=self.step
+        )
+
+    def fresh(self, count: int, purpose: str) -> list[Tensor]:
+        """`count` new starting points an image, `(images·count, …)`, side by side.
+
+        Without a variable behind it, the points it stands at.
+        """
+        return [point.detach().repeat_interleave(count, 0) for point in self.points]
+
+    def confine(self) -> None:
+        """Bring the points back to where they may be, in place."""
 
 
 class Optimizer(ABC):
@@ -25,18 +91,29 @@ class Optimizer(ABC):
     couples_images: bool = False
     """Whether one image's steps depend on its neighbours; such runs go one image at a time."""
 
+    def moves(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Which of the named tensors it changes; by default all."""
+        return tuple(names)
+
     @abstractmethod
-    def init(self, params: Params) -> Any:
-        """A fresh state for these tensors."""
+    def init(self, params: Params, names: Sequence[str] = ()) -> Any:
+        """A fresh state for these tensors.
+
+        Args:
+            params: The variable's tensors.
+            names: What they are called.
+        """
 
     @abstractmethod
     def step(
-        self, closure: Closure, params: Params, state: Any, *, step: int, total: int
+        self, landscape: Landscape, params: Params, state: Any, *, step: int, total: int
     ) -> Float[Tensor, " b"]:
         """Change `params` once and return the losses *before* the change.
 
+        A population optimizer returns the lowest loss among each image's candidates.
+
         Args:
-            closure: Evaluates the losses at the present `params`.
+            landscape: The losses, seen from `params`.
             params: Leaf tensors that require gradients.
             state: What `init` made; changed in place.
             step: Step of the stage, from 0.
@@ -48,8 +125,29 @@ class Optimizer(ABC):
         """The state as tensors, numbers, lists and dicts."""
 
     @abstractmethod
-    def load(self, params: Params, saved: dict[str, Any]) -> Any:
+    def load(self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()) -> Any:
         """The state that `save` saw."""
 
     def finish(self, params: Params, state: Any) -> None:
         """Last word on `params` at the end of a stage; most rules have none."""
+
+    def check(self, steps: int) -> None:
+        """Whether a stage of so many steps can be taken.
+
+        Raises:
+            RecipeError: It cannot; the message says which numbers can.
+        """
+
+
+def chosen(over: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
+    """Places in `names` of the tensors `over` names; all of them where it names none.
+
+    Raises:
+        RecipeError: One does not exist.
+    """
+    for name in over:
+        if name not in names:
+            raise RecipeError(
+                f"over: this recipe's variable has no tensor {name!r}; it has: {', '.join(names)}."
+            )
+    return tuple(i for i, name in enumerate(names) if not over or name in over)

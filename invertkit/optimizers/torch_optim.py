@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from invertkit.errors import RecipeError
-from invertkit.optimizers.base import Closure, Optimizer, Params
-from invertkit.schedules import Count, Decay, Positive, Schedule, value_at
+from invertkit.optimizers.base import Landscape, Optimizer, Params, chosen
+from invertkit.schedules import Count, Decay, NonNegative, Positive, Schedule, value_at
 
 _ELEMENTWISE = frozenset(
     {
@@ -44,6 +44,8 @@ class Adam(Optimizer):
             `{type: cosine, peak: 0.2, warmup: 100}`.
         betas: Decay of the two moments.
         eps: Added to the root of the second moment.
+        over: Names of the tensors to change; all by default.
+        rates: Learning rate of some tensors as a multiple of `lr`, by name.
 
     Source: Kingma & Ba 2015 (arXiv:1412.6980).
     """
@@ -51,23 +53,35 @@ class Adam(Optimizer):
     lr: Schedule = 0.05
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     eps: Positive = 1e-8
+    over: tuple[str, ...] = ()
+    rates: Mapping[str, NonNegative] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_lr(self.lr)
 
-    def init(self, params: Params) -> torch.optim.Adam:
-        return torch.optim.Adam(list(params), lr=1.0, betas=self.betas, eps=self.eps)
+    def moves(self, names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(names[i] for i in chosen(self.over, names))
+
+    def init(self, params: Params, names: Sequence[str] = ()) -> torch.optim.Adam:
+        names = names or tuple(f"tensor{i}" for i in range(len(params)))
+        chosen(tuple(self.rates), names)
+        groups = _groups(params, chosen(self.over, names))
+        for group, place in zip(groups, chosen(self.over, names), strict=True):
+            group["rate"] = self.rates.get(names[place], 1.0)
+        return torch.optim.Adam(groups, lr=1.0, betas=self.betas, eps=self.eps)
 
     def step(
-        self, closure: Closure, params: Params, state: Any, *, step: int, total: int
+        self, landscape: Landscape, params: Params, state: Any, *, step: int, total: int
     ) -> Float[Tensor, " b"]:
-        return _descend(closure, state, value_at(self.lr, step, total))
+        return _descend(landscape, state, value_at(self.lr, step, total))
 
     def save(self, state: Any) -> dict[str, Any]:
         return _saved(state)
 
-    def load(self, params: Params, saved: dict[str, Any]) -> torch.optim.Adam:
-        state = self.init(params)
+    def load(
+        self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()
+    ) -> torch.optim.Adam:
+        state = self.init(params, names)
         _load(state, saved)
         return state
 
@@ -81,6 +95,7 @@ class TorchOptimizer(Optimizer):
         name: Its class name, such as `SGD`, `RMSprop`, `NAdam`.
         lr: A number or a schedule over the steps of the stage.
         options: Its other arguments, such as `{momentum: 0.9}`.
+        over: Names of the tensors to change; all by default.
 
     Raises:
         RecipeError: PyTorch has no such optimizer, or it takes no such option.
@@ -89,6 +104,10 @@ class TorchOptimizer(Optimizer):
     name: str
     lr: Schedule = 0.05
     options: Mapping[str, Any] = field(default_factory=dict)
+    over: tuple[str, ...] = ()
+
+    def moves(self, names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(names[i] for i in chosen(self.over, names))
 
     def __post_init__(self) -> None:
         _check_lr(self.lr)
@@ -121,19 +140,19 @@ class TorchOptimizer(Optimizer):
             )
         return getattr(torch.optim, self.name)
 
-    def init(self, params: Params) -> Any:
-        return self._kind()(list(params), lr=1.0, **self.options)
+    def init(self, params: Params, names: Sequence[str] = ()) -> Any:
+        return self._kind()(_moved(params, self.over, names), lr=1.0, **self.options)
 
     def step(
-        self, closure: Closure, params: Params, state: Any, *, step: int, total: int
+        self, landscape: Landscape, params: Params, state: Any, *, step: int, total: int
     ) -> Float[Tensor, " b"]:
-        return _descend(closure, state, value_at(self.lr, step, total))
+        return _descend(landscape, state, value_at(self.lr, step, total))
 
     def save(self, state: Any) -> dict[str, Any]:
         return _saved(state)
 
-    def load(self, params: Params, saved: dict[str, Any]) -> Any:
-        state = self.init(params)
+    def load(self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()) -> Any:
+        state = self.init(params, names)
         _load(state, saved)
         return state
 
@@ -148,6 +167,7 @@ class LBFGS(Optimizer):
         iterations: Inner iterations a step.
         history: Pairs kept for the curvature.
         strong_wolfe: Search along each direction until the strong Wolfe conditions hold.
+        over: Names of the tensors to change; all by default.
 
     Source: Liu & Nocedal 1989, as in `torch.optim.LBFGS`.
     """
@@ -156,14 +176,18 @@ class LBFGS(Optimizer):
     iterations: Count = 20
     history: Count = 10
     strong_wolfe: bool = True
+    over: tuple[str, ...] = ()
     couples_images: bool = field(default=True, init=False)
+
+    def moves(self, names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(names[i] for i in chosen(self.over, names))
 
     def __post_init__(self) -> None:
         _check_lr(self.lr)
 
-    def init(self, params: Params) -> torch.optim.LBFGS:
+    def init(self, params: Params, names: Sequence[str] = ()) -> torch.optim.LBFGS:
         return torch.optim.LBFGS(
-            list(params),
+            _moved(params, self.over, names),
             lr=1.0,
             max_iter=self.iterations,
             history_size=self.history,
@@ -171,15 +195,17 @@ class LBFGS(Optimizer):
         )
 
     def step(
-        self, closure: Closure, params: Params, state: Any, *, step: int, total: int
+        self, landscape: Landscape, params: Params, state: Any, *, step: int, total: int
     ) -> Float[Tensor, " b"]:
-        return _descend(closure, state, value_at(self.lr, step, total))
+        return _descend(landscape, state, value_at(self.lr, step, total))
 
     def save(self, state: Any) -> dict[str, Any]:
         return _saved(state)
 
-    def load(self, params: Params, saved: dict[str, Any]) -> torch.optim.LBFGS:
-        state = self.init(params)
+    def load(
+        self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()
+    ) -> torch.optim.LBFGS:
+        state = self.init(params, names)
         _load(state, saved)
         return state
 
@@ -203,19 +229,30 @@ def _load(state: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
     state.load_state_dict(deepcopy(saved))
 
 
-def _descend(closure: Closure, state: torch.optim.Optimizer, lr: float) -> Tensor:
+def _groups(params: Params, places: Sequence[int]) -> list[dict[str, Any]]:
+    """A parameter group for each tensor at `places`; the others take no gradient."""
+    for place, param in enumerate(params):
+        param.requires_grad_(place in places)
+    return [{"params": [params[place]], "rate": 1.0} for place in places]
+
+
+def _moved(params: Params, over: Sequence[str], names: Sequence[str]) -> list[Tensor]:
+    """The tensors that `over` names; the others take no gradient."""
+    names = names or tuple(f"tensor{i}" for i in range(len(params)))
+    return [group["params"][0] for group in _groups(params, chosen(over, names))]
+
+
+def _descend(landscape: Landscape, state: torch.optim.Optimizer, lr: float) -> Tensor:
     """One step of a torch optimizer at `lr`; the losses before it."""
     first: list[Tensor] = []
     for group in state.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("rate", 1.0)
 
     def with_gradients() -> Tensor:
         state.zero_grad()
-        losses = closure()
-        total = losses.sum()
-        total.backward()
-        first.append(losses.detach())
-        return total.detach()
+        losses = landscape.gradients()
+        first.append(losses)
+        return losses.sum()
 
     state.step(with_gradients)  # type: ignore[arg-type]  # torch takes tensors too
     return first[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from invertkit.errors import RecipeError
 from invertkit.normalization import Space, valid_range
-from invertkit.optimizers.base import Closure, Optimizer, Params
+from invertkit.optimizers.base import Landscape, Optimizer, Params
 
 
 @final
@@ -37,19 +38,25 @@ class Clip(Optimizer):
         """As the inner optimizer."""
         return self.inner.couples_images
 
-    def init(self, params: Params) -> Any:
+    def moves(self, names: Sequence[str]) -> tuple[str, ...]:
+        return self.inner.moves(names)
+
+    def check(self, steps: int) -> None:
+        self.inner.check(steps)
+
+    def init(self, params: Params, names: Sequence[str] = ()) -> Any:
         for param in params:
             if param.ndim != 4 or param.shape[1] != 3:
                 raise RecipeError(
                     "`clip` brings pixels (b, 3, h, w) back into range; this variable has a "
                     f"tensor of shape {tuple(param.shape)}. Use it with `pixels`."
                 )
-        return self.inner.init(params)
+        return self.inner.init(params, names)
 
     def step(
-        self, closure: Closure, params: Params, state: Any, *, step: int, total: int
+        self, landscape: Landscape, params: Params, state: Any, *, step: int, total: int
     ) -> Float[Tensor, " b"]:
-        losses = self.inner.step(closure, params, state, step=step, total=total)
+        losses = self.inner.step(landscape, params, state, step=step, total=total)
         with torch.no_grad():
             for param in params:
                 low, high = valid_range(param, self.space)
@@ -59,8 +66,8 @@ class Clip(Optimizer):
     def save(self, state: Any) -> dict[str, Any]:
         return self.inner.save(state)
 
-    def load(self, params: Params, saved: dict[str, Any]) -> Any:
-        return self.inner.load(params, saved)
+    def load(self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()) -> Any:
+        return self.inner.load(params, saved, names)
 
     def finish(self, params: Params, state: Any) -> None:
         self.inner.finish(params, state)
@@ -93,19 +100,25 @@ class KeepBest(Optimizer):
         """As the inner optimizer."""
         return self.inner.couples_images
 
-    def init(self, params: Params) -> _Best:
+    def moves(self, names: Sequence[str]) -> tuple[str, ...]:
+        return self.inner.moves(names)
+
+    def check(self, steps: int) -> None:
+        self.inner.check(steps)
+
+    def init(self, params: Params, names: Sequence[str] = ()) -> _Best:
         count = len(params[0])
         return _Best(
             params[0].new_full((count,), torch.inf),
             [param.detach().clone() for param in params],
-            self.inner.init(params),
+            self.inner.init(params, names),
         )
 
     def step(
-        self, closure: Closure, params: Params, state: _Best, *, step: int, total: int
+        self, landscape: Landscape, params: Params, state: _Best, *, step: int, total: int
     ) -> Float[Tensor, " b"]:
         here = [param.detach().clone() for param in params]
-        losses = self.inner.step(closure, params, state.inner, step=step, total=total)
+        losses = self.inner.step(landscape, params, state.inner, step=step, total=total)
         better = losses < state.losses
         state.losses = torch.where(better, losses, state.losses)
         state.params = [
@@ -121,8 +134,8 @@ class KeepBest(Optimizer):
             "inner": self.inner.save(state.inner),
         }
 
-    def load(self, params: Params, saved: dict[str, Any]) -> _Best:
-        inner = self.inner.load(params, saved["inner"])
+    def load(self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()) -> _Best:
+        inner = self.inner.load(params, saved["inner"], names)
         kept = [best.to(param.device) for param, best in zip(params, saved["params"], strict=True)]
         return _Best(saved["losses"].to(params[0].device), kept, inner)
 

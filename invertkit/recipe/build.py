@@ -11,13 +11,14 @@ from typing import Any, cast, get_type_hints
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from invertkit.engine import Problem, Stage, Term
 from invertkit.errors import InvertkitError, RecipeError
 from invertkit.images import Fit, Inputs
 from invertkit.models.classifier import Classifier
+from invertkit.models.generator import Encoder, Generator
 from invertkit.objectives.base import Objective
 from invertkit.optimizers.base import Optimizer
 from invertkit.players.base import Player
+from invertkit.problem import Problem, Stage, Term
 from invertkit.recipe.page import Node, Page, TermPage, explain
 from invertkit.registry import Kind, Registry
 from invertkit.variables.base import Variable
@@ -67,7 +68,8 @@ def build(
     }
     networks.update(given)
     for name, network in networks.items():
-        wrapped = network if hasattr(network, "observe") else Classifier(network)
+        ready = isinstance(network, Generator | Encoder) or hasattr(network, "observe")
+        wrapped = network if ready else Classifier(network)
         networks[name] = wrapped.to(device)
     variable = build_part("variable", page.variable, at="variable", registry=registry)
     players = {
@@ -87,7 +89,8 @@ def build(
     def scene(size: tuple[int, int]) -> Scene:
         here = inputs.at(size, fit)
         to = functools.partial(_to, device=device)
-        return Scene(size, to(here.image), to(here.mask), to(here.target))
+        mask, target = to(here.mask), to(here.target)
+        return Scene(size, to(here.image), mask, mask if target is None else target)
 
     return Problem(
         scene=scene,
@@ -96,10 +99,21 @@ def build(
         terms=terms,
         optimizer=build_part("optimizer", page.optimizer, at="optimizer", registry=registry),
         players=players,
-        stages=[Stage(inputs.size(stage.size, fit), stage.steps) for stage in page.stages],
+        stages=[_stage(i, page, inputs, registry) for i in range(len(page.stages))],
         seeds=seeds,
         device=device,
     )
+
+
+def _stage(index: int, page: Page, inputs: Inputs, registry: Registry) -> Stage:
+    stage, at = page.stages[index], f"stages.{index}"
+    kinds: tuple[Kind, ...] = ("optimizer", "variable")
+    parts = {
+        kind: build_part(kind, node, at=f"{at}.{kind}", registry=registry)
+        for kind in kinds
+        if (node := getattr(stage, kind)) is not None
+    }
+    return Stage(inputs.size(stage.size, page.fit), stage.steps, **parts)
 
 
 def _model_node(node: Node | str, registry: Registry) -> Node:
@@ -156,6 +170,8 @@ def _check_names(term: Term, models: Mapping[str, Any], players: Mapping[str, An
             if model not in models:
                 known = ", ".join(models) or "none"
                 raise RecipeError(f"model: no model {model!r} in `models`; known: {known}.")
+            if not hasattr(models[model], "observe"):
+                raise RecipeError(f"model: {model!r} is no network that looks at images.")
             models[model].resolve([layer for layer in layers if layer != "logits"])
         for player in term.objective.players():
             if player not in players:

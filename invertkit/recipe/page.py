@@ -55,6 +55,13 @@ class StagePage(_Strict):
 
     size: Annotated[int, Ge(1), Field(description="Side in pixels; see `fit`.")]
     steps: Annotated[int, Ge(1), Field(description="Steps of the optimizer.")]
+    optimizer: dict[str, Any] | None = Field(
+        default=None, description="Of this stage, instead of the recipe's."
+    )
+    variable: dict[str, Any] | None = Field(
+        default=None,
+        description="Of this stage; takes over the tensors of the stage before by name.",
+    )
 
 
 @final

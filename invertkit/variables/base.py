@@ -41,3 +41,30 @@ class Variable(ABC):
 
     moves_pixels: bool = False
     """Whether `look` shifts or flips the image, so that masks would no longer fit."""
+
+    def still(
+        self, looks: Float[Tensor, "b 3 h w"], params: list[Tensor], scene: Scene
+    ) -> Float[Tensor, "b 3 h w"]:
+        """The images as they are, from the looks at them; by default the same."""
+        return self.image(params, scene) if self.moves_pixels else looks
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What its tensors are called, for optimizers that treat them differently."""
+        return ()
+
+    frame_names: tuple[str, ...] = ()
+    """Tensors that `frame` depends on; none where looks are judged in the scene itself."""
+
+    def frame(self, params: list[Tensor], scene: Scene) -> Scene:
+        """The scene in which looks are judged: photograph and masks may have one row an image."""
+        return scene
+
+    confines: bool = False
+    """Whether `confine` does anything."""
+
+    def confine(self, params: list[Tensor]) -> None:
+        """Bring the tensors back, in place, to where they may be."""
+
+    is_latent: bool = False
+    """Whether the tensors are worth keeping beside the image, as a generator's latents are."""

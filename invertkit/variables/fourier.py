@@ -39,6 +39,10 @@ class Fourier(Variable):
     def __init__(self, *, noise: NonNegative = 0.01, decorrelate: bool = True) -> None:
         self.noise, self.decorrelate = noise, decorrelate
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("spectrum",)
+
     def start(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
         height, width = scene.size
         shape = (3, height, width // 2 + 1, 2)

@@ -55,6 +55,10 @@ class Pixels(Variable):
         self.space, self.start_from, self.noise = space, start, noise
         self.colour, self.size = colour, size
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("pixels",)
+
     def start(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
         size = (self.size, self.size) if self.size else scene.size
         noise = self.noise * randomness.normal("start", (3, *size))
@@ -117,6 +121,10 @@ class Jitter(Variable):
     ) -> None:
         self.inner, self.pixels, self.at, self.flip = inner, pixels, at, flip
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.inner.names
+
     def start(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
         return self.inner.start(scene, randomness)
 
@@ -159,6 +167,10 @@ class Hold(Variable):
         self, *, inner: Variable, region: Region = "untouched", margin: NonNegative = 0.02
     ) -> None:
         self.inner, self.region, self.margin = inner, region, margin
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.inner.names
 
     def start(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
         return self.inner.start(scene, randomness)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from invertkit.objectives.functional import (
     channel_statistics,
+    faded,
     neighbour_differences,
     neighbour_weights,
     total_variation_l1,
@@ -224,6 +225,28 @@ def test_weighted_mean_equals_its_slow_loop(*, seed: int, soft: bool) -> None:
             above += image[c, y, x].item() * weights[0, 0, y, x].item()
             below += weights[0, 0, y, x].item()
         assert mean.item() == pytest.approx(above / below if below else 0.0)
+
+
+@given(seed=seeds)
+def test_weights_may_differ_from_image_to_image(seed: int) -> None:
+    values, weights = normal(3, 2, 3, 4, seed=seed), uniform(3, 1, 3, 4, seed=seed)
+
+    def both(v: Tensor, w: Tensor) -> list[Tensor]:
+        return [weighted_mean(v, w), *channel_statistics(v, w, unbiased=True)]
+
+    rows = zip(values.split(1), weights.split(1), strict=True)
+    alone = [torch.cat(parts) for parts in zip(*(both(v, w) for v, w in rows), strict=True)]
+    torch.testing.assert_close(both(values, weights), alone, rtol=1e-13, atol=1e-15)
+
+
+@given(outside=st.floats(0, 2), seed=seeds)
+def test_faded_weights_are_one_inside_and_the_share_outside(outside: float, seed: int) -> None:
+    binary = uniform(1, 1, 3, 4, seed=seed).round()
+    wanted = torch.where(binary == 1, 1.0, torch.tensor(outside, dtype=binary.dtype))
+    result = faded(binary, outside)
+    assert result is not None
+    assert torch.equal(result, wanted)
+    assert faded(None, outside) is None
 
 
 @given(c=st.integers(1, 3), h=st.integers(1, 4), w=st.integers(1, 4), seed=seeds)

@@ -1,35 +1,40 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from invertkit.errors import InputError
-from invertkit.objectives.reference import PixelDistance
-from invertkit.view import Scene
-from tests.helpers import REGIONS, SIZE, gradcheck, gradient, make_scene, score, uniform
+from invertkit.errors import InputError, TapError
+from invertkit.objectives.reference import PixelDistance, WeightDeviation
+from invertkit.randomness import Randomness
+from invertkit.view import Scene, View
+from tests.helpers import REGIONS, SIZE, gradcheck, gradient, make_scene, normal, score, uniform
 
 Form = Literal["l1", "l2"]
 forms = pytest.mark.parametrize("form", ["l1", "l2"])
 
 
 @forms
-@given(seed=st.integers(0, 99))
-def test_pixel_distance_equals_its_slow_loop(form: Form, seed: int) -> None:
+@given(seed=st.integers(0, 99), outside=st.just(0.0) | st.floats(0, 1))
+def test_pixel_distance_equals_its_slow_loop(form: Form, seed: int, outside: float) -> None:
     scene, images = make_scene((5, 6)), uniform(2, 3, 5, 6, seed=seed)
     assert scene.reference is not None
     for region in ("everywhere", *REGIONS):
         weights = scene.region(region, of_reference=False)
-        values = score(PixelDistance(form=form), scene, images, region=region)
+        objective = PixelDistance(form=form, outside=outside)
+        values = score(objective, scene, images, region=region)
         assert values.shape == (2,)
         for image, value in zip(images, values, strict=True):
             above = below = 0.0
             for c, y, x in product(range(3), range(5), range(6)):
-                weight = 1.0 if weights is None else weights[0, 0, y, x].item()
+                inside = 1.0 if weights is None else weights[0, 0, y, x].item()
+                weight = inside + (1 - inside) * outside
                 difference = abs(image[c, y, x].item() - scene.reference[0, c, y, x].item())
                 above += weight * (difference if form == "l1" else difference**2)
                 below += weight
@@ -108,3 +113,69 @@ def test_untouched_and_vacated_are_where_the_masks_say(scene: Scene) -> None:
 def test_without_a_reference_there_is_a_clear_error() -> None:
     with pytest.raises(InputError, match="give an image"):
         score(PixelDistance(), make_scene(reference=False), uniform(1, 3, *SIZE))
+
+
+@forms
+def test_pixel_distance_that_weighs_the_outside_as_the_inside_has_no_region(
+    form: Form, scene: Scene
+) -> None:
+    objective, images = PixelDistance(form=form, outside=1.0), uniform(2, 3, *SIZE)
+    whole, masked = (score(objective, scene, images, region=r) for r in ("everywhere", "object"))
+    torch.testing.assert_close(masked, whole, rtol=1e-14, atol=0)
+
+
+@forms
+@pytest.mark.parametrize("outside", [0.0, 0.3])
+@pytest.mark.parametrize("region", ["everywhere", *REGIONS])
+def test_pixel_distance_takes_a_reference_and_a_mask_for_each_image(
+    form: Form, outside: float, region: str, scene: Scene
+) -> None:
+    objective, images = PixelDistance(form=form, outside=outside), uniform(3, 3, *SIZE)
+    rows: dict[str, Any] = {
+        "reference": uniform(3, 3, *SIZE, seed=1),
+        "mask": uniform(3, 1, *SIZE, seed=2),
+        "target": uniform(3, 1, *SIZE, seed=3),
+    }
+    together = score(objective, replace(scene, **rows, kept={}), images, region=region)
+    for i in range(3):
+        row = {name: tensor[i : i + 1] for name, tensor in rows.items()}
+        alone = score(objective, replace(scene, **row, kept={}), images[i : i + 1], region=region)
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-14, atol=0)
+
+
+# ---------------------------------------------------------------------- weight_deviation
+
+
+def deviation(difference: Tensor, **options: bool) -> Tensor:
+    view = View(
+        uniform(len(difference), 3, 4, 4),
+        make_scene((4, 4)),
+        Randomness((0,) * len(difference)),
+        tensors={"z": normal(len(difference), 5), "weights": difference},
+    )
+    return WeightDeviation(**options).forward(view)  # type: ignore[arg-type]
+
+
+@given(seed=st.integers(0, 99), scale=st.floats(-10, 10))
+def test_weight_deviation_is_a_length(seed: int, scale: float) -> None:
+    a, b = normal(2, 3, 7, seed=seed), normal(2, 3, 7, seed=seed + 1)
+    slow = torch.stack([sum((x * x for x in row.flatten()), torch.zeros(())) for row in a])
+    torch.testing.assert_close(deviation(a), slow.sqrt().to(a))
+    torch.testing.assert_close(deviation(a, squared=True), slow.to(a))
+    torch.testing.assert_close(deviation(scale * a), abs(scale) * deviation(a))
+    assert (deviation(a + b) <= deviation(a) + deviation(b)).all()
+    torch.testing.assert_close(deviation(a[1:]), deviation(a)[1:])
+
+
+@pytest.mark.parametrize("squared", [False, True])
+def test_weight_deviation_has_slope_zero_at_zero(*, squared: bool) -> None:
+    zero = torch.zeros(2, 5, dtype=torch.float64)
+    assert not deviation(zero, squared=squared).any()
+    assert torch.equal(gradient(lambda x: deviation(x, squared=squared), zero), zero)
+    gradcheck(lambda x: deviation(x, squared=squared), normal(2, 5))
+
+
+def test_weight_deviation_names_the_tensors_there_are(scene: Scene) -> None:
+    message = "reads tensor 'weights', which this recipe's variable does not have; it has: pixels"
+    with pytest.raises(TapError, match=message):
+        score(WeightDeviation(), scene, uniform(1, 3, *SIZE))

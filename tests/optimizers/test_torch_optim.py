@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from invertkit.errors import RecipeError
-from invertkit.optimizers.base import Optimizer
+from invertkit.optimizers.base import Landscape, Optimizer
 from invertkit.optimizers.torch_optim import LBFGS, Adam, TorchOptimizer
 from invertkit.schedules import Cosine, Linear, value_at
 from tests.helpers import normal
@@ -25,7 +25,11 @@ def descend(optimizer: Optimizer, steps: int = 6, batch: int = 2) -> tuple[Tenso
 
     state, seen = optimizer.init([param]), []
     for step in range(steps):
-        seen.append(optimizer.step(losses, [param], state, step=step, total=steps))
+        seen.append(
+            optimizer.step(
+                Landscape(lambda _: losses(), [param]), [param], state, step=step, total=steps
+            )
+        )
     return param.detach(), [*seen, losses().detach()]
 
 
@@ -36,7 +40,13 @@ def test_adam_equals_its_formula() -> None:
     optimizer = Adam(lr=lr, betas=(a, b), eps=eps)
     state = optimizer.init([param])
     for step in range(5):
-        optimizer.step(lambda: (param - 1).pow(4).sum(1), [param], state, step=step, total=5)
+        optimizer.step(
+            Landscape(lambda _: (param - 1).pow(4).sum(1), [param]),
+            [param],
+            state,
+            step=step,
+            total=5,
+        )
         slope = 4 * (x - 1) ** 3
         m, v = a * m + (1 - a) * slope, b * v + (1 - b) * slope**2
         root = (v / (1 - b ** (step + 1))).sqrt() + eps

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from invertkit.errors import RecipeError
 from invertkit.normalization import IMAGENET_MEAN, IMAGENET_STD
-from invertkit.optimizers.base import Closure, Optimizer, Params
+from invertkit.optimizers.base import Landscape, Optimizer, Params
 from invertkit.optimizers.torch_optim import LBFGS, Adam, TorchOptimizer
 from invertkit.optimizers.wrappers import Clip, KeepBest
 from tests.helpers import normal, uniform
@@ -21,13 +21,13 @@ class Script(Optimizer):
     def __init__(self, *values: Tensor) -> None:
         self.values, self.finished = values, 0
 
-    def init(self, params: Params) -> dict[str, Any]:
+    def init(self, params: Params, names: Sequence[str] = ()) -> dict[str, Any]:
         return {}
 
     def step(
-        self, closure: Closure, params: Params, state: Any, *, step: int, total: int
+        self, landscape: Landscape, params: Params, state: Any, *, step: int, total: int
     ) -> Tensor:
-        losses = closure().detach()
+        losses = landscape().detach()
         with torch.no_grad():
             params[0].copy_(self.values[step])
         return losses
@@ -35,7 +35,7 @@ class Script(Optimizer):
     def save(self, state: Any) -> dict[str, Any]:
         return {}
 
-    def load(self, params: Params, saved: dict[str, Any]) -> Any:
+    def load(self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()) -> Any:
         return {}
 
     def finish(self, params: Params, state: Any) -> None:
@@ -47,7 +47,9 @@ def run(
 ) -> tuple[list[float], ...]:
     state = optimizer.init([param])
     for step in range(steps):
-        optimizer.step(lambda: losses(param), [param], state, step=step, total=steps)
+        optimizer.step(
+            Landscape(lambda _: losses(param), [param]), [param], state, step=step, total=steps
+        )
     optimizer.finish([param], state)
     return tuple(param.detach().tolist())
 
@@ -88,8 +90,10 @@ def test_keep_best_lets_the_inner_optimizer_go_its_way() -> None:
     a, b = inner.init([plain]), KeepBest(inner).init([kept])
     for step in range(5):
         where: dict[str, Any] = {"step": step, "total": 5}
-        first = inner.step(lambda: plain.square().sum(1), [plain], a, **where)
-        second = KeepBest(inner).step(lambda: kept.square().sum(1), [kept], b, **where)
+        first = inner.step(Landscape(lambda _: plain.square().sum(1), [plain]), [plain], a, **where)
+        second = KeepBest(inner).step(
+            Landscape(lambda _: kept.square().sum(1), [kept]), [kept], b, **where
+        )
         assert torch.equal(first, second)
         assert torch.equal(plain, kept)
 
@@ -114,7 +118,9 @@ def test_clip_leaves_valid_pixels_alone_and_passes_the_losses_on() -> None:
     optimizer = Clip(Script(to))
     state = optimizer.init([param])
     before = param.sum((1, 2, 3)).detach()
-    losses = optimizer.step(lambda: param.sum((1, 2, 3)), [param], state, step=0, total=1)
+    losses = optimizer.step(
+        Landscape(lambda _: param.sum((1, 2, 3)), [param]), [param], state, step=0, total=1
+    )
     assert torch.equal(losses, before)
     assert torch.equal(param, to)
 

@@ -1,0 +1,313 @@
+"""The landscape of one step: images, frames, terms, chunks, and what was seen on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from invertkit.objectives.base import evaluate
+from invertkit.optimizers.base import Landscape, Params
+from invertkit.problem import Term
+from invertkit.randomness import Randomness
+from invertkit.variables.base import Variable
+from invertkit.view import Scene, View
+
+
+@final
+@dataclass
+class Seen:
+    """The best that one step has evaluated, per image.
+
+    Args:
+        images: How many images the run has.
+    """
+
+    images_count: int
+    losses: Tensor | None = None
+    images: Tensor = field(default_factory=lambda: torch.empty(0))
+    points: list[Tensor] = field(default_factory=list)
+    values: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, losses: Tensor, images: Tensor, points: Sequence[Tensor]) -> None:
+        """Candidates with their losses; the lowest of each image is kept."""
+        losses, images, points = self._lowest(losses, images, points)
+        if self.losses is None:
+            self.losses, self.images, self.points = losses, images, points
+            return
+        better = (losses < self.losses) & losses.isfinite()
+
+        def pick(new: Tensor, old: Tensor) -> Tensor:
+            return torch.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+        self.losses, self.images = pick(losses, self.losses), pick(images, self.images)
+        self.points = [pick(new, old) for new, old in zip(points, self.points, strict=True)]
+
+    def note(self, values: Mapping[str, Tensor], losses: Tensor) -> None:
+        """The terms of the first evaluation, of the candidate whose sum is lowest."""
+        if self.values:
+            return
+        count = len(losses) // self.images_count
+        rows = _lowest_rows(losses, count)
+        self.values = {name: value if count == 1 else value[rows] for name, value in values.items()}
+
+    def _lowest(
+        self, losses: Tensor, images: Tensor, points: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        count = len(losses) // self.images_count
+        if count == 1:  # clones, since the step will change what they share memory with
+            return losses, images.clone(), [point.detach().clone() for point in points]
+        rows = _lowest_rows(losses, count)
+        return losses[rows], images[rows], [point.detach()[rows] for point in points]
+
+
+def _lowest_rows(losses: Tensor, count: int) -> Tensor:
+    """Row of each image's lowest finite loss among its `count` candidates."""
+    table = losses.nan_to_num(torch.inf, torch.inf, torch.inf).reshape(-1, count)
+    first = torch.arange(len(table), device=losses.device) * count
+    return first + table.argmin(1)
+
+
+@final
+class Frames:
+    """The scenes of a batch's chunks, computed again only when the tensors behind them change.
+
+    It also remembers, for the stage, how many rows fit into memory.
+    """
+
+    def __init__(self) -> None:
+        self._key: tuple[Any, ...] = ()
+        self._held: list[Tensor] = []
+        self._scenes: list[Scene] = []
+        self.bytes_per_row: int | None = None
+
+    def of(
+        self,
+        variable: Variable,
+        points: Params,
+        names: Sequence[str],
+        scene: Scene,
+        spans: Sequence[tuple[int, int]],
+    ) -> list[Scene]:
+        """One scene for each span of rows."""
+        if not variable.frame_names:
+            return [scene] * len(spans)
+        behind = [p for p, name in zip(points, names, strict=True) if name in variable.frame_names]
+        key = (tuple(spans), *((id(tensor), tensor._version) for tensor in behind))
+        if key != self._key:
+            with torch.no_grad():
+                whole = variable.frame([point.detach() for point in points], scene)
+            self._scenes = [_rows(whole, start, stop) for start, stop in spans]
+            self._key, self._held = key, behind  # held, so that ids stay unique
+        return self._scenes
+
+
+def _rows(scene: Scene, start: int, stop: int) -> Scene:
+    def cut(tensor: Tensor | None) -> Tensor | None:
+        return tensor if tensor is None or len(tensor) == 1 else tensor[start:stop]
+
+    return replace(
+        scene,
+        reference=cut(scene.reference),
+        mask=cut(scene.mask),
+        target=cut(scene.target),
+        kept={},
+    )
+
+
+@final
+class Evaluation(Landscape):
+    """The losses of a run's terms at this step, as an optimizer sees them.
+
+    Args:
+        points: Tensors of the variable, `images` or `images·k` rows.
+        variable: Makes images of them.
+        scene: Of the stage.
+        terms: That count.
+        weights: Of the terms, by name.
+        randomness: Of the run.
+        step: Of the run.
+        frames: Of the stage.
+        seen: Collects the best.
+        memory: Bytes one backward may take, or None.
+    """
+
+    def __init__(
+        self,
+        points: Params,
+        *,
+        variable: Variable,
+        scene: Scene,
+        terms: Sequence[Term],
+        weights: Mapping[str, float],
+        randomness: Randomness,
+        step: int,
+        frames: Frames,
+        seen: Seen,
+        memory: int | None = None,
+    ) -> None:
+        super().__init__(
+            self._whole, points, names=variable.names, randomness=randomness, step=step
+        )
+        self._variable, self._scene, self._frames, self._seen = variable, scene, frames, seen
+        self._terms, self._weights, self._memory = terms, weights, memory
+        self._ahead: Tensor | None = None
+
+    def at(self, points: Params) -> Evaluation:
+        return Evaluation(
+            points,
+            variable=self._variable,
+            scene=self._scene,
+            terms=self._terms,
+            weights=self._weights,
+            randomness=self.randomness,
+            step=self.step,
+            frames=self._frames,
+            seen=self._seen,
+            memory=self._memory,
+        )
+
+    def fresh(self, count: int, purpose: str) -> list[Tensor]:
+        with torch.no_grad():
+            draws = self.randomness.candidates(count, f"{purpose}/")
+            return self._variable.start(self._scene, draws)
+
+    def confine(self) -> None:
+        with torch.no_grad():
+            self._variable.confine(list(self.points))
+
+    # ------------------------------------------------------------------ evaluating
+
+    def look_ahead(self) -> Float[Tensor, "n 3 h w"]:
+        """The images as they are; the look behind them serves the next evaluation."""
+        draws, points = self._draws(), list(self.points)
+        self._ahead = self._variable.look(points, self._scene, draws, self.step)
+        with torch.no_grad():
+            return self._variable.still(self._ahead.detach(), points, self._scene).clone()
+
+    def gradients(self) -> Float[Tensor, " n"]:
+        spans = self._spans()
+        if len(spans) == 1:
+            return super().gradients()
+        scenes = self._frames.of(self._variable, self.points, self.names, self._scene, spans)
+        parts, draws = [], self._draws()
+        for (start, stop), scene in zip(spans, scenes, strict=True):
+            rows = [
+                point.detach()[start:stop].requires_grad_(point.requires_grad)
+                for point in self.points
+            ]
+            losses, images, values = self._evaluate(rows, scene, draws.rows(start, stop))
+            losses.sum().backward()
+            for point, row in zip(self.points, rows, strict=True):
+                if row.grad is not None:
+                    if point.grad is None:
+                        point.grad = torch.zeros_like(point)
+                    point.grad[start:stop] += row.grad
+            parts.append((losses.detach(), images, values))
+        return self._gathered(parts)
+
+    def losses(self) -> Float[Tensor, " n"]:
+        spans, draws = self._spans(), self._draws()
+        parts = []
+        with torch.no_grad():
+            for start, stop in spans:
+                rows = [point.detach()[start:stop] for point in self.points]
+                images = self._variable.image(rows, self._scene)
+                losses, values = self._judge(images, rows, self._scene, draws.rows(start, stop))
+                parts.append((losses, images, values))
+        return self._gathered(parts, plain=True)
+
+    def _whole(self, points: Params) -> Float[Tensor, " n"]:
+        """Everything in one batch, with its graph."""
+        (scene,) = self._frames.of(
+            self._variable, points, self.names, self._scene, [(0, len(points[0]))]
+        )
+        losses, images, values = self._evaluate(list(points), scene, self._draws())
+        self._gathered([(losses.detach(), images, values)])
+        return losses
+
+    def _evaluate(
+        self, rows: list[Tensor], scene: Scene, draws: Randomness
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Losses with their graph, the images as they are, and the value of every term."""
+        look, self._ahead = self._ahead, None
+        if look is None:
+            look = self._variable.look(rows, self._scene, draws, self.step)
+        losses, values = self._judge(look, rows, scene, draws)
+        images = look.detach()
+        if self._comparable():
+            with torch.no_grad():
+                images = self._variable.still(images, rows, self._scene)
+        return losses, images, values
+
+    def _judge(
+        self, images: Tensor, rows: list[Tensor], scene: Scene, draws: Randomness
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        tensors = dict(zip(self.names, rows, strict=True))
+        view = View(images, scene, draws, self.step, tensors=tensors)
+        losses, values = images.new_zeros(len(images)), {}
+        for term in self._terms:
+            value = evaluate(term.objective, view, term.region)
+            values[term.name] = value.detach()
+            losses = losses + self._weights[term.name] * value
+        return losses, values
+
+    def _gathered(
+        self, parts: Sequence[tuple[Tensor, Tensor, Mapping[str, Tensor]]], *, plain: bool = False
+    ) -> Tensor:
+        losses = torch.cat([part[0] for part in parts])
+        values = {name: torch.cat([part[2][name] for part in parts]) for name in parts[0][2]}
+        self._seen.note(values, losses)
+        if plain or self._comparable():
+            kept = self.points if self._variable.is_latent else []
+            self._seen.add(losses, torch.cat([part[1] for part in parts]), kept)
+        return losses
+
+    def _comparable(self) -> bool:
+        """Whether losses of looks may be compared: not between candidates of other frames."""
+        return not self._variable.frame_names or len(self.points[0]) == self._seen.images_count
+
+    def _draws(self) -> Randomness:
+        return self.randomness.candidates(len(self.points[0]) // self._seen.images_count)
+
+    # ------------------------------------------------------------------ memory
+
+    def _spans(self) -> list[tuple[int, int]]:
+        """Rows of each chunk; equal for equal memory, whatever the machine is doing."""
+        count = len(self.points[0])
+        if self._memory is None or count == 1 or self._ahead is not None:
+            return [(0, count)]
+        if self._frames.bytes_per_row is None:
+            self._frames.bytes_per_row = self._measure()
+        rows = max(1, self._memory // max(1, self._frames.bytes_per_row))
+        return [(start, min(start + rows, count)) for start in range(0, count, rows)]
+
+    def _measure(self) -> int:
+        """Bytes that the graph of one row saves for its backward."""
+        saved: dict[int, int] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            saved[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        rows = [
+            point.detach()[:1].clone().requires_grad_(point.requires_grad) for point in self.points
+        ]
+        frame = Frames().of(self._variable, rows, self.names, self._scene, [(0, 1)])[0]
+        own = {parameter.untyped_storage().data_ptr() for parameter in self._weights_of_models()}
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            look = self._variable.look(rows, self._scene, self._draws().rows(0, 1), self.step)
+            self._judge(look, rows, frame, self._draws().rows(0, 1))
+        return sum(size for pointer, size in saved.items() if pointer not in own)
+
+    def _weights_of_models(self) -> list[Tensor]:
+        return [
+            parameter
+            for model in self._scene.models.values()
+            for parameter in (model.parameters() if hasattr(model, "parameters") else ())
+        ]

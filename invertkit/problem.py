@@ -1,0 +1,129 @@
+"""What a run is given: stages, terms, models, and the sentence it ends with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, final
+
+import torch
+
+from invertkit.objectives.base import Objective
+from invertkit.optimizers.base import Optimizer
+from invertkit.players.base import Player
+from invertkit.schedules import Schedule
+from invertkit.variables.base import Variable
+from invertkit.view import Scene
+
+
+class Status(Enum):
+    """How a run ended; each value is the sentence that is shown."""
+
+    FINISHED = "took every step it was given"
+    INTERRUPTED = "was interrupted; `invertkit resume` continues it"
+    STOPPED = "was stopped by an observer"
+    NON_FINITE = (
+        "met a loss that is not a number or infinite and stopped; the last finite picture is "
+        "kept. Lower the learning rate or the weight of the term that grew"
+    )
+    RUNNING = "is still running"
+
+
+@final
+@dataclass(frozen=True)
+class Term:
+    """An objective with its place in the recipe.
+
+    Args:
+        name: Unique in the recipe.
+        objective: What is wanted.
+        weight: Multiplies its value; a function of the step of the whole run.
+        region: Where it looks.
+        start: First step of the run at which it counts.
+        stop: First step at which it no longer counts; None for never.
+        min_size: Smallest stage at which it counts: side of the square of as many pixels.
+        max_size: Largest stage at which it counts, likewise.
+    """
+
+    name: str
+    objective: Objective
+    weight: Schedule = 1.0
+    region: str = "everywhere"
+    start: int = 0
+    stop: int | None = None
+    min_size: int = 0
+    max_size: int | None = None
+
+    def fits(self, size: tuple[int, int]) -> bool:
+        """Whether it counts at stages of this size."""
+        side = round(math.sqrt(size[0] * size[1]))
+        return self.min_size <= side and (self.max_size is None or side <= self.max_size)
+
+    def counts(self, step: int) -> bool:
+        """Whether it counts at this step of the run."""
+        return self.start <= step and (self.stop is None or step < self.stop)
+
+
+@final
+@dataclass(frozen=True)
+class Stage:
+    """So many steps at one size.
+
+    Args:
+        size: Height and width.
+        steps: Of the optimizer.
+        optimizer: Of this stage; None for the problem's.
+        variable: Of this stage, taking over the tensors of the one before by name; None for the
+            problem's.
+    """
+
+    size: tuple[int, int]
+    steps: int
+    optimizer: Optimizer | None = None
+    variable: Variable | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Problem:
+    """Everything that is fixed before the first step.
+
+    Args:
+        scene: Makes the scene of a size; called once a stage.
+        models: Frozen networks by name.
+        variable: What is optimised.
+        terms: What is wanted.
+        optimizer: How it is searched.
+        players: Networks that learn, by name.
+        stages: In order.
+        seeds: One per image; they are separate problems, solved side by side.
+        device: Where.
+        memory: Bytes that the tensors saved for one backward may take; larger batches are
+            evaluated in chunks. None for all at once.
+    """
+
+    scene: Callable[[tuple[int, int]], Scene]
+    models: Mapping[str, Any]
+    variable: Variable
+    terms: Sequence[Term]
+    optimizer: Optimizer
+    players: Mapping[str, Player]
+    stages: Sequence[Stage]
+    seeds: tuple[int, ...] = (0,)
+    device: torch.device = torch.device("cpu")
+    memory: int | None = None
+
+    def variable_of(self, stage: int) -> Variable:
+        """The variable of a stage, by index."""
+        return self.stages[stage].variable or self.variable
+
+    def optimizer_of(self, stage: int) -> Optimizer:
+        """The optimizer of a stage, by index."""
+        return self.stages[stage].optimizer or self.optimizer
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
