@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from invertkit.api import resume as resume
     from invertkit.api import run as run
+    from invertkit.edits import Edited as Edited
+    from invertkit.edits import edit as edit
     from invertkit.errors import InputError as InputError
     from invertkit.errors import InvertkitError as InvertkitError
     from invertkit.errors import RecipeError as RecipeError
@@ -29,6 +31,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "Classifier": "invertkit.models.classifier",
+    "Edited": "invertkit.edits",
     "InputError": "invertkit.errors",
     "InvertkitError": "invertkit.errors",
     "Objective": "invertkit.objectives.base",
@@ -39,6 +42,7 @@ _WHERE = {
     "Variable": "invertkit.variables.base",
     "View": "invertkit.view",
     "WeightsError": "invertkit.errors",
+    "edit": "invertkit.edits",
     "recipe_names": "invertkit.recipe.overlay",
     "resume": "invertkit.api",
     "run": "invertkit.api",
@@ -46,6 +50,7 @@ _WHERE = {
 
 __all__ = [  # noqa: RUF022: alphabetical, capitals first
     "Classifier",
+    "Edited",
     "InputError",
     "InvertkitError",
     "Objective",
@@ -56,6 +61,7 @@ __all__ = [  # noqa: RUF022: alphabetical, capitals first
     "Variable",
     "View",
     "WeightsError",
+    "edit",
     "recipe_names",
     "resume",
     "run",

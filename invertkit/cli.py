@@ -152,19 +152,23 @@ def _choices(choose: list[str], budget: str | None) -> dict[str, str]:
 def _carry_out(
     job: Job, folder: Path, *, quiet: bool, state: Mapping[str, Any] | None = None
 ) -> Result:
-    import logging
-
     from invertkit import api, execution
 
     if not quiet:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        execution.log.addHandler(handler)
-        execution.log.setLevel(logging.INFO)
+        _show_log()
         for sentence in job.said:
             _say(sentence)
     with api.progress_bar(job, wanted=False if quiet else None) as observers:
         return execution.carry_out(job, folder=folder, observers=observers, state=state)
+
+
+def _show_log() -> None:
+    import logging
+
+    log, handler = logging.getLogger("invertkit"), logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
 
 
 def _finish(result: Result, folder: Path, *, quiet: bool) -> NoReturn:
@@ -187,6 +191,59 @@ def resume(
 
     job, state = restored(folder)
     _finish(_carry_out(job, folder, quiet=quiet, state=state), folder, quiet=quiet)
+
+
+@app.command()
+def edit(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished projection.")],
+    label: Annotated[
+        str | None, typer.Option("--class", help="Class to go to, by name or number.")
+    ] = None,
+    components: Annotated[
+        list[str],
+        typer.Option("--component", help="N or N:STEPS, a principal component from 0; repeatable."),
+    ] = [],
+    shift: Annotated[
+        str | None, typer.Option(help="X,Y: right and down, in sides of the generator's picture.")
+    ] = None,
+    zoom: Annotated[float, typer.Option(help="How much larger; below 1, smaller.")] = 1.0,
+    strength: Annotated[float | None, typer.Option(help="How far to go; 1 is all.")] = None,
+    sweep: Annotated[
+        str | None, typer.Option(help="FROM:TO:COUNT strengths, for an animation.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Which image; by default the best.")] = None,
+    region: Annotated[str, typer.Option(help="mask, or box: where pixels may change.")] = "mask",
+    mixed: Annotated[
+        bool, typer.Option("--mixed", help="Keep the photograph's stronger gradients.")
+    ] = False,
+    size: Annotated[int, typer.Option(help="Largest side of the pictures.")] = 512,
+    steps: Annotated[int, typer.Option(help="To learn shift and zoom by.")] = 200,
+    device: Device = "auto",
+    out: Annotated[Path | None, typer.Option(help="Folder to make.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the sheet's name.")] = False,
+) -> None:
+    """Change a projected object's class, place or looks, and blend it into its photograph."""
+    from invertkit import edits
+
+    if not quiet:
+        _show_log()
+    place = edits.edit_as_written(
+        folder,
+        label=label,
+        components=components,
+        shift=shift,
+        zoom=zoom,
+        strength=strength,
+        sweep=sweep,
+        seed=seed,
+        region=region,
+        mixed=mixed,
+        size=size,
+        steps=steps,
+        device=device,
+        out=out,
+    )
+    typer.echo(str(place / "sheet.png"))
 
 
 @app.command()
@@ -337,6 +394,64 @@ def train_classifier(
         seed=seed,
         bf16=bf16,
         resume=resume_from,
+        device=str(where),
+        report=_say,
+    )
+    typer.echo(str(weights))
+
+
+@train.command("generator")
+def train_generator(
+    data: Annotated[Path, typer.Option(help="Folder or zip of CLASS/NAME.png to train on.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoint, weights and pictures.")],
+    test: Annotated[
+        Path | None, typer.Option(help="The same classes, unseen, to measure on (6 minutes).")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Updates of the generator, at least 1.")] = 8_000,
+    batch: Annotated[int, typer.Option(help="Pictures a step, a multiple of 4.")] = 48,
+    lr: Annotated[float, typer.Option(help="Adam's rate of the generator, 0 to 1.")] = 3e-4,
+    critic_lr: Annotated[float, typer.Option(help="Of the discriminators, 0 to 1.")] = 6e-4,
+    no_guide: Annotated[
+        bool, typer.Option("--no-guide", help="Judge pixels alone, not a classifier's layers.")
+    ] = False,
+    guide_size: Annotated[
+        int, typer.Option(help="Side in pixels at which that classifier looks, at least 16.")
+    ] = 40,
+    encoder_steps: Annotated[
+        int, typer.Option(help="Updates of the encoder afterwards, at least 1.")
+    ] = 4_000,
+    seed: Annotated[int, typer.Option(help="Of weights, order and latents, from 0.")] = 0,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Train in bfloat16.")] = False,
+    samples: Annotated[int, typer.Option(help="Pictures to write singly to OUT/samples.")] = 0,
+    resume_from: Annotated[
+        Path | None, typer.Option("--resume", help="A checkpoint.pt to go on from.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Train a class-conditional generator of 32×32 pictures, its discriminator and its encoder."""
+    from invertkit.job import pick_device
+    from invertkit.training.generator import GeneratorPlan
+    from invertkit.training.generator_command import train_and_measure_generator
+
+    where = pick_device(device)
+    plan = GeneratorPlan(
+        steps=steps,
+        batch=batch,
+        lr=lr,
+        critic_lr=critic_lr,
+        guide_layers=() if no_guide else GeneratorPlan.guide_layers,
+        guide_size=guide_size,
+        encoder_steps=encoder_steps,
+        seed=seed,
+        bf16=bf16,
+    )
+    weights = train_and_measure_generator(
+        data=data,
+        test=test,
+        out=out,
+        plan=plan,
+        resume=resume_from,
+        samples=samples,
         device=str(where),
         report=_say,
     )

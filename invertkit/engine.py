@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from invertkit.errors import InputError, InvertkitError
+from invertkit.errors import InputError, InvertkitError, RecipeError
 from invertkit.evaluation import Evaluation, Frames, Seen
 from invertkit.optimizers.base import Optimizer
 from invertkit.players.base import Player
@@ -91,13 +91,10 @@ class Run:
         names = [term.name for term in problem.terms]
         if len(set(names)) < len(names):
             raise InputError(f"Term names must be unique, got {names}.")
-        for index, stage in enumerate(problem.stages):
-            optimizer = problem.optimizer_of(index)
-            if optimizer.couples_images and len(problem.seeds) > 1:
-                raise InputError(
-                    "This optimizer mixes the images of a batch; give it one seed a run."
-                )
-            optimizer.check(stage.steps)
+        if not problem.seeds:
+            raise InputError("There is nothing to do without a seed; give at least one.")
+        for index in range(len(problem.stages)):
+            self._check(index)
         self.randomness = Randomness(problem.seeds, problem.device)
         self._scene: Scene | None = None
         self._terms: list[Term] = []
@@ -107,6 +104,41 @@ class Run:
         self._frames = Frames()
         self._best: _Best | None = None
         self._restored: dict[str, Any] | None = None
+
+    def _check(self, index: int) -> None:
+        """Whether the parts of a stage go together."""
+        problem, stage = self.problem, self.problem.stages[index]
+        optimizer, variable = problem.optimizer_of(index), problem.variable_of(index)
+        if optimizer.couples_images and len(problem.seeds) > 1:
+            raise InputError("This optimizer mixes the images of a batch; give it one seed a run.")
+        optimizer.check(stage.steps)
+        if optimizer.searches and (players := self._asked(index)):
+            raise RecipeError(
+                f"players: {', '.join(players)} would learn from one picture of each image, and "
+                f"this optimizer ({type(optimizer).__name__}) judges a population of them; use "
+                "`adam`, or leave out the terms that ask players."
+            )
+        held = [t.name for t in problem.terms if t.objective.holds_reference and t.fits(stage)]
+        if variable.frame_names and held:
+            raise RecipeError(
+                f"objective.{held[0]}: {type(variable).__name__} moves the reference while images "
+                "are judged, and this term keeps it as it lies; use one that asks for it at every "
+                "look, such as `pixel_distance`, `lpips` or `feature_cosine`."
+            )
+        if not variable.names:
+            return
+        at = "optimizer" if stage.optimizer is None else f"stages.{stage.name or index}.optimizer"
+        try:
+            optimizer.moves(variable.names)
+        except RecipeError as error:
+            raise RecipeError(f"{at}: {error}") from None
+        follows = optimizer.follows(variable.names)
+        if follows and set(follows) <= set(variable.frame_names):
+            raise RecipeError(
+                f"{at}: over: no gradient reaches {', '.join(follows)}; search it with `cma_es`, "
+                "or let the optimizer change another tensor too: "
+                f"{', '.join(n for n in variable.names if n not in variable.frame_names)}."
+            )
 
     # ------------------------------------------------------------------ the loop
 
@@ -151,7 +183,7 @@ class Run:
     def _enter(self, index: int) -> None:
         """Everything that is done once a stage: scene, terms, players, optimizer state."""
         stage, problem = self.problem.stages[index], self.problem
-        self._terms = [term for term in problem.terms if term.fits(stage.size)]
+        self._terms = [term for term in problem.terms if term.fits(stage)]
         needs = _union([term.objective.needs(problem.models) for term in self._terms])
         self._players = self._asked(index)
         self._scene = scene = replace(
@@ -191,6 +223,13 @@ class Run:
             return old
         have = dict(zip(before.names, old, strict=True))
         fresh = variable.start(scene, self.randomness)
+        for name, new in zip(variable.names, fresh, strict=True):
+            if name in have and have[name].shape != new.shape:
+                raise InputError(
+                    f"Stage {index + 1} takes over {name!r} as {tuple(have[name].shape)} from the "
+                    f"stage before, and its own variable wants {tuple(new.shape)}: they are not "
+                    "of one model or size."
+                )
         return [have.get(name, new) for name, new in zip(variable.names, fresh, strict=True)]
 
     def _finish_stage(self) -> None:
@@ -201,7 +240,7 @@ class Run:
 
     def _asked(self, index: int) -> dict[str, Player]:
         """The players that a term of this stage asks."""
-        terms = [t for t in self.problem.terms if t.fits(self.problem.stages[index].size)]
+        terms = [t for t in self.problem.terms if t.fits(self.problem.stages[index])]
         asked = {name for term in terms for name in term.objective.players()}
         return {name: player for name, player in self.problem.players.items() if name in asked}
 

@@ -39,7 +39,8 @@ class Seen:
         if self.losses is None:
             self.losses, self.images, self.points = losses, images, points
             return
-        better = (losses < self.losses) & losses.isfinite()
+        worst = torch.where(self.losses.isfinite(), self.losses, torch.inf)
+        better = (losses < worst) & losses.isfinite()
 
         def pick(new: Tensor, old: Tensor) -> Tensor:
             return torch.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
@@ -76,14 +77,14 @@ def _lowest_rows(losses: Tensor, count: int) -> Tensor:
 class Frames:
     """The scenes of a batch's chunks, computed again only when the tensors behind them change.
 
-    It also remembers, for the stage, how many rows fit into memory.
+    It also remembers, for the stage, how much memory a row takes, by the terms that count.
     """
 
     def __init__(self) -> None:
         self._key: tuple[Any, ...] = ()
         self._held: list[Tensor] = []
         self._scenes: list[Scene] = []
-        self.bytes_per_row: int | None = None
+        self.bytes_per_row: dict[tuple[str, ...], int] = {}
 
     def of(
         self,
@@ -173,8 +174,12 @@ class Evaluation(Landscape):
 
     def fresh(self, count: int, purpose: str) -> list[Tensor]:
         with torch.no_grad():
-            draws = self.randomness.candidates(count, f"{purpose}/")
+            draws = self.randomness.candidates(count, purpose)
             return self._variable.start(self._scene, draws)
+
+    def centre(self) -> list[Tensor]:
+        with torch.no_grad():
+            return self._variable.centre(self._scene, self.randomness)
 
     def confine(self) -> None:
         with torch.no_grad():
@@ -281,29 +286,29 @@ class Evaluation(Landscape):
         count = len(self.points[0])
         if self._memory is None or count == 1 or self._ahead is not None:
             return [(0, count)]
-        if self._frames.bytes_per_row is None:
-            self._frames.bytes_per_row = self._measure()
-        rows = max(1, self._memory // max(1, self._frames.bytes_per_row))
+        measured, terms = self._frames.bytes_per_row, tuple(self._weights)
+        if terms not in measured:  # the same before and after a resume
+            measured[terms] = self._measure()
+        rows = max(1, self._memory // max(1, measured[terms]))
         return [(start, min(start + rows, count)) for start in range(0, count, rows)]
 
     def _measure(self) -> int:
-        """Bytes that the graph of one row saves for its backward."""
-        saved: dict[int, int] = {}
+        """Bytes that the graph of one row saves for its backward, if all tensors take gradients."""
+        saved: dict[int, torch.UntypedStorage] = {}  # held, so that no address comes twice
 
         def pack(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()
-            saved[storage.data_ptr()] = storage.nbytes()
+            saved[storage.data_ptr()] = storage
             return tensor
 
-        rows = [
-            point.detach()[:1].clone().requires_grad_(point.requires_grad) for point in self.points
-        ]
+        rows = [point.detach()[:1].clone().requires_grad_() for point in self.points]
         frame = Frames().of(self._variable, rows, self.names, self._scene, [(0, 1)])[0]
         own = {parameter.untyped_storage().data_ptr() for parameter in self._weights_of_models()}
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+        with torch.enable_grad(), hooks:
             look = self._variable.look(rows, self._scene, self._draws().rows(0, 1), self.step)
             self._judge(look, rows, frame, self._draws().rows(0, 1))
-        return sum(size for pointer, size in saved.items() if pointer not in own)
+        return sum(part.nbytes() for pointer, part in saved.items() if pointer not in own)
 
     def _weights_of_models(self) -> list[Tensor]:
         return [

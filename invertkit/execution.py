@@ -199,7 +199,10 @@ def dry_run(job: Job, *, steps: int = 2) -> int:
     Players that learn before a stage do so for as many updates only.
     """
     problem = job.problem(job.seeds[:1])
-    stages = [replace(stage, steps=min(stage.steps, steps)) for stage in problem.stages]
+    stages = [
+        replace(stage, steps=min(stage.steps, steps), optimizer=problem.optimizer_of(i).trial())
+        for i, stage in enumerate(problem.stages)
+    ]
     terms = [replace(term, start=0, stop=None) for term in problem.terms]
     for player in problem.players.values():
         if hasattr(player, "updates"):

@@ -68,7 +68,8 @@ class Job:
         On a CPU one at a time: it is as fast, takes less memory, and rounds the same whatever the
         company. On an accelerator all at once, unless the optimizer would mix them.
         """
-        if self.device.type == "cpu" or problem.optimizer.couples_images:
+        optimizers = [problem.optimizer_of(i) for i in range(len(problem.stages))]
+        if self.device.type == "cpu" or any(each.couples_images for each in optimizers):
             return [(seed,) for seed in self.seeds]
         return [self.seeds]
 

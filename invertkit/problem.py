@@ -45,6 +45,7 @@ class Term:
         stop: First step at which it no longer counts; None for never.
         min_size: Smallest stage at which it counts: side of the square of as many pixels.
         max_size: Largest stage at which it counts, likewise.
+        stages: Names of the stages in which it counts; all if empty.
     """
 
     name: str
@@ -55,10 +56,13 @@ class Term:
     stop: int | None = None
     min_size: int = 0
     max_size: int | None = None
+    stages: tuple[str, ...] = ()
 
-    def fits(self, size: tuple[int, int]) -> bool:
-        """Whether it counts at stages of this size."""
-        side = round(math.sqrt(size[0] * size[1]))
+    def fits(self, stage: Stage) -> bool:
+        """Whether it counts at this stage."""
+        if self.stages and stage.name not in self.stages:
+            return False
+        side = round(math.sqrt(stage.size[0] * stage.size[1]))
         return self.min_size <= side and (self.max_size is None or side <= self.max_size)
 
     def counts(self, step: int) -> bool:
@@ -77,12 +81,14 @@ class Stage:
         optimizer: Of this stage; None for the problem's.
         variable: Of this stage, taking over the tensors of the one before by name; None for the
             problem's.
+        name: For terms that count in some stages only.
     """
 
     size: tuple[int, int]
     steps: int
     optimizer: Optimizer | None = None
     variable: Variable | None = None
+    name: str = ""
 
 
 @final

@@ -41,8 +41,10 @@ class Randomness:
         """Draws for `count` candidates an image, side by side; one without a tag is the image."""
         if count == 1 and not tag:
             return self
+        which = f"/{tag}/" if tag else "/"
+        own = self.suffixes or ("",) * len(self.seeds)
         seeds = tuple(seed for seed in self.seeds for _ in range(count))
-        numbers = tuple(f"/{tag}{k}" for _ in self.seeds for k in range(count))
+        numbers = tuple(f"{before}{which}{k}" for before in own for k in range(count))
         return Randomness(seeds, self.device, numbers)
 
     def rows(self, start: int, stop: int) -> Randomness:
@@ -56,10 +58,10 @@ class Randomness:
 
     def normal(self, purpose: str, shape: Sequence[int], *, step: int = 0) -> Tensor:
         """Standard normal numbers `(b, *shape)`."""
-        rows = [torch.randn(*shape, generator=g) for g in self._generators(purpose, step)]
+        rows = [torch.randn(tuple(shape), generator=g) for g in self._generators(purpose, step)]
         return torch.stack(rows).to(self.device)
 
     def uniform(self, purpose: str, shape: Sequence[int], *, step: int = 0) -> Tensor:
         """Uniform numbers in [0, 1), `(b, *shape)`."""
-        rows = [torch.rand(*shape, generator=g) for g in self._generators(purpose, step)]
+        rows = [torch.rand(tuple(shape), generator=g) for g in self._generators(purpose, step)]
         return torch.stack(rows).to(self.device)

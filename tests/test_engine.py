@@ -17,6 +17,7 @@ from invertkit.objectives.playing import CriticScore, MaskBCE
 from invertkit.objectives.priors import Norm, TotalVariation
 from invertkit.objectives.reference import PixelDistance
 from invertkit.objectives.statistics import FeatureStatistics
+from invertkit.optimizers.base import Optimizer
 from invertkit.optimizers.torch_optim import LBFGS, Adam, TorchOptimizer
 from invertkit.optimizers.wrappers import Clip, KeepBest
 from invertkit.problem import Problem, Stage, Status, Term
@@ -475,6 +476,57 @@ def test_an_iterator_left_early_can_be_taken_up_again() -> None:
     for stop in (2, 3, 5, 99):
         walk(parts, stop)
     assert same(state(whole), state(parts))
+
+
+# ---------------------------------------------------------------------- stages of their own
+
+
+def test_a_run_without_seeds_or_without_terms_says_so() -> None:
+    with pytest.raises(InputError, match="nothing to do without a seed; give at least one"):
+        Run(make_problem(Term("norm", Norm()), seeds=()))
+    with pytest.raises(InputError, match="No term counts at step 0"):
+        list(Run(make_problem()).steps())
+    empty = Run(make_problem(Term("norm", Norm()), stages=[(SIZE, 0)]))
+    assert list(empty.steps()) == []
+    assert empty.status is Status.FINISHED
+
+
+def test_a_stage_may_have_an_optimizer_of_its_own() -> None:
+    def stages(first: Optimizer | None, second: Optimizer | None) -> Problem:
+        problem = make_problem(Term("norm", Norm()), optimizer=still())
+        return replace(problem, stages=[Stage(SIZE, 2, first), Stage(SIZE, 2, second)])
+
+    moved = Run(stages(None, Adam(lr=0.05)))
+    before = None
+    for report in moved.steps():
+        if report.step == 2:
+            before = moved.params[0].detach().clone()
+    start = Run(stages(None, None))
+    list(start.steps())
+    assert before is not None
+    assert torch.equal(before, start.params[0])
+    assert not torch.equal(moved.params[0], before)
+    with pytest.raises(InputError, match="mixes the images of a batch; give it one seed"):
+        Run(replace(stages(None, LBFGS()), seeds=(1, 2)))
+
+
+def test_a_variable_of_a_stage_takes_over_what_has_its_name_and_begins_the_rest() -> None:
+    problem = make_problem(Term("norm", Norm()), variable=Pixels(noise=0.3), optimizer=still())
+    other = Pixels(noise=0.1, start="constant")
+    same_name = replace(problem, stages=[Stage(SIZE, 1), Stage(SIZE, 1, None, other)])
+    run, found = Run(same_name), []
+    for _ in run.steps():
+        found.append(run.params[0].detach().clone())
+    assert torch.equal(*found)
+    fourier = Run(replace(problem, stages=[Stage(SIZE, 1), Stage(SIZE, 1, None, Fourier())]))
+    list(fourier.steps())
+    wanted = Fourier().start(make_scene(dtype=torch.float32), fourier.randomness)
+    assert torch.equal(fourier.params[0], wanted[0])
+    sized = replace(problem, stages=[Stage(SIZE, 1), Stage(SIZE, 1, None, Pixels(size=8))])
+    with pytest.raises(
+        InputError, match=r"Stage 2 takes over 'pixels' as .* from the stage before"
+    ):
+        list(Run(sized).steps())
 
 
 def test_a_problem_knows_its_length() -> None:

@@ -65,3 +65,46 @@ def test_numbers_stay_what_they_were_in_the_first_release() -> None:
     """A changed rule would make every published seed another picture."""
     first = Randomness((3,)).normal("start", (2,))[0].tolist()
     assert first == pytest.approx([1.9072572, 2.0248897], abs=1e-6)
+
+
+@given(seeds=seeds, count=st.integers(1, 12), tags=st.lists(st.text("ab01/", max_size=3)))
+def test_every_candidate_of_every_seed_and_tag_draws_for_itself(
+    seeds: list[int], count: int, tags: list[str]
+) -> None:
+    tags = [tag.strip("/") for tag in tags]
+    found = []
+    for tag in {"", "generation1", *(tag for tag in tags if "//" not in tag)}:
+        draws = Randomness(tuple(seeds)).candidates(count, tag)
+        assert draws.seeds == tuple(seed for seed in seeds for _ in range(count))
+        rows = draws.normal("x", (4,))
+        for i, seed in enumerate(seeds):
+            alone = Randomness((seed,)).candidates(count, tag).normal("x", (4,))
+            assert torch.equal(rows[i * count : (i + 1) * count], alone)
+        few = Randomness(tuple(seeds)).candidates(count + 2, tag).normal("x", (4,))
+        if count > 1 or tag:
+            assert torch.equal(
+                few.reshape(len(seeds), -1, 4)[:, :count], rows.reshape(-1, count, 4)
+            )
+        assert torch.equal(draws.rows(count - 1, count).normal("x", (4,)), rows[count - 1 : count])
+        found.append(rows)
+    every = torch.cat(found)
+    assert len(every.unique(dim=0)) == len(every)
+
+
+def test_one_candidate_without_a_tag_is_the_image() -> None:
+    randomness = Randomness((3, 5))
+    assert randomness.candidates(1) is randomness
+    tagged = randomness.candidates(1, "centre").normal("x", (4,))
+    assert not (tagged == randomness.normal("x", (4,))).any()
+
+
+def test_candidates_of_candidates_all_differ() -> None:
+    rows = Randomness((3, 5)).candidates(3).candidates(2, "again").normal("x", (4,))
+    assert len(rows.unique(dim=0)) == 12
+
+
+def test_a_draw_may_be_one_number_an_image() -> None:
+    randomness = Randomness((3, 5))
+    for draw in (randomness.normal, randomness.uniform):
+        assert draw("x", ()).shape == (2,)
+        assert draw("x", (0,)).shape == (2, 0)

@@ -41,11 +41,12 @@ def embedded(*, weights: Path | None = None) -> Classifier:
     """
     path = Path(weights) if weights is not None else EMBEDDED
     state = read_weights(path)
-    facts = {key: json.loads(value) for key, value in metadata(path).items()}
-    if facts.get("architecture") != "kitnet":
+    said = metadata(path)
+    if said.get("architecture") != json.dumps("kitnet"):
         raise WeightsError(
             f"{path}: was not made by `invertkit train classifier` (its metadata names no kitnet)."
         )
+    facts = {key: json.loads(value) for key, value in said.items()}
     with quiet_random():
         net = KitNet(len(facts["classes"]), widths=facts["widths"])
     load_into(net, state, name=str(path))
@@ -61,6 +62,7 @@ def embedded(*, weights: Path | None = None) -> Classifier:
             f"sha256 {sha256(path)[:12]})"
         ),
         default_layers=("stem", "layer1", "layer2", "layer3"),
+        size=facts["size"],
     )
 
 

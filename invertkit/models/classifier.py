@@ -36,6 +36,7 @@ class Classifier(nn.Module):
         classes: Names of the logits, if known.
         description: What it is and where its weights came from; said aloud and in the report.
         default_layers: Layers that `layers: default` means in a recipe, shallow to deep.
+        size: Side of the images it was trained on, for whoever asks it what a picture shows.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Classifier(nn.Module):
         classes: Sequence[str] = (),
         description: str = "a module given from Python",
         default_layers: Sequence[str] = (),
+        size: int = 224,
     ) -> None:
         super().__init__()
         self.net = net.eval().requires_grad_(False)
@@ -57,6 +59,7 @@ class Classifier(nn.Module):
         self.classes = tuple(classes)
         self.description = description
         self.default_layers = tuple(default_layers)
+        self.size = size
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
         """Logits of images in [0, 1]."""

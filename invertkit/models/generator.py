@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from typing import Any, final
 
@@ -64,8 +65,17 @@ class Generator(nn.Module):
         super().__init__()
         self.net = net.eval().requires_grad_(False)
         self.size, self.latent = size, latent
-        table = self.table
-        self.classes = tuple(classes) or tuple(str(i) for i in range(len(table)))
+        if not isinstance(getattr(net, "embeddings", None), nn.Linear):
+            raise InputError(
+                f"A generator has class embeddings, a linear map in its `embeddings`; "
+                f"{type(net).__name__} has none."
+            )
+        count = len(self.table)
+        self.classes = tuple(classes) or tuple(str(i) for i in range(count))
+        if len(self.classes) != count:
+            raise InputError(
+                f"This generator has {count} classes; it was given {len(self.classes)} names."
+            )
         self.statistics = statistics or ObjectStatistics()
         self.description, self.feature_layer = description, feature_layer
 
@@ -118,11 +128,14 @@ class Generator(nn.Module):
         """
         if isinstance(name, str) and name in self.classes:
             return self.classes.index(name)
-        if str(name).isdigit() and int(name) < len(self.classes):
+        if str(name).isdecimal() and int(name) < len(self.classes):
             return int(name)
+        near = get_close_matches(str(name), self.classes, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
         shown = ", ".join(self.classes[:12]) + (", …" if len(self.classes) > 12 else "")
         raise InputError(
-            f"Unknown class {name!r} of {self.description}; it has {len(self.classes)}: {shown}."
+            f"Unknown class {name!r} of {self.description}.{hint} It has {len(self.classes)}: "
+            f"{shown}."
         )
 
     def features(

@@ -22,6 +22,7 @@ from invertkit.models.generator import (
 from invertkit.models.kitgan import KitDiscriminator, KitEncoder, KitGenerator
 from invertkit.models.weights_file import load_into, metadata, read_weights, sha256
 
+_FACTS: Final = ("classes", "embedding", "latent", "size", "statistics", "widths")
 EMBEDDED: Final = Path(__file__).parent / "weights" / "kitgan.safetensors"
 
 
@@ -145,11 +146,15 @@ def _facts(weights: Path | None) -> tuple[Path, Mapping[str, Any]]:
     path = Path(weights) if weights is not None else EMBEDDED
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file.")
-    facts = {key: json.loads(value) for key, value in metadata(path).items()}
-    if facts.get("architecture") != "kitgan":
+    said = metadata(path)
+    if said.get("architecture") != json.dumps("kitgan"):
         raise WeightsError(
             f"{path}: was not made by `invertkit train generator` (its metadata names no kitgan)."
         )
+    lacking = [key for key in _FACTS if key not in said]
+    if lacking:
+        raise WeightsError(f"{path}: its metadata lacks {', '.join(lacking)}; train it again.")
+    facts = {key: json.loads(said[key]) for key in _FACTS}
     return path, facts
 
 

@@ -136,8 +136,12 @@ class KitGenerator(nn.Module):
         features = features.contiguous(memory_format=torch.channels_last)
         for index, block in enumerate(self.blocks):
             features = block(features, condition_at(condition, 2**index))
-        out: Tensor = torch.tanh(self.to_rgb(F.relu(self.bn(features))).float())
+        out: Tensor = torch.tanh(_at_least_single(self.to_rgb(F.relu(self.bn(features)))))
         return out
+
+
+def _at_least_single(features: Tensor) -> Tensor:
+    return features.to(torch.promote_types(features.dtype, torch.float32))
 
 
 def _normed(module: nn.Module, *, spectral: bool = True) -> nn.Module:
@@ -149,9 +153,13 @@ def _normed(module: nn.Module, *, spectral: bool = True) -> nn.Module:
 def baked(module: nn.Module) -> nn.Module:
     """A copy with its spectral norms divided out: plain weights, the same function."""
     copy = deepcopy(module).eval()
-    for part in copy.modules():
+    for part in list(copy.modules()):
         if parametrize.is_parametrized(part, "weight"):
-            parametrize.remove_parametrizations(part, "weight")
+            weight = nn.Parameter(part.weight.detach().clone())  # type: ignore[operator]
+            # PyTorch's own removal changes the class, which the copy shares with the original.
+            part.__class__ = parametrize.type_before_parametrizations(part)
+            del part.parametrizations
+            part.weight = weight
     return copy
 
 
@@ -183,7 +191,7 @@ class ClassHead(nn.Module):
 
     def forward(self, features: Tensor, labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Score of `(b, c, h, w)` features, `b` a multiple of the group."""
-        summed = F.relu(features).float().sum((2, 3))
+        summed = _at_least_single(F.relu(features)).sum((2, 3))
         groups = summed.unflatten(0, (-1, self.group))
         spread = (groups.var(1, unbiased=False) + 1e-6).sqrt()
         spread = spread.repeat_interleave(self.group, 0)

@@ -26,6 +26,11 @@ class Objective(ABC):
     """Whether `forward` itself asks `view.region(size)` for the weights of its term's region. If
     not, it is shown images that equal the reference outside the region (`View.cut_out`)."""
 
+    holds_reference: ClassVar[bool] = False
+    """Whether `prepare` keeps pixels or features of the reference as it lies. Then it cannot serve
+    variables that move the reference while images are judged (`Variable.frame`); ask for it in
+    `forward` with `View.of_reference` and `View.kept` instead."""
+
     def needs(self, models: Mapping[str, Any]) -> Needs:
         """The layers that `forward` and `prepare` read, by model; none by default."""
         return {}

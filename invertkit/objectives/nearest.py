@@ -69,6 +69,7 @@ class NearestPatches(Objective):
     """
 
     weighs_region: ClassVar[bool] = True
+    holds_reference: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -50,6 +50,7 @@ class PatchSWD(Objective):
     """
 
     weighs_region: ClassVar[bool] = True
+    holds_reference: ClassVar[bool] = True
 
     def __init__(self, *, filters: Count = 64, kernel: Count = 7, split: bool = True) -> None:
         self.filters, self.kernel, self.split = filters, kernel, split

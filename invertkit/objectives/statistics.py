@@ -37,6 +37,7 @@ class FeatureStatistics(Objective):
     """
 
     weighs_region: ClassVar[bool] = True
+    holds_reference: ClassVar[bool] = True
 
     def __init__(
         self,

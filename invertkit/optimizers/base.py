@@ -78,6 +78,10 @@ class Landscape:
         """
         return [point.detach().repeat_interleave(count, 0) for point in self.points]
 
+    def centre(self) -> list[Tensor]:
+        """The middle of the starting points, one row an image; without a variable, the points."""
+        return [point.detach() for point in self.points]
+
     def confine(self) -> None:
         """Bring the points back to where they may be, in place."""
 
@@ -91,9 +95,18 @@ class Optimizer(ABC):
     couples_images: bool = False
     """Whether one image's steps depend on its neighbours; such runs go one image at a time."""
 
+    @property
+    def searches(self) -> bool:
+        """Whether it judges populations, away from where the run stands."""
+        return False
+
     def moves(self, names: Sequence[str]) -> tuple[str, ...]:
         """Which of the named tensors it changes; by default all."""
         return tuple(names)
+
+    def follows(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Which of the named tensors it changes by their gradients; by default all it moves."""
+        return self.moves(names)
 
     @abstractmethod
     def init(self, params: Params, names: Sequence[str] = ()) -> Any:
@@ -138,9 +151,18 @@ class Optimizer(ABC):
             RecipeError: It cannot; the message says which numbers can.
         """
 
+    def trial(self) -> Optimizer:
+        """The same rule for a stage of two steps, to see whether a recipe runs; by default this."""
+        return self
 
-def chosen(over: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
+
+def chosen(over: Sequence[str], names: Sequence[str], *, option: str = "over") -> tuple[int, ...]:
     """Places in `names` of the tensors `over` names; all of them where it names none.
+
+    Args:
+        over: Names that somebody wrote.
+        names: Those there are.
+        option: Where they were written.
 
     Raises:
         RecipeError: One does not exist.
@@ -148,6 +170,7 @@ def chosen(over: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
     for name in over:
         if name not in names:
             raise RecipeError(
-                f"over: this recipe's variable has no tensor {name!r}; it has: {', '.join(names)}."
+                f"{option}: this recipe's variable has no tensor {name!r}; it has: "
+                f"{', '.join(names)}."
             )
     return tuple(i for i, name in enumerate(names) if not over or name in over)

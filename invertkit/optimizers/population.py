@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, final
 
 import torch
@@ -17,6 +17,9 @@ from invertkit.optimizers.evolution import CMA, CMAState, Population
 from invertkit.optimizers.pycma import PyCMA, PyCMAState
 from invertkit.optimizers.torch_optim import Adam
 from invertkit.schedules import Count, Index, Positive
+
+LARGEST = 4096
+"""How many numbers of an image are searched at most: the covariance holds their square."""
 
 
 class Outer(Optimizer):
@@ -59,6 +62,13 @@ class Outer(Optimizer):
     def load_search(self, saved: dict[str, Any], device: torch.device) -> Any:
         """The state that `save_search` saw."""
 
+    @property
+    def searches(self) -> bool:
+        return True
+
+    def follows(self, names: Sequence[str]) -> tuple[str, ...]:
+        return ()
+
     # ------------------------------------------------------------------ alone
 
     def _alone(self) -> BasinCMA:
@@ -94,8 +104,8 @@ class CmaEs(Outer):
         over: Names of the tensors to search; all by default.
         sigma: Standard deviation of the first generation.
         population: Candidates a generation; `4 + floor(3 ln d)` by default.
-        mean: Middle of the first generation: `start`, where the variable would begin; `here`,
-            where the stage before has arrived; `zero`.
+        mean: Middle of the first generation: `start`, where the variable begins but for its
+            noise; `here`, where the stage before has arrived; `zero`.
         library: `torch`, all populations of a batch at once, or `pycma`, one after the other.
         active: Learn from the worst candidates too.
         clip_injected: Cut the steps to points that it did not draw, as refined ones are, at the
@@ -121,7 +131,7 @@ class CmaEs(Outer):
     def begin(self, landscape: Landscape, places: Sequence[int]) -> Any:
         points = list(landscape.points)
         if self.mean == "start":
-            points = landscape.fresh(1, "centre")
+            points = landscape.centre()
         mean = flat(points, places, len(landscape.randomness.seeds)).double()
         if self.mean == "zero":
             mean = torch.zeros_like(mean)
@@ -192,7 +202,7 @@ class BasinCMA(Optimizer):
             are searched the `mean` of the search (the paper's φ*).
 
     Raises:
-        RecipeError: The inner optimizer mixes images.
+        RecipeError: The inner optimizer mixes images, or searches with a population itself.
 
     Source: Wampler & Popović 2009; Bau et al. 2019; Huh et al. 2020, Algorithm 1. In the paper
     the last of the generations descends longer; here, as in the released code, it is an extra one.
@@ -211,6 +221,11 @@ class BasinCMA(Optimizer):
                 f"outer: expected a population search such as `cma_es`, got "
                 f"{type(self.outer).__name__}."
             )
+        if self.inner.searches:
+            raise RecipeError(
+                f"inner: {type(self.inner).__name__} draws a population itself; use an optimizer "
+                "that descends, such as `adam`."
+            )
         if self.inner.couples_images:
             raise RecipeError(
                 f"inner: {type(self.inner).__name__} mixes the images of a batch, and a "
@@ -222,28 +237,53 @@ class BasinCMA(Optimizer):
         assert isinstance(self.outer, Outer)  # noqa: S101 # by __post_init__
         return self.outer
 
+    @property
+    def searches(self) -> bool:
+        return True
+
     def moves(self, names: Sequence[str]) -> tuple[str, ...]:
         moved = {*self.outer.moves(names), *(self.inner.moves(names) if self._descends else ())}
         return tuple(name for name in names if name in moved)
+
+    def follows(self, names: Sequence[str]) -> tuple[str, ...]:
+        return self.inner.follows(names) if self._descends else ()
 
     @property
     def _descends(self) -> bool:
         return bool(self.inner_steps or self.last_steps)
 
+    def _fitting(self, steps: int) -> int:
+        each, free = max(1, self.inner_steps), steps - self.last_steps
+        if free >= 0 and free % each == 0:
+            return steps
+        return max(1, round(free / each)) * each + self.last_steps
+
     def check(self, steps: int) -> None:
         """Generations and last steps must fill the stage."""
-        each = max(1, self.inner_steps)
-        if steps < self.last_steps or (steps - self.last_steps) % each:
+        if self._fitting(steps) != steps:
             raise RecipeError(
                 f"optimizer: {steps} steps of this stage are not {self.last_steps} last steps and "
-                f"whole generations of {each}; take "
-                f"{max(1, round((steps - self.last_steps) / each)) * each + self.last_steps}."
+                f"whole generations of {max(1, self.inner_steps)}; take {self._fitting(steps)}."
             )
+
+    def trial(self) -> BasinCMA:
+        """One step inside a generation, one at the end."""
+        each, last = min(1, self.inner_steps), min(1, self.last_steps)
+        return replace(self, inner_steps=each, last_steps=last)
 
     def init(self, params: Params, names: Sequence[str] = ()) -> _Basin:
         names = tuple(names) or tuple(f"tensor{i}" for i in range(len(params)))
         places = chosen(self._outer.over, names)
-        inner = self.inner.moves(names) if self._descends else ()
+        count = sum(params[place][0].numel() for place in places)
+        if not count:
+            raise RecipeError("over: there are no numbers to search; this variable's is empty.")
+        if count > LARGEST:
+            raise RecipeError(
+                f"over: a population search of {', '.join(names[i] for i in places)} would search "
+                f"{count:,} numbers at once, and no more than {LARGEST:,} can be; name a latent "
+                "in `over`, or use `adam`."
+            )
+        inner = self.inner.moves(names) if self.inner_steps else ()
         fresh = tuple(i for i, name in enumerate(names) if name in inner and i not in places)
         for param in params:
             param.requires_grad_(False)
@@ -264,10 +304,12 @@ class BasinCMA(Optimizer):
             losses = self._judge(here, params, state, images, tell=True)
         else:
             losses = self.inner.step(here, state.candidates, state.inner, step=inside, total=each)
+            if inside + 1 == each:
+                self.inner.finish(state.candidates, state.inner)
             here.confine()
             if inside + 1 == each:
                 self._judge(here, params, state, images, tell=not last)
-        return losses.nan_to_num(torch.inf).reshape(images, -1).amin(1)
+        return _sane(losses).reshape(images, -1).amin(1)
 
     def _populate(self, landscape: Landscape, state: _Basin) -> None:
         """Draw candidates; what descends but is not searched begins afresh."""
@@ -302,9 +344,9 @@ class BasinCMA(Optimizer):
         """Losses of the candidates as they are; the search is told, the best one handed on."""
         losses = here.losses()
         table = losses.reshape(images, -1)
-        rows = table.nan_to_num(torch.inf, torch.inf, torch.inf).argmin(1)
+        rows = _sane(table).argmin(1)
         rows = rows + torch.arange(images, device=rows.device) * table.shape[1]
-        lowest = losses[rows]
+        lowest = _sane(losses[rows])
         record = torch.full_like(lowest, torch.inf) if state.record is None else state.record
         better = lowest < record
         state.record = torch.where(better, lowest, record)
@@ -372,6 +414,11 @@ def cma_adam(
     Source: the baseline of Huh et al. 2020, Table 1 (200 generations and 300 steps in the code).
     """
     return BasinCMA(outer=outer, inner=inner, inner_steps=0, last_steps=last_steps)
+
+
+def _sane(losses: Tensor) -> Tensor:
+    """The losses, infinite where they are not numbers, or lower than any number."""
+    return losses.nan_to_num(torch.inf, torch.inf, torch.inf)
 
 
 def flat(points: Params, places: Sequence[int], rows: int) -> Float[Tensor, "rows d"]:

@@ -60,11 +60,12 @@ class Adam(Optimizer):
         _check_lr(self.lr)
 
     def moves(self, names: Sequence[str]) -> tuple[str, ...]:
+        chosen(tuple(self.rates), names, option="rates")
         return tuple(names[i] for i in chosen(self.over, names))
 
     def init(self, params: Params, names: Sequence[str] = ()) -> torch.optim.Adam:
         names = names or tuple(f"tensor{i}" for i in range(len(params)))
-        chosen(tuple(self.rates), names)
+        chosen(tuple(self.rates), names, option="rates")
         groups = _groups(params, chosen(self.over, names))
         for group, place in zip(groups, chosen(self.over, names), strict=True):
             group["rate"] = self.rates.get(names[place], 1.0)

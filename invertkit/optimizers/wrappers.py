@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
@@ -34,6 +34,10 @@ class Clip(Optimizer):
     space: Space = "unit"
 
     @property
+    def searches(self) -> bool:
+        return self.inner.searches
+
+    @property
     def couples_images(self) -> bool:  # type: ignore[override]
         """As the inner optimizer."""
         return self.inner.couples_images
@@ -41,8 +45,15 @@ class Clip(Optimizer):
     def moves(self, names: Sequence[str]) -> tuple[str, ...]:
         return self.inner.moves(names)
 
+    def follows(self, names: Sequence[str]) -> tuple[str, ...]:
+        return self.inner.follows(names)
+
     def check(self, steps: int) -> None:
         self.inner.check(steps)
+
+    def trial(self) -> Optimizer:
+        """With the inner optimizer's."""
+        return replace(self, inner=self.inner.trial())
 
     def init(self, params: Params, names: Sequence[str] = ()) -> Any:
         for param in params:
@@ -91,9 +102,19 @@ class KeepBest(Optimizer):
 
     Args:
         inner: The optimizer that steps.
+
+    Raises:
+        RecipeError: It searches with a population, whose candidates this would not see.
     """
 
     inner: Optimizer
+
+    def __post_init__(self) -> None:
+        if self.inner.searches:
+            raise RecipeError(
+                f"inner: {type(self.inner).__name__} hands on the best candidate it has judged by "
+                "itself; use it without `keep_best`."
+            )
 
     @property
     def couples_images(self) -> bool:  # type: ignore[override]
@@ -103,8 +124,15 @@ class KeepBest(Optimizer):
     def moves(self, names: Sequence[str]) -> tuple[str, ...]:
         return self.inner.moves(names)
 
+    def follows(self, names: Sequence[str]) -> tuple[str, ...]:
+        return self.inner.follows(names)
+
     def check(self, steps: int) -> None:
         self.inner.check(steps)
+
+    def trial(self) -> Optimizer:
+        """With the inner optimizer's."""
+        return replace(self, inner=self.inner.trial())
 
     def init(self, params: Params, names: Sequence[str] = ()) -> _Best:
         count = len(params[0])

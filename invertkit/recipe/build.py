@@ -19,7 +19,7 @@ from invertkit.objectives.base import Objective
 from invertkit.optimizers.base import Optimizer
 from invertkit.players.base import Player
 from invertkit.problem import Problem, Stage, Term
-from invertkit.recipe.page import Node, Page, TermPage, explain
+from invertkit.recipe.page import Node, Page, StagePage, TermPage, explain
 from invertkit.registry import Kind, Registry
 from invertkit.variables.base import Variable
 from invertkit.view import Scene
@@ -99,21 +99,47 @@ def build(
         terms=terms,
         optimizer=build_part("optimizer", page.optimizer, at="optimizer", registry=registry),
         players=players,
-        stages=[_stage(i, page, inputs, registry) for i in range(len(page.stages))],
+        stages=_stages(page, inputs, registry),
         seeds=seeds,
         device=device,
+        memory=int(page.memory * 2**30),
     )
 
 
-def _stage(index: int, page: Page, inputs: Inputs, registry: Registry) -> Stage:
-    stage, at = page.stages[index], f"stages.{index}"
+def _stages(page: Page, inputs: Inputs, registry: Registry) -> list[Stage]:
+    stages, side = [], None
+    for key, stage in page.in_order():
+        side = stage.size or side
+        if side is None:
+            raise RecipeError(f"stages.{key}.size: missing; the first stage must have one.")
+        stages.append(_stage(key, stage, side, page, inputs, registry))
+    return stages
+
+
+def _stage(
+    key: str, stage: StagePage, side: int, page: Page, inputs: Inputs, registry: Registry
+) -> Stage:
+    at = f"stages.{key}"
     kinds: tuple[Kind, ...] = ("optimizer", "variable")
     parts = {
         kind: build_part(kind, node, at=f"{at}.{kind}", registry=registry)
         for kind in kinds
-        if (node := getattr(stage, kind)) is not None
+        if (node := _around(kind, getattr(stage, kind), page)) is not None
     }
-    return Stage(inputs.size(stage.size, page.fit), stage.steps, **parts)
+    made = Stage(inputs.size(side, page.fit), stage.steps, **parts, name=key)
+    if made.optimizer is not None:
+        try:
+            made.optimizer.check(stage.steps)
+        except RecipeError as error:
+            raise RecipeError(f"{at}.{error}") from None
+    return made
+
+
+def _around(kind: Kind, node: Node | None, page: Page) -> Node | None:
+    """A stage's `{type: tuned}` without an inner variable is around the recipe's own."""
+    if kind == "variable" and node is not None and set(node) == {"type"}:
+        return {**node, "inner": page.variable}
+    return node
 
 
 def _model_node(node: Node | str, registry: Registry) -> Node:
@@ -142,6 +168,12 @@ def _check_inputs(page: Page, inputs: Inputs) -> None:
 def _term(name: str, page: Page, registry: Registry) -> Term:
     line = page.objective[name]
     at = f"objective.{name}"
+    known = [key for key, _ in page.in_order()]
+    for stage in line.stages:
+        if stage not in known:
+            raise RecipeError(
+                f"{at}.stages: there is no stage {stage!r}; stages here: {', '.join(known)}."
+            )
     objective = build_part(
         "objective",
         {"type": line.type, **line.options},
@@ -158,6 +190,7 @@ def _term(name: str, page: Page, registry: Registry) -> Term:
         stop=line.stop,
         min_size=line.min_size,
         max_size=line.max_size,
+        stages=line.stages,
     )
 
 

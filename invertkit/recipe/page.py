@@ -11,8 +11,16 @@ from difflib import get_close_matches
 from typing import Annotated, Any, Final, Literal, final
 
 import yaml
-from annotated_types import Ge, MinLen
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from annotated_types import Ge, Gt, MinLen
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+)
 
 from invertkit.errors import RecipeError
 from invertkit.schedules import Schedule
@@ -42,6 +50,7 @@ class TermPage(BaseModel):
     stop: Annotated[int, Ge(1)] | None = Field(None, description="First step without it.")
     min_size: Annotated[int, Ge(0)] = Field(0, description="Smallest stage with it, in pixels.")
     max_size: Annotated[int, Ge(1)] | None = Field(None, description="Largest stage with it.")
+    stages: tuple[str, ...] = Field((), description="Names of the stages with it; all if empty.")
 
     @property
     def options(self) -> Node:
@@ -53,7 +62,9 @@ class TermPage(BaseModel):
 class StagePage(_Strict):
     """So many steps at one size."""
 
-    size: Annotated[int, Ge(1), Field(description="Side in pixels; see `fit`.")]
+    size: Annotated[int, Ge(1)] | None = Field(
+        default=None, description="Side in pixels; see `fit`. That of the stage before if left out."
+    )
     steps: Annotated[int, Ge(1), Field(description="Steps of the optimizer.")]
     optimizer: dict[str, Any] | None = Field(
         default=None, description="Of this stage, instead of the recipe's."
@@ -72,6 +83,17 @@ class ChoicePage(_Strict):
         description="An option, or one for `cpu` and one for `cuda`."
     )
     options: Annotated[dict[str, dict[str, Any] | None], MinLen(1)]
+
+
+def _form_of_stages(node: Any) -> str:
+    return "named_stages" if isinstance(node, Mapping) else "listed_stages"
+
+
+Stages = Annotated[
+    Annotated[tuple[StagePage, ...], MinLen(1), Tag("listed_stages")]
+    | Annotated[dict[str, StagePage], MinLen(1), Tag("named_stages")],
+    Discriminator(_form_of_stages),
+]
 
 
 @final
@@ -103,16 +125,30 @@ class Page(_Strict):
     objective: Annotated[dict[str, TermPage], MinLen(1)] = Field(description="Terms by name.")
     optimizer: Node = Field(description="How it is searched.")
     players: dict[str, Node] = Field(default_factory=dict, description="Networks that learn.")
-    stages: Annotated[tuple[StagePage, ...], MinLen(1)] = Field(description="In order.")
+    stages: Stages = Field(
+        description="In order: a list, or stages by name, of which an overlay can change one or "
+        "remove it with null."
+    )
     result: Literal["best", "last"] = Field("last", description="Which image is the result.")
+    memory: Annotated[float, Gt(0)] = Field(
+        8.0,
+        description="GiB that one backward may save; larger populations and batches of recipes "
+        "without players are evaluated in chunks, with the same result but for rounding.",
+    )
     choices: dict[str, ChoicePage] = Field(default_factory=dict, description="Named overlays.")
     chosen: dict[str, str] = Field(default_factory=dict, description="Which overlays were taken.")
     extends: str | None = Field(None, description="Recipe to start from: a name or a path.")
 
-    @field_validator("objective", "players", "models", mode="before")
+    def in_order(self) -> list[tuple[str, StagePage]]:
+        """The stages with their keys on the page: numbers in a list, names in a mapping."""
+        if isinstance(self.stages, Mapping):
+            return list(self.stages.items())
+        return [(str(index), stage) for index, stage in enumerate(self.stages)]
+
+    @field_validator("objective", "players", "models", "stages", mode="before")
     @classmethod
     def _without_removed(cls, value: Any) -> Any:
-        """A term, player or model set to null by an overlay is gone."""
+        """A term, player, model or stage set to null by an overlay is gone."""
         if isinstance(value, Mapping):
             return {name: node for name, node in value.items() if node is not None}
         return value
@@ -165,7 +201,8 @@ def explain(
 def _is_union_tag(part: str | int) -> bool:
     return isinstance(part, str) and part in {
         "number", "linear", "piecewise", "cosine", "float", "int", "str", "none",
-        "dict[str,any]", "dict[str,str]", "constrained-int", "constrained-float",
+        "dict[str,any]", "dict[str,str]", "listed_stages", "named_stages", "constrained-int",
+        "constrained-float",
     }  # fmt: skip
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, Final, final
 
 import torch
 from jaxtyping import Float, Int
@@ -17,10 +18,17 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from invertkit.errors import InputError
 from invertkit.models.classifier import Classifier
-from invertkit.models.kitgan import FeatureHead, KitDiscriminator, KitEncoder, KitGenerator
+from invertkit.models.kitgan import (
+    ClassHead,
+    FeatureHead,
+    KitDiscriminator,
+    KitEncoder,
+    KitGenerator,
+)
 from invertkit.training.photographs import Photographs
 
 Report = Callable[[str], None]
+CHECKPOINT: Final = "checkpoint.pt"
 
 
 @final
@@ -30,7 +38,7 @@ class GeneratorPlan:
 
     Args:
         steps: Updates of the generator; the discriminators take as many.
-        batch: Pictures per update.
+        batch: Pictures per update, a multiple of `group`.
         group: Neighbouring pictures of one class; see `ClassHead`.
         lr: Adam's learning rate of the generator.
         critic_lr: Of the discriminators.
@@ -42,17 +50,17 @@ class GeneratorPlan:
         widths: Channels of the generator at 4, 8, 16 and 32 pixels.
         guide_layers: Layers of the guiding classifier that get a discriminator of their own;
             none for a plain projection discriminator.
-        guide_size: Side at which the guiding classifier sees the pictures.
+        guide_size: Side in pixels at which the guiding classifier sees the pictures.
         encoder_steps: Updates of the encoder afterwards.
         seed: Of weights, order and latents.
         bf16: Run convolutions in bfloat16.
     """
 
-    steps: int = 20_000
+    steps: int = 8_000
     batch: int = 48
     group: int = 4
-    lr: float = 5e-4
-    critic_lr: float = 1e-3
+    lr: float = 3e-4
+    critic_lr: float = 6e-4
     betas: tuple[float, float] = (0.0, 0.99)
     decay: float = 0.999
     cooldown: float = 0.25
@@ -92,6 +100,9 @@ class Players(nn.Module):
             probe = torch.zeros(1, 3, plan.guide_size, plan.guide_size)
             for name, features in guide.observe(probe, layers).items():
                 self.heads[name] = FeatureHead(features.shape[1], classes)
+        for module in self.modules():
+            if isinstance(module, ClassHead):
+                module.group = plan.group
 
     def scores(
         self, image: Float[Tensor, "b 3 h w"], labels: Int[Tensor, " b"]
@@ -121,92 +132,171 @@ def train_generator(
 ) -> tuple[KitGenerator, KitDiscriminator]:
     """Train, leaving `checkpoint.pt` in `out` every `every` steps; the averaged generator.
 
+    Draws, learning rates and averaging depend on the step alone: a training that was resumed ends
+    in the same weights as one that was not, on a CPU to the last bit.
+
     Args:
         plan: What to do.
         photographs: Training photographs, 32×32.
         out: Folder of the checkpoint.
         guide: Frozen classifier for `plan.guide_layers`.
-        resume: A checkpoint of an earlier run of the same plan.
+        resume: A checkpoint of an earlier run of the same plan; `steps` may differ, learning rates
+            follow the new number from there on.
         device: Where to train.
-        report: Receives one line per `every` steps.
+        report: Receives one line per `every` steps, after the checkpoint is written.
         every: Steps between checkpoints.
 
     Raises:
-        InputError: `resume` is no checkpoint of this training, or `out` cannot be written.
+        InputError: `resume` is no checkpoint of this training, `out` cannot be written, or the
+            training has diverged.
     """
     data = _ByClass(photographs)
-    torch.manual_seed(plan.seed)  # PyTorch's initialisers read the global generator
-    players = Players(plan, len(data.classes), guide).to(device)
-    players.to(memory_format=torch.channels_last)
-    mean = deepcopy(players.generator)
-    critics = [*players.discriminator.parameters(), *players.heads.parameters()]
-    climbing = torch.optim.Adam(players.generator.parameters(), plan.lr, plan.betas)
-    judging = torch.optim.Adam(critics, plan.critic_lr, plan.betas)
-    first = 0
+    game = _Game(plan, classes=len(data.classes), guide=guide, device=device)
     if resume is not None:
-        try:
-            state = torch.load(resume, map_location=device, weights_only=True)
-            players.load_state_dict(state["players"])
-            mean.load_state_dict(state["mean"])
-            climbing.load_state_dict(state["climbing"])
-            judging.load_state_dict(state["judging"])
-            first = state["step"]
-        except Exception as error:  # a damaged pickle may raise anything
-            what = str(error).strip().split("\n")[0]
-            raise InputError(
-                f"{resume}: is not a checkpoint of this training ({what:.120}). Give the "
-                "checkpoint.pt of a run with the same classes and sizes."
-            ) from None
+        game.restore(resume)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror}).") from None
-    started, kind = time.monotonic(), torch.device(device).type
-    tallies = {"real": 0.0, "made": 0.0}
-    for step in range(first, plan.steps):
-        images, labels, latent, wanted = _draws(plan, data, step, device)
-        rate = min(1.0, (plan.steps - step) / max(1.0, plan.cooldown * plan.steps))
-        for optimizer, lr in ((climbing, plan.lr), (judging, plan.critic_lr)):
+    started, first, told = time.monotonic(), game.step, game.step
+    tallies = torch.zeros(2, device=device)
+    while game.step < plan.steps:
+        tallies = tallies + game.update(*_draws(plan, data, game.step, device))
+        if game.step % every and game.step < plan.steps:
+            continue
+        if not tallies.isfinite().all():
+            raise InputError(
+                f"the scores were not finite before step {game.step}; the checkpoint before is "
+                "kept. Use a smaller --lr and --critic-lr."
+            )
+        _write(game.state(), out / CHECKPOINT)
+        real, made = (tallies / (game.step - told)).tolist()
+        rate = (game.step - first) * plan.batch / (time.monotonic() - started)
+        report(
+            f"step {game.step}/{plan.steps} real {real:+.2f}, made {made:+.2f}, "
+            f"{rate:.0f} pictures/s"
+        )
+        tallies, told = torch.zeros_like(tallies), game.step
+    settle(game.mean, plan, classes=len(data.classes))
+    return game.mean.eval(), game.players.discriminator.eval()
+
+
+@final
+class _Game:
+    """A training on its way: the networks, the averaged generator and both optimizers."""
+
+    def __init__(
+        self, plan: GeneratorPlan, *, classes: int, guide: Classifier | None, device: str
+    ) -> None:
+        self.plan, self.device, self.step = plan, device, 0
+        with torch.random.fork_rng(devices=[]):  # PyTorch's initialisers read the global generator
+            torch.manual_seed(plan.seed)
+            self.players = Players(plan, classes, guide).to(device)
+        self.players.to(memory_format=torch.channels_last)
+        for frozen in self.players.guide:
+            if frozen is not None:
+                frozen.to(device).to(memory_format=torch.channels_last)
+        self.mean = deepcopy(self.players.generator)
+        self.critics = [
+            *self.players.discriminator.parameters(),
+            *self.players.heads.parameters(),
+        ]
+        self.climbing = torch.optim.Adam(self.players.generator.parameters(), plan.lr, plan.betas)
+        self.judging = torch.optim.Adam(self.critics, plan.critic_lr, plan.betas)
+
+    def update(
+        self,
+        images: Float[Tensor, "b 3 32 32"],
+        labels: Int[Tensor, " b"],
+        latent: Float[Tensor, "b z"],
+        wanted: Int[Tensor, " b"],
+    ) -> Float[Tensor, " 2"]:
+        """Discriminators, generator, average: one step; the mean scores of real and made."""
+        plan, players, kind = self.plan, self.players, torch.device(self.device).type
+        rate = min(1.0, (plan.steps - self.step) / max(1.0, plan.cooldown * plan.steps))
+        for optimizer, lr in ((self.climbing, plan.lr), (self.judging, plan.critic_lr)):
             optimizer.param_groups[0]["lr"] = lr * rate
         with torch.autocast(kind, torch.bfloat16, enabled=plan.bf16):
             made = players.generator(latent, players.generator.embeddings.weight.T[wanted])
             both = torch.cat([images, made.detach()]).contiguous(memory_format=torch.channels_last)
             scores = players.scores(both, torch.cat([labels, wanted]))
-            loss = torch.stack([_hinge(score, len(images)) for score in scores]).sum()
-        judging.zero_grad()
+            loss = torch.stack([hinge(score, len(images)) for score in scores]).sum()
+        self.judging.zero_grad()
         loss.backward()
-        judging.step()
+        self.judging.step()
         real, fake = scores[0].detach().split(len(images))
-        tallies = {"real": tallies["real"] + real.mean(), "made": tallies["made"] + fake.mean()}
-        for parameter in critics:
+        for parameter in self.critics:
             parameter.requires_grad_(False)
         with torch.autocast(kind, torch.bfloat16, enabled=plan.bf16):
             scores = players.scores(made, wanted)  # the same pictures, by the improved judges
             loss = -torch.stack([score.mean() for score in scores]).sum()
-        climbing.zero_grad()
+        self.climbing.zero_grad()
         loss.backward()
-        climbing.step()
-        for parameter in critics:
+        self.climbing.step()
+        for parameter in self.critics:
             parameter.requires_grad_(True)
-        _average(mean, players.generator, min(plan.decay, (step + 1) / (step + 10)))
-        if (step + 1) % every == 0 or step + 1 == plan.steps:
-            seconds = time.monotonic() - started
-            shown = ", ".join(f"{name} {float(v) / every:+.2f}" for name, v in tallies.items())
-            tallies = dict.fromkeys(tallies, 0.0)
-            rate_now = (step + 1 - first) * plan.batch / seconds
-            report(f"step {step + 1}/{plan.steps} {shown}, {rate_now:.0f} pictures/s")
-            torch.save(
-                {
-                    "players": players.state_dict(),
-                    "mean": mean.state_dict(),
-                    "climbing": climbing.state_dict(),
-                    "judging": judging.state_dict(),
-                    "step": step + 1,
-                },
-                out / "checkpoint.pt",
+        average(self.mean, players.generator, min(plan.decay, (self.step + 1) / (self.step + 10)))
+        self.step += 1
+        return torch.stack([real.mean(), fake.mean()]).float()
+
+    def state(self) -> dict[str, Any]:
+        """All of it, as tensors, numbers, strings and dicts."""
+        return {
+            "players": self.players.state_dict(),
+            "mean": self.mean.state_dict(),
+            "climbing": self.climbing.state_dict(),
+            "judging": self.judging.state_dict(),
+            "step": self.step,
+            "plan": asdict(self.plan),
+        }
+
+    def restore(self, path: Path) -> None:
+        """Go on from a file that holds `state`; `steps` may be another number than it was.
+
+        Raises:
+            InputError: It does not, or it is of another plan.
+        """
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            self.players.load_state_dict(state["players"])
+            self.mean.load_state_dict(state["mean"])
+            self.climbing.load_state_dict(state["climbing"])
+            self.judging.load_state_dict(state["judging"])
+            self.step = int(state["step"])
+            before = dict(state.get("plan", {}))
+        except Exception as error:  # a damaged pickle may raise anything
+            what = str(error).strip().split("\n")[0]
+            raise InputError(
+                f"{path}: is not a checkpoint of this training ({what:.120}). Give the "
+                f"{CHECKPOINT} of a run with the same classes and sizes."
+            ) from None
+        for name, now in asdict(self.plan).items():
+            if name not in ("steps", "encoder_steps") and before.get(name, now) != now:
+                raise InputError(
+                    f"{path}: was begun with {name} {before[name]}, not {now}. Go on with the "
+                    "same options, or begin anew."
+                )
+        if self.step > self.plan.steps:
+            raise InputError(
+                f"{path}: is at step {self.step}, beyond the {self.plan.steps} asked for."
             )
-    settle(mean, plan, classes=len(data.classes))
-    return mean.eval(), players.discriminator.eval()
+
+
+def _write(state: Mapping[str, Any], path: Path) -> None:
+    """To a file beside it first, forced to the disk, then renamed: never half a file."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            torch.save(dict(state), file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"{path}: the checkpoint cannot be written ({error}). The one before, if any, is whole."
+        ) from None
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @final
@@ -248,13 +338,20 @@ def _draws(
     return images.to(device), data.labels[rows].to(device), latent.to(device), wanted.to(device)
 
 
-def _hinge(scores: Tensor, real: int) -> Tensor:
-    """Mean max(0, 1 - real) + mean max(0, 1 + made)."""
+def hinge(scores: Float[Tensor, " b"], real: int) -> Float[Tensor, ""]:
+    """Mean `max(0, 1 - s)` of the first `real` scores plus mean `max(0, 1 + s)` of the rest.
+
+    Source: Lim & Ye 2017.
+    """
     return F.relu(1 - scores[:real]).mean() + F.relu(1 + scores[real:]).mean()
 
 
 @torch.no_grad()
-def _average(mean: nn.Module, now: nn.Module, decay: float) -> None:
+def average(mean: nn.Module, now: nn.Module, decay: float) -> None:
+    """Move the weights of `mean` to `decay · mean + (1 - decay) · now`; buffers stay.
+
+    Source: exponential moving average of a generator's weights, Yazıcı et al. 2019.
+    """
     torch._foreach_lerp_(list(mean.parameters()), list(now.parameters()), 1 - decay)
 
 
@@ -262,7 +359,16 @@ def _average(mean: nn.Module, now: nn.Module, decay: float) -> None:
 def settle(
     generator: KitGenerator, plan: GeneratorPlan, *, classes: int, batches: int = 64
 ) -> None:
-    """Batch-norm statistics of the averaged weights, over many batches ("standing statistics")."""
+    """Batch-norm statistics of the averaged weights, over many batches.
+
+    Args:
+        generator: Left in evaluation mode.
+        plan: `latent` and `seed`.
+        classes: Number of classes.
+        batches: Of 128 pictures.
+
+    Source: "standing statistics", Brock et al. 2019.
+    """
     norms = [m for m in generator.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()
@@ -294,10 +400,11 @@ def train_encoder(
         device: Where to train.
         report: Receives one line per 500 steps.
     """
-    torch.manual_seed(plan.seed + 1)
     generator = generator.to(device)
     table = generator.embeddings.weight.T.detach()
-    encoder = KitEncoder(latent=plan.latent, embedding=plan.embedding).to(device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed + 1)
+        encoder = KitEncoder(latent=plan.latent, embedding=plan.embedding).to(device)
     encoder.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(encoder.parameters(), 1e-3, (0.9, 0.99))
     kind = torch.device(device).type
@@ -321,7 +428,11 @@ def train_encoder(
 
 
 def folded(classifier: Classifier) -> Classifier:
-    """A copy whose batch norms are part of the convolutions before them."""
+    """A copy whose batch norms are part of the convolutions before them.
+
+    Only where both follow each other in an `nn.Sequential`. What comes after a norm is unchanged to
+    rounding; the convolutions themselves now put out what the norm did.
+    """
     copy = deepcopy(classifier)
     for parent in copy.net.modules():
         if not isinstance(parent, nn.Sequential):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,20 @@ from torch.nn import functional as F
 from invertkit.errors import InputError
 from invertkit.images import save_png
 from invertkit.models.catalogue import embedded
-from invertkit.models.classifier import Classifier
 from invertkit.models.kitgan import KitDiscriminator, KitEncoder, KitGenerator, baked
 from invertkit.training.classifier import Report
-from invertkit.training.generator import GeneratorPlan, train_encoder, train_generator
-from invertkit.training.photographs import Photographs, load_photographs, plain_batches
+from invertkit.training.generator import (
+    CHECKPOINT,
+    GeneratorPlan,
+    train_encoder,
+    train_generator,
+)
+from invertkit.training.generator_measures import (
+    expect_same_classes,
+    measure_generator,
+    pictures,
+)
+from invertkit.training.photographs import Photographs, load_photographs
 from invertkit.view import resize_image
 
 
@@ -31,36 +41,99 @@ def train_and_measure_generator(
     out: Path,
     plan: GeneratorPlan,
     resume: Path | None,
+    samples: int,
     device: str,
     report: Report,
 ) -> Path:
     """Train as asked and leave `generator.safetensors` and `samples.png` in `out`.
 
+    Args:
+        data: Folder or zip of `CLASS/NAME.png`.
+        test: The same, to measure on.
+        out: Folder.
+        plan: What to do.
+        resume: A checkpoint to go on from.
+        samples: Pictures to write singly into `out/samples`.
+        device: Where to train.
+        report: Receives what is to be told, a line at a time.
+
     Raises:
         InputError: The data cannot be used, or an argument is out of range.
     """
-    if plan.steps < 1 or plan.batch < 4 or plan.batch % plan.group:
+    _check(plan)
+    if samples < 0:
+        raise InputError(f"expected --samples not below 0, got {samples}.")
+    kept = out / CHECKPOINT
+    if resume is None and kept.exists():
+        raise InputError(
+            f"{kept}: is of an earlier training. Go on with it by --resume {kept}, or choose "
+            "another --out."
+        )
+    photographs = load_photographs(data, resolution=32)
+    held_out = load_photographs(test, resolution=32) if test is not None else None
+    if held_out is not None:
+        expect_same_classes(photographs, held_out)
+    try:
+        path, generator = _make(
+            plan, photographs, out=out, resume=resume, device=device, report=report
+        )
+        if samples:
+            export(generator, plan, out / "samples", classes=photographs.classes, count=samples)
+            report(f"{out / 'samples'}: {samples} pictures.")
+        if held_out is not None:
+            for measured in measure_generator(
+                generator, plan, train=photographs, test=held_out, device=device
+            ):
+                report(str(measured))
+    except KeyboardInterrupt:
+        if kept.exists():
+            report(f"Interrupted. Go on with the same options and --resume {kept}.")
+        else:
+            report("Interrupted before the first checkpoint.")
+        raise
+    return path
+
+
+def _check(plan: GeneratorPlan) -> None:
+    if plan.steps < 1 or plan.batch < plan.group or plan.batch % plan.group:
         raise InputError(
             f"expected --steps at least 1 and --batch a multiple of {plan.group}, got "
             f"{plan.steps} and {plan.batch}."
         )
-    photographs = load_photographs(data, resolution=32)
+    if not (0 < plan.lr <= 1 and 0 < plan.critic_lr <= 1):
+        raise InputError(
+            "expected --lr and --critic-lr above 0 and at most 1, got "
+            f"{plan.lr:g} and {plan.critic_lr:g}."
+        )
+    if plan.guide_size < 16 or plan.encoder_steps < 1 or not 0 <= plan.seed < 2**32:
+        raise InputError(
+            "expected --guide-size at least 16, --encoder-steps at least 1 and --seed from 0 to "
+            f"4294967295, got {plan.guide_size}, {plan.encoder_steps} and {plan.seed}."
+        )
+
+
+def _make(
+    plan: GeneratorPlan,
+    photographs: Photographs,
+    *,
+    out: Path,
+    resume: Path | None,
+    device: str,
+    report: Report,
+) -> tuple[Path, KitGenerator]:
+    """Train generator, then encoder; write weights and sheet; the generator is on the CPU."""
     guide = embedded() if plan.guide_layers else None
     generator, discriminator = train_generator(
         plan, photographs, out=out, guide=guide, resume=resume, device=device, report=report
     )
-    encoder = train_encoder(
-        plan, generator, classes=len(photographs.classes), device=device, report=report
-    )
+    classes = photographs.classes
+    encoder = train_encoder(plan, generator, classes=len(classes), device=device, report=report)
+    generator = generator.cpu()
     path = out / "generator.safetensors"
-    save_generator(generator, discriminator, encoder, path, plan=plan, classes=photographs.classes)
+    save_generator(generator, discriminator, encoder, path, plan=plan, classes=classes)
     report(f"{path}: {path.stat().st_size / 1e6:.1f} MB.")
-    save_png(samples(generator.cpu(), plan, classes=len(photographs.classes)), out / "samples.png")
-    if test is not None:
-        held_out = load_photographs(test, resolution=32)
-        distance = frechet_distance(generator, plan, held_out)
-        report(f"Fréchet distance to the test photographs, embedded classifier: {distance:.2f}")
-    return path
+    save_png(sheet(generator, plan, classes=len(classes)), out / "samples.png")
+    return path, generator
 
 
 def save_generator(
@@ -84,7 +157,6 @@ def save_generator(
         for name, value in module.state_dict().items()
         if "num_batches_tracked" not in name
     }
-    where = object_statistics(generator.cpu(), plan, classes=len(classes))
     facts: dict[str, Any] = {
         "architecture": "kitgan",
         "size": 32,
@@ -92,56 +164,60 @@ def save_generator(
         "embedding": plan.embedding,
         "widths": plan.widths,
         "classes": classes,
-        "statistics": where,
+        "statistics": object_statistics(generator.cpu(), plan, classes=classes),
         "plan": asdict(plan),
     }
     save_file(state, path, metadata={key: json.dumps(value) for key, value in facts.items()})
 
 
-def pictures(
-    generator: KitGenerator, plan: GeneratorPlan, *, count: int, classes: int, seed: int = 0
-) -> tuple[Float[Tensor, "n 3 32 32"], Tensor]:
-    """Pictures in [0, 1] of latents clamped to ±2, classes in turn, with their labels."""
-    draw = torch.Generator().manual_seed(seed)
-    latent = torch.randn(count, plan.latent, generator=draw).clamp(-2, 2)
-    labels = torch.arange(count) * classes // count
-    table = generator.embeddings.weight.T
-    with torch.no_grad():
-        made = [
-            generator(z, table[y])
-            for z, y in zip(latent.split(256), labels.split(256), strict=True)
-        ]
-    return torch.cat(made) / 2 + 0.5, labels
-
-
-def samples(
+def sheet(
     generator: KitGenerator, plan: GeneratorPlan, *, classes: int, columns: int = 12
 ) -> Float[Tensor, "3 h w"]:
-    """A sheet of unselected pictures, a row for each class."""
-    made, _ = pictures(generator, plan, count=columns * classes, classes=classes)
+    """Unselected pictures, a row for each class."""
+    made = pictures(generator, plan, torch.arange(classes).repeat_interleave(columns))
     framed = F.pad(made, (1, 1, 1, 1), value=1.0)
     rows: Tensor = framed.unflatten(0, (classes, columns)).permute(2, 0, 3, 1, 4)
-    sheet: Tensor = rows.reshape(3, classes * 34, columns * 34)
-    return sheet
+    joined: Tensor = rows.reshape(3, classes * 34, columns * 34)
+    return joined
+
+
+def export(
+    generator: KitGenerator,
+    plan: GeneratorPlan,
+    folder: Path,
+    *,
+    classes: Sequence[str],
+    count: int,
+) -> None:
+    """Write `count` unselected pictures as `CLASS/NUMBER.png`, as evenly over classes as can be."""
+    labels = torch.arange(count) % len(classes)
+    for index, image in enumerate(pictures(generator, plan, labels, seed=2)):
+        place = folder / classes[int(labels[index])]
+        place.mkdir(parents=True, exist_ok=True)
+        save_png(image, place / f"{index:06d}.png")
 
 
 def object_statistics(
-    generator: KitGenerator, plan: GeneratorPlan, *, classes: int, count: int = 1000
+    generator: KitGenerator, plan: GeneratorPlan, *, classes: Sequence[str], count: int = 1000
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Where the generator puts its objects: mean centre and size, as shares of the picture.
 
     A stand-in for the detector of Huh et al. 2020, §3.3: the place where the embedded classifier's
     logit of the class is most sensitive; the size is that of a uniform box with the same variance.
+    For a class that the embedded classifier does not know it is the logit of its own guess.
     """
     classifier = embedded()
-    made, labels = pictures(generator, plan, count=count, classes=classes, seed=1)
+    known = list(classifier.classes)
+    logit = torch.tensor([known.index(name) if name in known else -1 for name in classes])
+    labels = torch.arange(count) * len(classes) // count
+    made = pictures(generator, plan, labels, seed=1)
     axis = (torch.arange(32) + 0.5) / 32
     sums = torch.zeros(4)
-    for images, wanted in zip(made.split(100), labels.split(100), strict=True):
+    for images, wanted in zip(made.split(100), logit[labels].split(100), strict=True):
         seen = resize_image(images, (64, 64)).requires_grad_()
         logits = classifier(seen)
-        score = logits.gather(1, wanted[:, None] % logits.shape[1]).sum()
-        (slope,) = torch.autograd.grad(score, seen)
+        wanted = torch.where(wanted < 0, logits.argmax(1), wanted)
+        (slope,) = torch.autograd.grad(logits.gather(1, wanted[:, None]).sum(), seen)
         energy = resize_image(slope.square().sum(1, keepdim=True), (32, 32))[:, 0]
         energy = energy / energy.sum((1, 2), keepdim=True)
         for place, weights in enumerate((energy.sum(2), energy.sum(1))):
@@ -151,36 +227,3 @@ def object_statistics(
             sums[2 + place] += (12 * variance).sqrt().clamp(max=1).sum()
     row, column, height, width = (round(float(value) / count, 4) for value in sums)
     return (row, column), (height, width)
-
-
-def frechet_distance(
-    generator: KitGenerator, plan: GeneratorPlan, photographs: Photographs, *, count: int = 10_000
-) -> float:
-    """Fréchet distance in the last features of the embedded classifier.
-
-    Not FID: Inception's weights do not come with the package. Where the embedded classifier also
-    guided the training, the number flatters it.
-    """
-    classifier = embedded()
-    made, _ = pictures(
-        generator, plan, count=min(count, len(photographs)), classes=len(photographs.classes)
-    )
-    real = (images for images, _ in plain_batches(photographs, batch=250, size=32))
-    return _frechet(
-        torch.cat([_features(classifier, images) for images in real]),
-        torch.cat([_features(classifier, images) for images in made.split(250)]),
-    )
-
-
-@torch.no_grad()
-def _features(classifier: Classifier, images: Tensor) -> Float[Tensor, "b c"]:
-    seen = classifier.observe(resize_image(images, (64, 64)), ("layer3",))
-    return seen["layer3"].mean((2, 3)).double()
-
-
-def _frechet(real: Float[Tensor, "n c"], made: Float[Tensor, "m c"]) -> float:
-    """`‖μ₁ - μ₂‖² + tr(Σ₁ + Σ₂ - 2 (Σ₁ Σ₂)^½)`, of two clouds of points."""
-    first, second = torch.cov(real.T), torch.cov(made.T)
-    values = torch.linalg.eigvals(first @ second).real.clamp(min=0)
-    means = (real.mean(0) - made.mean(0)).square().sum()
-    return float(means + first.trace() + second.trace() - 2 * values.sqrt().sum())

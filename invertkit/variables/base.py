@@ -25,6 +25,10 @@ class Variable(ABC):
     def start(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
         """Tensors of the first stage, `len(randomness.seeds)` images."""
 
+    def centre(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
+        """Where `start` begins, without the noise around it, for searches that bring their own."""
+        return self.start(scene, randomness)
+
     @abstractmethod
     def resize(self, params: list[Tensor], old: Size, new: Size) -> list[Tensor]:
         """The same images, for a stage of another size (height, width)."""

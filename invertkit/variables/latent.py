@@ -23,6 +23,7 @@ from invertkit.variables.transforms import (
     Saturation,
     Spatial,
     Transform,
+    Unmoved,
     spatial_start,
 )
 from invertkit.view import LOGITS, Scene, resize_image
@@ -109,7 +110,10 @@ class Latent(Variable):
         return found
 
     def start(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
-        return self.begin(scene, scene.reference, scene.mask, randomness)
+        return self.begin(scene, scene.reference, scene.mask, randomness, self.noise)
+
+    def centre(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
+        return self.begin(scene, scene.reference, scene.mask, randomness, 0.0)
 
     def begin(
         self,
@@ -117,11 +121,12 @@ class Latent(Variable):
         reference: Tensor | None,
         mask: Tensor | None,
         randomness: Randomness,
+        noise: float,
     ) -> list[Tensor]:
-        """Tensors for a reference as the generator shall see it."""
+        """Tensors for a reference as the generator shall see it, with so much noise in z."""
         generator = self.generator(scene)
         embedding = self._embedding(scene, generator, reference, mask, randomness)
-        latent = self.noise * randomness.normal("start", (generator.latent,))
+        latent = noise * randomness.normal("start", (generator.latent,)).to(embedding)
         if self.limit:
             latent = self._within(latent)
         if self.start_from == "encoder":
@@ -132,6 +137,11 @@ class Latent(Variable):
                 raise InputError("`start: encoder` begins at a reference; give an image.")
             seen = resize_image(reference, (encoder.size, encoder.size))
             guess = encoder.encode(seen.expand(len(latent), -1, -1, -1), embedding)
+            if guess.shape != latent.shape:
+                raise InputError(
+                    f"variable.encoder: {encoder.description} gives {guess.shape[1]} numbers, and "
+                    f"{generator.description} takes {generator.latent}; they do not go together."
+                )
             latent = self._within(guess + latent) if self.limit else guess + latent
         return [latent, embedding]
 
@@ -157,8 +167,8 @@ class Latent(Variable):
                 draws = randomness.uniform("class", (1,))[:, 0]
                 return table[(draws * len(table)).long()]
             case "gaussian":
-                draws = randomness.normal("embedding", (table.shape[1],))
-                return table.mean(0) + table.std(0) * draws
+                draws = randomness.normal("embedding", (table.shape[1],)).to(table)
+                return table.mean(0) + table.std(0, correction=min(1, len(table) - 1)) * draws
         key = ("label", self.classifier, self.model)
         if key not in scene.kept:  # asked again for every population of the stage
             scene.kept[key] = self._predicted(scene, generator, reference, mask)
@@ -173,8 +183,11 @@ class Latent(Variable):
         if self.classifier not in scene.models:
             raise TapError(f"variable.classifier: no classifier {self.classifier!r} in `models`.")
         classifier = scene.models[self.classifier]
+        if not hasattr(classifier, "observe"):
+            raise TapError(f"variable.classifier: {self.classifier!r} is no classifier.")
         seen = reference if mask is None else _around(reference, mask)
-        logits = classifier.observe(resize_image(seen, (64, 64)), (LOGITS,))[LOGITS][0]
+        side = getattr(classifier, "size", 224)
+        logits = classifier.observe(resize_image(seen, (side, side)), (LOGITS,))[LOGITS][0]
         names = getattr(classifier, "classes", ())
         shared = [
             (i, generator.classes.index(name))
@@ -240,7 +253,8 @@ class Transformed(Variable):
         inner: The latents.
         spatial: Scale and translation: `isotropic` (s, t_x, t_y; the released code),
             `anisotropic` (s_x, s_y, t_x, t_y; the paper), or `none`.
-        colour: Colour transforms, in the order in which they are applied to the photograph.
+        colour: Colour transforms, in the order in which they are applied to the photograph. With
+            none of either, the photograph is seen at the generator's size and φ has no numbers.
         start: `mask` puts the mask's box where the generator's objects are (φ₀ of the paper,
             exact); `published` uses the paper's translation, which ignores the scale;
             `identity` leaves the photograph where it is.
@@ -263,12 +277,11 @@ class Transformed(Variable):
             raise RecipeError("inner: expected `latent`, a generator's latents.")
         self.inner, self.start_from = inner, start
         parts: list[Transform] = [_COLOURS[name]() for name in colour]
+        self.colour = Composition(parts) if parts else None
         self.spatial = None if spatial == "none" else Spatial(anisotropic=spatial == "anisotropic")
         if self.spatial is not None:
             parts.append(self.spatial)
-        if not parts:
-            raise RecipeError("spatial: nothing to transform; name a transform, or use `latent`.")
-        self.transform = Composition(parts)
+        self.transform: Transform = Composition(parts) if parts else Unmoved()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -280,15 +293,21 @@ class Transformed(Variable):
         return self.inner.confines
 
     def start(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
+        return self._begin(scene, randomness, self.inner.noise)
+
+    def centre(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
+        return self._begin(scene, randomness, 0.0)
+
+    def _begin(self, scene: Scene, randomness: Randomness, noise: float) -> list[Tensor]:
+        """The latents of the photograph as φ₀ moves it, and φ₀."""
         first = self._first(scene)
-        rows = first.expand(len(randomness.seeds), -1).clone()
         moved = scene
         if scene.reference is not None:
-            moved = self.frame([*[rows[:1]] * 2, rows[:1]], scene)
+            moved = self.frame([first[None]] * 3, scene)
         latents = self.inner.begin(
-            replace(moved, kept=scene.kept), moved.reference, moved.mask, randomness
+            replace(moved, kept=scene.kept), moved.reference, moved.mask, randomness, noise
         )
-        return [*latents, rows.to(latents[0])]
+        return [*latents, first.expand(len(randomness.seeds), -1).to(latents[0], copy=True)]
 
     def _first(self, scene: Scene) -> Float[Tensor, " k"]:
         """φ₀."""
@@ -349,11 +368,17 @@ class Transformed(Variable):
         self, looks: Float[Tensor, "b 3 s s"], params: list[Tensor], scene: Scene
     ) -> Float[Tensor, "b 3 h w"]:
         transform = params[2]
-        back = self.transform.invert(looks, transform, scene.size)
         if self.spatial is None:
-            return back
-        reach = self.transform.invert_weights(torch.ones_like(looks[:, :1]), transform, scene.size)
-        return back + 0.5 * (1 - reach)
+            return self.transform.invert(looks, transform, scene.size)
+        colour, where = transform.split(
+            [self.transform.size - self.spatial.size, self.spatial.size], 1
+        )
+        shape, grey = (looks.shape[-2], looks.shape[-1]), looks.new_full((1, 3, 1, 1), 0.5)
+        if self.colour is not None:  # what its inverse makes grey
+            grey = self.colour.apply(grey, colour, (1, 1))
+        reach = self.spatial.invert_coverage(where, shape, scene.size).to(looks)
+        back = self.spatial.invert(looks, where, scene.size) + grey * (1 - reach)
+        return back if self.colour is None else self.colour.invert(back, colour, scene.size)
 
     def image(self, params: list[Tensor], scene: Scene) -> Float[Tensor, "b 3 h w"]:
         return self.still(self.raw(params, scene), params, scene)

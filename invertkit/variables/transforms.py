@@ -400,6 +400,40 @@ def _luma(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
 
 @final
 @dataclass(frozen=True)
+class Unmoved(Transform):
+    """No transform: no parameters; images are resized to where they are wanted."""
+
+    @property
+    def moves_pixels(self) -> bool:
+        return True
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        return ()
+
+    def identity(self) -> Float[Tensor, " 0"]:
+        return torch.zeros(0)
+
+    def inverse(self, parameters: Float[Tensor, "b 0"]) -> Float[Tensor, "b 0"]:
+        return parameters
+
+    def apply(
+        self, images: Float[Tensor, "#b c h w"], parameters: Float[Tensor, "b 0"], out: Size
+    ) -> Float[Tensor, "#b c h2 w2"]:
+        return resize_image(images, out)
+
+    def weights(
+        self, masks: Float[Tensor, "#b 1 h w"], parameters: Float[Tensor, "b 0"], out: Size
+    ) -> Float[Tensor, "#b 1 h2 w2"]:
+        return resize_mask(masks, out)
+
+
+@final
+@dataclass(frozen=True)
 class Composition(Transform):
     """Several transforms, one after the other; undone in reverse, the last first.
 
