@@ -302,7 +302,8 @@ class Registry:
         """These tables and the parts defined in a Python file; see `docs/extending.md`.
 
         Every class in the file that is an `Objective`, `Variable`, `Optimizer` or `Player` becomes
-        a part, named in snake case; a function annotated to return a `Classifier` becomes a model.
+        a part, named in snake case; a function annotated to return a `Classifier`, `Generator` or
+        `Encoder` becomes a model.
 
         Raises:
             InputError: The file is missing or fails to import, or defines no part.
@@ -313,7 +314,8 @@ class Registry:
         if not found:
             raise InputError(
                 f"{path}: defines no part. A part is a class derived from Objective, Variable, "
-                "Optimizer or Player, or a function annotated to return a Classifier."
+                "Optimizer or Player, or a function annotated to return a Classifier, Generator or "
+                "Encoder."
             )
         for kind, part in found:
             own[kind][snake_case(part.__name__)] = part
@@ -351,6 +353,7 @@ def _import_file(path: Path) -> Any:
 
 def _kind_of(part: Any, module: Any) -> Iterator[Kind]:
     from invertkit.models.classifier import Classifier
+    from invertkit.models.generator import Encoder, Generator
     from invertkit.objectives.base import Objective
     from invertkit.optimizers.base import Optimizer
     from invertkit.players.base import Player
@@ -368,5 +371,6 @@ def _kind_of(part: Any, module: Any) -> Iterator[Kind]:
         yield from (kind for kind, role in roles.items() if issubclass(part, role))
     elif inspect.isfunction(part):
         returned = part.__annotations__.get("return")
-        if returned in (Classifier, "Classifier"):
+        kinds = (Classifier, Generator, Encoder)
+        if returned in (*kinds, *(kind.__name__ for kind in kinds)):
             yield "model"

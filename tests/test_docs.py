@@ -315,3 +315,20 @@ def test_the_pages_that_extend_another_are_valid(tmp_path: Path) -> None:
             ready.problem((0,))
             checked += 1
     assert checked >= 3
+
+
+def test_the_search_and_the_variable_on_extending_run(own_files: Path) -> None:
+    search, tinted = (own_files / f"{name}.py" for name in ("my_search", "tinted"))
+    for path, word in ((search, "class CrossEntropy"), (tinted, "class Tinted")):
+        (body,) = (block for block in blocks(EXTENDING, "py") if word in block)
+        path.write_text(body, encoding="utf-8")
+    part = "{type: cross_entropy, over: [latent], sigma: 1}"
+    for recipe, key in (("project-cma", "optimizer"), ("project-basincma", "optimizer.outer")):
+        sets = [f"stages.search.{key}={part}"]
+        assert dry_run(prepare(recipe, device="cpu", parts=[search], overrides=sets)) == 2
+    sets = [
+        "variable={type: tinted}",
+        "optimizer={type: adam, over: [grey, colour], rates: {colour: 0.1}}",
+    ]
+    parts = [own_files / "my_losses.py", tinted]
+    assert dry_run(prepare(own_files / "my.yaml", device="cpu", parts=parts, overrides=sets)) == 4
