@@ -32,7 +32,7 @@ from invertkit.images import Inputs, save_png, to_picture
 from invertkit.job import pick_device
 from invertkit.models.generator import Generator
 from invertkit.models.weights_file import metadata, read_weights
-from invertkit.recipe.build import build_part
+from invertkit.recipe.build import build_part, stage_part
 from invertkit.recipe.page import Page, validate
 from invertkit.registry import Registry
 from invertkit.report import new_folder
@@ -489,7 +489,8 @@ def _unwrapped(run: Path, page: Page, registry: Registry) -> tuple[Transform | N
     at, node = "variable", page.variable
     for key, stage in page.in_order():
         if stage.variable is not None:
-            at, node = f"stages.{key}.variable", stage.variable
+            at = f"stages.{key}.variable"
+            node = stage_part("variable", stage.variable, page) or page.variable
     variable: Variable = build_part("variable", node, at=at, registry=registry)
     if isinstance(variable, Tuned):
         variable = variable.inner

@@ -219,10 +219,11 @@ def test_nothing_is_written_without_a_folder(done: Path) -> None:
     assert names(done) == before
 
 
-def test_tuned_weights_are_used(tmp_path: Path) -> None:
+@pytest.mark.parametrize("inner", [{"inner": RUN["variable"]}, {}], ids=["named", "left out"])
+def test_tuned_weights_are_used(tmp_path: Path, inner: dict[str, Any]) -> None:
     stages = [
         {"size": 8, "steps": 2},
-        {"size": 8, "steps": 2, "variable": {"type": "tuned", "inner": RUN["variable"]},
+        {"size": 8, "steps": 2, "variable": {"type": "tuned", **inner},
          "optimizer": {"type": "adam", "lr": 0.1}},
     ]  # fmt: skip
     run = project(tmp_path, stages=stages)

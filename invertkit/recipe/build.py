@@ -124,7 +124,7 @@ def _stage(
     parts = {
         kind: build_part(kind, node, at=f"{at}.{kind}", registry=registry)
         for kind in kinds
-        if (node := _around(kind, getattr(stage, kind), page)) is not None
+        if (node := stage_part(kind, getattr(stage, kind), page)) is not None
     }
     made = Stage(inputs.size(side, page.fit), stage.steps, **parts, name=key)
     if made.optimizer is not None:
@@ -135,7 +135,7 @@ def _stage(
     return made
 
 
-def _around(kind: Kind, node: Node | None, page: Page) -> Node | None:
+def stage_part(kind: Kind, node: Node | None, page: Page) -> Node | None:
     """A stage's `{type: tuned}` without an inner variable is around the recipe's own."""
     if kind == "variable" and node is not None and set(node) == {"type"}:
         return {**node, "inner": page.variable}
