@@ -73,7 +73,7 @@ for arguments in (["--help"], ["--version"], ["recipes"], ["show", "magic"], ["r
 def test_help_names_every_command() -> None:
     answer = invertkit("--help")
     assert answer.code == 0
-    for command in ("run", "resume", "recipes", "show", "new", "check", "convert", "train"):
+    for command in ("run", "resume", "recipes", "show", "new", "check", "models", "train"):
         assert re.search(rf"\b{command}\b", answer.out)
     assert "classifier" in invertkit("train", "--help").out
     assert "Usage" in invertkit().out + invertkit().err

@@ -560,15 +560,17 @@ def test_weights_that_need_code_are_refused_and_the_code_does_not_run(
     torch.save({"state_dict": network, "extra": Payload(tmp_path / "ran")}, tmp_path / "w.pt")
     assert weights_fault(tmp_path / "w.pt") == (
         f"models.net: {tmp_path}/w.pt: holds more than tensors, and reading it would run code from "
-        f"the file. If you trust where it comes from, convert it once: `invertkit convert "
+        f"the file. If you trust where it comes from, convert it once: `invertkit models convert "
         f"{tmp_path}/w.pt w.safetensors --trust`."
     )
     assert not (tmp_path / "ran").exists()
-    answer = invertkit("convert", tmp_path / "w.pt", tmp_path / "w.safetensors")
+    answer = invertkit("models", "convert", tmp_path / "w.pt", tmp_path / "w.safetensors")
     assert "would run code" in answer.sentence
     assert not (tmp_path / "ran").exists()
 
-    answer = invertkit("convert", tmp_path / "w.pt", tmp_path / "w.safetensors", "--trust")
+    answer = invertkit(
+        "models", "convert", tmp_path / "w.pt", tmp_path / "w.safetensors", "--trust"
+    )
     assert answer.code == 0, answer
     assert (tmp_path / "ran").exists()
     assert answer.out == f"{tmp_path}/w.safetensors: {len(network)} tensors.\n"
@@ -589,21 +591,27 @@ def test_a_file_of_the_old_format_that_needs_code_is_refused(
 def test_converting_overwrites_nothing(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(2)}, tmp_path / "w.pt")
     write(tmp_path / "w.safetensors", "mine")
-    assert invertkit("convert", tmp_path / "w.pt", tmp_path / "w.safetensors").sentence == (
-        f"{tmp_path}/w.safetensors: exists already, and nothing is overwritten."
-    )
+    assert invertkit(
+        "models", "convert", tmp_path / "w.pt", tmp_path / "w.safetensors"
+    ).sentence == (f"{tmp_path}/w.safetensors: exists already, and nothing is overwritten.")
     assert "expected a name ending in .safetensors" in (
-        invertkit("convert", tmp_path / "w.pt", tmp_path / "w.bin").sentence
+        invertkit("models", "convert", tmp_path / "w.pt", tmp_path / "w.bin").sentence
     )
     assert "cannot be written" in (
-        invertkit("convert", tmp_path / "w.pt", tmp_path / "no" / "w.safetensors").sentence
+        invertkit(
+            "models", "convert", tmp_path / "w.pt", tmp_path / "no" / "w.safetensors"
+        ).sentence
     )
     assert "no such weights file" in (
-        invertkit("convert", tmp_path / "no.pt", tmp_path / "x.safetensors", "--trust").sentence
+        invertkit(
+            "models", "convert", tmp_path / "no.pt", tmp_path / "x.safetensors", "--trust"
+        ).sentence
     )
     write(tmp_path / "bad.pt", b"\x80\x02garbage")
     assert "is not a whole PyTorch" in (
-        invertkit("convert", tmp_path / "bad.pt", tmp_path / "x.safetensors", "--trust").sentence
+        invertkit(
+            "models", "convert", tmp_path / "bad.pt", tmp_path / "x.safetensors", "--trust"
+        ).sentence
     )
 
 

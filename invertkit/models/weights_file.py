@@ -49,7 +49,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             raise WeightsError(_damaged(path, error)) from None
         raise WeightsError(
             f"{path}: holds more than tensors, and reading it would run code from the file. If you "
-            f"trust where it comes from, convert it once: `invertkit convert {path} "
+            f"trust where it comes from, convert it once: `invertkit models convert {path} "
             f"{path.with_suffix('.safetensors').name} --trust`."
         ) from None
     except Exception as error:  # a damaged pickle may raise anything

@@ -1,0 +1,52 @@
+"""What the commands share: their options, and how they speak."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Image = Annotated[Path | None, typer.Option(help="Photograph.")]
+Mask = Annotated[Path | None, typer.Option(help="Mask of its object, white on black.")]
+Target = Annotated[Path | None, typer.Option(help="Mask of where the object shall be.")]
+Parts = Annotated[list[Path], typer.Option(help="Python file with parts of your own.")]
+Sets = Annotated[
+    list[str], typer.Option("--set", help="Override, such as objective.control.weight=20.")
+]
+Choose = Annotated[list[str], typer.Option(help="Option of a choice, such as mode=location.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Budget = Annotated[str | None, typer.Option(help="Such as preview or full.")]
+
+
+def choices(choose: list[str], budget: str | None) -> dict[str, str]:
+    """Options of the recipe's choices, by choice.
+
+    Raises:
+        RecipeError: One is not CHOICE=OPTION.
+    """
+    from invertkit.errors import RecipeError
+
+    wanted = {"budget": budget} if budget else {}
+    for choice in choose:
+        group, equals, option = choice.partition("=")
+        if not equals:
+            raise RecipeError(f"--choose {choice}: expected CHOICE=OPTION, such as mode=location.")
+        wanted[group.strip()] = option.strip()
+    return wanted
+
+
+def say(sentence: str) -> None:
+    """Tell the user, beside what the command prints."""
+    typer.echo(sentence, err=True)
+
+
+def show_log() -> None:
+    """Show what the toolkit logs, a plain line each."""
+    import logging
+
+    log, handler = logging.getLogger("invertkit"), logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
