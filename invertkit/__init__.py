@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from invertkit.errors import InvertkitError as InvertkitError
     from invertkit.errors import RecipeError as RecipeError
     from invertkit.errors import WeightsError as WeightsError
+    from invertkit.figures.ablation import ablate as ablate
+    from invertkit.figures.ablation_table import Ablation as Ablation
+    from invertkit.figures.gradient_table import Gradients as Gradients
+    from invertkit.figures.gradients import gradients as gradients
     from invertkit.models.classifier import Classifier as Classifier
     from invertkit.objectives.base import Objective as Objective
     from invertkit.optimizers.base import Optimizer as Optimizer
@@ -30,8 +34,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _WHERE = {
+    "Ablation": "invertkit.figures.ablation_table",
     "Classifier": "invertkit.models.classifier",
     "Edited": "invertkit.edits",
+    "Gradients": "invertkit.figures.gradient_table",
     "InputError": "invertkit.errors",
     "InvertkitError": "invertkit.errors",
     "Objective": "invertkit.objectives.base",
@@ -42,15 +48,19 @@ _WHERE = {
     "Variable": "invertkit.variables.base",
     "View": "invertkit.view",
     "WeightsError": "invertkit.errors",
+    "ablate": "invertkit.figures.ablation",
     "edit": "invertkit.edits",
+    "gradients": "invertkit.figures.gradients",
     "recipe_names": "invertkit.recipe.overlay",
     "resume": "invertkit.api",
     "run": "invertkit.api",
 }
 
 __all__ = [  # noqa: RUF022: alphabetical, capitals first
+    "Ablation",
     "Classifier",
     "Edited",
+    "Gradients",
     "InputError",
     "InvertkitError",
     "Objective",
@@ -61,7 +71,9 @@ __all__ = [  # noqa: RUF022: alphabetical, capitals first
     "Variable",
     "View",
     "WeightsError",
+    "ablate",
     "edit",
+    "gradients",
     "recipe_names",
     "resume",
     "run",

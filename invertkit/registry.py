@@ -215,6 +215,10 @@ MODELS: Final = _table(
         "BigGAN-deep 128, 256 or 512 from a local file of the published port",
         "Brock et al. 2019",
     ),
+    classifier=Entry(
+        "invertkit.models.catalogue:open_classifier",
+        "any classifier by one word: of the catalogue, timm:NAME, torchvision:NAME, a file",
+    ),
     embedded=Entry(
         "invertkit.models.catalogue:embedded",
         "the small quasi-robust classifier that the package carries",
@@ -238,8 +242,8 @@ MODELS: Final = _table(
     ),
     robust=Entry(
         "invertkit.models.catalogue:robust",
-        "adversarially trained ImageNet classifiers of Salman et al., from their hub or a file",
-        "Salman et al. 2020",
+        "adversarially trained classifiers of the catalogue, from their hub or a file",
+        "Salman et al. 2020; Engstrom et al. 2019",
     ),
     timm=Entry("invertkit.models.catalogue:from_timm", "any classifier of timm, by name"),
     torchvision=Entry(

@@ -44,9 +44,11 @@ def new_folder(folder: Path) -> Path:
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder}: is a file; `--out` names a folder to make.")
         if folder.is_dir() and any(folder.iterdir()):
+            again = (folder / "checkpoint").is_dir()
+            more = f", or go on with it: `invertkit resume {folder}`" if again else ""
             raise InputError(
                 f"{folder}: exists and is not empty, and nothing is overwritten. Choose another "
-                f"`--out`, or go on with it: `invertkit resume {folder}`."
+                f"`--out`{more}."
             )
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"

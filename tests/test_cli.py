@@ -14,9 +14,7 @@ import pytest
 
 import invertkit as package
 from invertkit.checkpoint import load
-from invertkit.models.catalogue import embedded
 from tests.faces import TINY, invertkit, write_inputs, write_page
-from tests.test_training import write_photographs, zipped
 
 INPUTS = ("image", "mask", "target")
 HEAVY = ("torch", "torchvision", "timm", "numpy", "sklearn", "rich.progress")
@@ -313,53 +311,6 @@ def test_a_killed_process_is_resumed_to_the_same_bytes(whole: Path, tmp_path: Pa
     assert answer.code == 0
     assert f"Going on with {out}." in answer.err
     same_bytes(out, whole)
-
-
-# ---------------------------------------------------------------------- training
-
-
-def test_a_classifier_is_trained_from_a_zip(tmp_path: Path) -> None:
-    data = zipped(write_photographs(tmp_path / "photographs"), tmp_path / "data.zip")
-    out = tmp_path / "trained"
-    answer = invertkit(
-        "train", "classifier", "--data", data, "--test", data, "--out", out, "--epochs", 1,
-        "--size", 16, "--resolution", 16, "--batch", 6, "--attack-steps", 1, "--device", "cpu",
-    )  # fmt: skip
-    assert answer.code == 0, answer
-    assert answer.out == f"{out}/classifier.safetensors\n"
-    assert "epoch 1/1 step 2/2 loss" in answer.err
-    assert "accuracy under PGD-20 at l2 ε = 0: " in answer.err
-    assert "accuracy under PGD-20 at l2 ε = 0.05: " in answer.err
-    assert sorted(path.name for path in out.iterdir()) == ["classifier.safetensors", "epoch-01.pt"]
-    assert embedded(weights=out / "classifier.safetensors").classes == ("blue", "red")
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        (["--norm", "l3"], "--norm: expected l2 or linf, got 'l3'."),
-        (["--eps", "-1"], "expected --eps and --attack-steps not below 0"),
-        (["--size", "8"], "--size at least 16."),
-        (["--batch", "99"], "has 12 photographs, fewer than a batch of 99. Use a smaller --batch."),
-        (["--resume", "none.pt"], "none.pt: is not a checkpoint of this training"),
-    ],
-)
-def test_wrong_training_options_are_told(tmp_path: Path, options: list[str], sentence: str) -> None:
-    data = write_photographs(tmp_path / "photographs")
-    answer = invertkit(
-        "train", "classifier", "--data", data, "--out", tmp_path / "out", "--resolution", 16,
-        "--size", 16, "--batch", 6, "--device", "cpu", *options,
-    )  # fmt: skip
-    assert sentence in answer.sentence
-
-
-def test_training_into_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    data = write_photographs(tmp_path / "photographs")
-    answer = invertkit(
-        "train", "classifier", "--data", data, "--out", data / "red" / "0.png" / "x",
-        "--resolution", 16, "--size", 16, "--batch", 6, "--device", "cpu",
-    )  # fmt: skip
-    assert "cannot be written" in answer.sentence
 
 
 # ---------------------------------------------------------------------- how it ends

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +42,19 @@ def choices(choose: list[str], budget: str | None) -> dict[str, str]:
 def say(sentence: str) -> None:
     """Tell the user, beside what the command prints."""
     typer.echo(sentence, err=True)
+
+
+def seldom(tell: Callable[[str], None], seconds: float = 10.0) -> Callable[[str], None]:
+    """`tell`, but silent for some seconds after each sentence; the first one is told."""
+    told = time.monotonic() - seconds
+
+    def maybe(sentence: str) -> None:
+        nonlocal told
+        if time.monotonic() - told >= seconds:
+            told = time.monotonic()
+            tell(sentence)
+
+    return maybe
 
 
 def show_log() -> None:

@@ -10,8 +10,8 @@ from typing import Any, Final, Literal
 from torch import Tensor, nn
 
 from invertkit.errors import WeightsError
+from invertkit.models.architectures import quiet_random
 from invertkit.models.biggan import load_biggan
-from invertkit.models.catalogue import quiet_random
 from invertkit.models.classifier import Classifier
 from invertkit.models.generator import (
     BIGGAN_STATISTICS,

@@ -15,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from invertkit.errors import InputError, TapError, WeightsError
-from invertkit.models.catalogue import embedded, quiet_random
+from invertkit.models.architectures import quiet_random
+from invertkit.models.catalogue import embedded
 from invertkit.models.weights_file import load_into, read_weights, sha256
 from invertkit.normalization import IMAGENET_MEAN, IMAGENET_STD, per_channel
 

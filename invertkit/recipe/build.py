@@ -143,12 +143,12 @@ def stage_part(kind: Kind, node: Node | None, page: Page) -> Node | None:
 
 
 def _model_node(node: Node | str, registry: Registry) -> Node:
-    """A model given by one word: a part without options, a robust classifier, or one of timm's."""
+    """A model given by one word: a part without options, or what `open_classifier` takes."""
     if not isinstance(node, str):
         return node
     if node in registry.names("model"):
         return {"type": node}
-    return {"type": "robust" if "-eps" in node else "timm", "name": node}
+    return {"type": "classifier", "name": node}
 
 
 def _to(value: torch.Tensor | None, *, device: torch.device) -> torch.Tensor | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from copy import deepcopy
 from pathlib import Path
-from typing import Any, final
+from typing import Final, final
 
 import torch
 from jaxtyping import Float
@@ -16,121 +15,306 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from invertkit.errors import InputError
-from invertkit.models.kitnet import KitNet
 from invertkit.training.attack import Attack
-from invertkit.training.photographs import Photographs, augmented_batches, plain_batches
+from invertkit.training.batches import Batch, InMemory, TrainingData, mixed
+from invertkit.training.checkpoints import (
+    CHECKPOINT,
+    make_folder,
+    read_checkpoint,
+    write_checkpoint,
+)
+from invertkit.training.ema import Average
+from invertkit.training.history import Moment, Observer, Row
+from invertkit.training.photographs import Photographs
+from invertkit.training.plan import TrainingPlan as TrainingPlan
+from invertkit.training.plan import as_json, difference
+from invertkit.training.robustness import robust_accuracy
+from invertkit.training.start import Normalized as Normalized
+from invertkit.training.start import Start, behind_normalisation, starting_network
+from invertkit.training.stopping import Stopping
+from invertkit.training.team import Team
 
 Report = Callable[[str], None]
-
-
-@final
-@dataclass(frozen=True)
-class TrainingPlan:
-    """Everything that decides the weights, so that it can stand in the model card.
-
-    Args:
-        attack: The inner maximisation; `eps=0` trains the non-robust twin.
-        epochs: Passes over the training photographs.
-        clean_epochs: Passes before the attack begins. A clean start saves a forward and a
-            backward per image.
-        size: Side of the network's input; photographs are resized to it. ε is measured there.
-        batch: Images per step.
-        lr: Peak learning rate: linear rise over the first fifth of the steps, then linear to 0.
-        momentum: Nesterov momentum.
-        weight_decay: On convolution and linear weights only.
-        smoothing: Label smoothing.
-        widths: Channels of the four parts of `KitNet`.
-        seed: Of weights, order and augmentation.
-        bf16: Run convolutions in bfloat16 (attack and update; never the evaluation).
-    """
-
-    attack: Attack = Attack()
-    epochs: int = 16
-    clean_epochs: int = 0
-    size: int = 64
-    batch: int = 256
-    lr: float = 0.4
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    smoothing: float = 0.1
-    widths: tuple[int, int, int, int] = (24, 48, 96, 192)
-    seed: int = 0
-    bf16: bool = False
-
-
-@final
-class Normalized(nn.Module):
-    """A network behind its own normalisation: images in [0, 1] go in."""
-
-    def __init__(self, net: nn.Module, mean: Tensor, std: Tensor) -> None:
-        super().__init__()
-        self.mean: Tensor
-        self.std: Tensor
-        self.net = net
-        self.register_buffer("mean", mean.reshape(1, 3, 1, 1))
-        self.register_buffer("std", std.reshape(1, 3, 1, 1))
-
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
-        """Logits of images in [0, 1]."""
-        logits: Tensor = self.net((image - self.mean) / self.std)
-        return logits
+_STOP: Final = 3  # place of the wish to stop among the tallies: loss, right, images, stop
 
 
 def train_classifier(
     plan: TrainingPlan,
-    data: Photographs,
+    data: Photographs | TrainingData,
     *,
     out: Path,
-    resume: Path | None = None,
+    start: Start | None = None,
+    resume: bool = False,
     device: str = "cpu",
+    team: Team | None = None,
     report: Report = print,
+    observers: Sequence[Observer] = (),
+    log_every: int = 50,
+    save_every: float = 300.0,
 ) -> Normalized:
-    """Train `KitNet` on `data` and leave a checkpoint after every epoch in `out`.
+    """Train a network, leaving `checkpoint.pt` in `out`; the trained one, or its average.
+
+    Order, augmentation, random starts and rates are functions of the seed and the step alone. So a
+    training that was stopped at any step and resumed ends in the same weights as one that was not,
+    on a CPU to the last bit, and several processes see the batches that one would.
 
     Args:
         plan: What to do.
         data: Training photographs.
-        out: Folder of `epoch-NN.pt` files.
-        resume: A checkpoint of an earlier run of the same plan, or of its clean epochs.
-        device: Where to train.
-        report: Receives one line per 50 steps and per epoch.
+        out: Folder of the checkpoint.
+        start: The network; by default a new `KitNet`.
+        resume: Go on from `out`'s checkpoint, of the same plan and start.
+        device: Where to train, without a `team`.
+        team: The processes that train together.
+        report: Receives a line at the start and one per row.
+        observers: Receive every step, on the leading process.
+        log_every: Steps per row; each epoch ends one too.
+        save_every: Seconds between checkpoints; one is also written after each epoch, and when
+            Ctrl-C or a request to end comes.
 
     Raises:
-        InputError: `resume` is no checkpoint of this training, or `out` cannot be written.
+        InputError: The data are too few, the checkpoint is of another training or cannot be
+            written, or the training has diverged.
+        KeyboardInterrupt: It was stopped; the checkpoint is written.
+
+    Source: MAGIC Eq. 3; Madry et al. 2018; the details of MadryLab/robustness 1.2: the attack sees
+    the network in evaluation mode, the update in training mode.
     """
-    torch.manual_seed(plan.seed)  # the only place: PyTorch's initialisers read the global generator
-    net = KitNet(len(data.classes), widths=plan.widths)
-    pixels = data.images.float() / 255
-    mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3))
-    model = Normalized(net, mean, std).to(device)
-    model.to(memory_format=torch.channels_last)
-    optimizer = _sgd(model, plan)
-    first = 0
-    if resume is not None:
+    shown = InMemory(data) if isinstance(data, Photographs) else data
+    training = _Training(
+        plan, shown, start=start, team=team or Team(torch.device(device)), path=out / CHECKPOINT
+    )
+    if resume:
+        training.restore()
+    make_folder(out)
+    where = f", from step {training.step} on" if training.step else ""
+    report(f"{training.said}; {len(shown)} photographs{where}.")
+    training.run(report, observers, log_every=log_every, save_every=save_every)
+    return training.average.model.eval()  # type: ignore[return-value]
+
+
+@final
+class _Training:
+    """A training on its way."""
+
+    def __init__(
+        self, plan: TrainingPlan, data: TrainingData, *, start: Start | None, team: Team, path: Path
+    ) -> None:
+        self.plan, self.data, self.team, self.path = plan, data, team, path
+        self.per_epoch = len(data) // plan.batch
+        if self.per_epoch == 0:
+            raise InputError(
+                f"{data.source}: has {len(data)} photographs, fewer than a batch of {plan.batch}. "
+                "Use a smaller --batch."
+            )
+        if plan.batch % team.share.world:
+            raise InputError(
+                f"expected a batch that {team.share.world} processes can share evenly, got "
+                f"{plan.batch}."
+            )
+        start = start or starting_network(classes=data.classes, widths=plan.widths, seed=plan.seed)
+        self.said = f"{start.architecture}, {start.said}"
+        self.shown = (
+            f"kept at {data.data.images.shape[-1]} pixels"
+            if isinstance(data, InMemory)
+            else "streamed"
+        )
+        self.model = behind_normalisation(start, data.statistics).to(team.device)
+        self.model.to(memory_format=torch.channels_last)
+        self.teacher = deepcopy(self.model).eval().requires_grad_(False)
+        if not plan.label_free:
+            del self.teacher
+        self.average = Average(self.model, plan.ema)
+        self.joined = team.join(self.model)
+        self.optimizer = _sgd(self.model, plan)
+        self.step = 0
+        self.tallies = torch.zeros(4, dtype=torch.float64, device=team.device)
+
+    def run(
+        self, report: Report, observers: Sequence[Observer], *, log_every: int, save_every: float
+    ) -> None:
+        """All the steps that are left."""
+        plan, total = self.plan, self.plan.epochs * self.per_epoch
+        saved = told = time.monotonic()
+        images_told = float(self.tallies[2])
+        with Stopping() as stopping:
+            while self.step < total:
+                epoch, first = divmod(self.step, self.per_epoch)
+                batches = self.data.epoch(
+                    epoch,
+                    size=plan.size_at(epoch),
+                    batch=plan.batch,
+                    seed=plan.seed,
+                    share=self.team.share,
+                    first=first,
+                )
+                self.model.train()
+                for batch in batches:
+                    self.tallies += self.update(batch, epoch=epoch, asked=stopping.asked)
+                    ended = self.step % self.per_epoch == 0
+                    row, now = None, time.monotonic()
+                    if ended or self.step % self.per_epoch % log_every == 0:
+                        rate = (float(self.tallies[2]) - images_told) / max(1e-9, now - told)
+                        row, told, images_told = self.row(epoch, rate), now, 0.0
+                        report(self.line(row))
+                    if self.team.leads:
+                        for observer in observers:
+                            observer(Moment(self.step, total, row))
+                    if ended or now - saved >= save_every:
+                        self.save()
+                        saved = time.monotonic()
+                    if self.asked_to_stop(stopping):
+                        self.save()
+                        self.team.wait()  # until the checkpoint is whole
+                        raise KeyboardInterrupt
+
+    def asked_to_stop(self, stopping: Stopping) -> bool:
+        """Whether this process was asked to stop; of several, any, as all learnt in this step."""
+        asked = stopping.asked if self.team.alone else bool(self.tallies[_STOP] > 0)
+        self.tallies[_STOP] = 0  # the checkpoint shall not ask again
+        return asked
+
+    def update(self, batch: Batch, *, epoch: int, asked: bool) -> Float[Tensor, " 4"]:
+        """Attack, descend, average: one step; its tallies over all processes."""
+        plan, device = self.plan, self.team.device
+        images = batch.images.to(device, memory_format=torch.channels_last, non_blocking=True)
+        labels = batch.labels.to(device, non_blocking=True)
+        for group in self.optimizer.param_groups:
+            group["lr"] = plan.lr_at(self.step, self.per_epoch)
+        attack = plan.attack_at(epoch, self.step % self.per_epoch / self.per_epoch)
+        with torch.autocast(device.type, torch.bfloat16, enabled=plan.bf16):
+            wanted = self.predictions(images) if plan.label_free else labels
+            if attack is not None:
+                images = self.attacked(attack, images, wanted, batch, epoch)
+            logits = self.joined(images).float()
+        if plan.label_free:
+            loss = F.kl_div(F.log_softmax(logits, 1), wanted, reduction="batchmean")
+            labels = wanted.argmax(1)
+        else:
+            loss = F.cross_entropy(logits, labels, label_smoothing=plan.smoothing)
+        self.optimizer.zero_grad()
+        self.team.backward(loss)
+        self.optimizer.step()
+        self.average.update()
+        self.step += 1
+        with torch.no_grad():
+            count = len(labels)
+            right = (logits.argmax(1) == labels).sum()
+            seen, stop = torch.tensor([count, asked], dtype=torch.float64).to(device)
+            return self.team.sum(torch.stack([loss.double() * count, right.double(), seen, stop]))
+
+    @torch.no_grad()
+    def predictions(self, images: Tensor) -> Float[Tensor, "b k"]:
+        """What the starting network says of the clean images, as probabilities."""
+        return self.teacher(images).float().softmax(1)  # type: ignore[no-any-return]
+
+    def attacked(
+        self, attack: Attack, images: Tensor, wanted: Tensor, batch: Batch, epoch: int
+    ) -> Tensor:
+        """The images on which the network does worse.
+
+        Against probabilities the attack ascends cross-entropy, which is the divergence plus a
+        constant of each image.
+        """
+        start, generator = None, None
+        if attack.random_start:
+            generator = torch.Generator(self.team.device)
+            starts = [
+                attack.draw_start(
+                    tuple(images[:1].shape),
+                    generator.manual_seed(mixed(self.plan.seed, epoch, row, 3)),
+                )
+                for row in batch.rows.tolist()
+            ]
+            start = torch.cat(starts)
+        with _frozen(self.model):
+            return attack(self.model, images, wanted, generator=generator, start=start)
+
+    def row(self, epoch: int, rate: float) -> Row:
+        """Means since the row before, and new tallies.
+
+        Raises:
+            InputError: The loss is not finite.
+        """
+        lost, right, seen, _ = self.tallies.tolist()
+        self.tallies[:_STOP] = 0
+        if not torch.tensor(lost).isfinite():
+            raise InputError(
+                f"the loss was not finite before step {self.step}; the checkpoint before, if any, "
+                "is kept. Use a smaller --lr."
+            )
+        done = (self.step - 1) % self.per_epoch / self.per_epoch
+        attack = self.plan.attack_at(epoch, done)
+        return Row(
+            step=self.step,
+            epoch=epoch + 1,
+            size=self.plan.size_at(epoch),
+            eps=attack.eps if attack else 0.0,
+            lr=self.plan.lr_at(self.step - 1, self.per_epoch),
+            loss=lost / seen,
+            accuracy=right / seen,
+            images_per_second=rate,
+        )
+
+    def line(self, row: Row) -> str:
+        """A row in words."""
+        kind = "agreement" if self.plan.label_free else "train accuracy"
+        return (
+            f"epoch {row.epoch}/{self.plan.epochs} "
+            f"step {(row.step - 1) % self.per_epoch + 1}/{self.per_epoch} "
+            f"loss {row.loss:.3f} {kind} {row.accuracy:.3f} {row.images_per_second:.0f} images/s"
+        )
+
+    def save(self) -> None:
+        """Write the checkpoint, unless the training has diverged."""
+        if not self.team.leads:
+            return
+        weights = torch.stack([p.detach().abs().sum() for p in self.model.parameters()])
+        if not (self.tallies.isfinite().all() and weights.isfinite().all()):
+            return
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average.model.state_dict() if self.plan.ema else {},
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "tallies": self.tallies,
+            "plan": as_json(self.plan),
+            "start": self.said,
+            "photographs": len(self.data),
+            "shown": self.shown,
+        }
+        write_checkpoint(state, self.path)
+
+    def restore(self) -> None:
+        """Go on from the checkpoint.
+
+        Raises:
+            InputError: There is none, or it is of another training.
+        """
+        state = read_checkpoint(self.path, device=self.team.device)
+        changed = difference(self.plan, state["plan"])
+        if not changed and state["start"] != self.said:
+            changed = f"{state['start']}, not {self.said}"
+        if not changed and state["photographs"] != len(self.data):
+            changed = f"{state['photographs']} photographs, not {len(self.data)}"
+        if not changed and state.get("shown", self.shown) != self.shown:
+            changed = f"photographs {state['shown']}, not {self.shown}"
+        if changed:
+            raise InputError(
+                f"{self.path}: was begun with {changed}. Go on with the same options, or begin "
+                "anew in another --out."
+            )
         try:
-            state = torch.load(resume, map_location=device, weights_only=True)
-            model.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
-            first = state["epoch"]
-        except Exception as error:  # a damaged pickle may raise anything
+            self.model.load_state_dict(state["model"])
+            if self.plan.ema:
+                self.average.model.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError) as error:
             what = str(error).strip().split("\n")[0]
             raise InputError(
-                f"{resume}: is not a checkpoint of this training ({what:.120}). Give an "
-                "epoch-NN.pt of the same classes and widths."
+                f"{self.path}: is not a checkpoint of this training ({what:.120})."
             ) from None
-    per_epoch = len(data) // plan.batch
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror}).") from None
-    for epoch in range(first, plan.epochs):
-        now = plan if epoch >= plan.clean_epochs else replace(plan, attack=Attack(eps=0))
-        _epoch(model, optimizer, now, data, epoch=epoch, per_epoch=per_epoch, report=report)
-        torch.save(
-            {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch + 1},
-            out / f"epoch-{epoch + 1:02d}.pt",
-        )
-    return model.eval()
+        self.step, self.tallies = int(state["step"]), state["tallies"]
 
 
 def _sgd(model: nn.Module, plan: TrainingPlan) -> torch.optim.SGD:
@@ -143,53 +327,8 @@ def _sgd(model: nn.Module, plan: TrainingPlan) -> torch.optim.SGD:
         ],
         lr=plan.lr,
         momentum=plan.momentum,
-        nesterov=True,
+        nesterov=plan.nesterov,
     )
-
-
-def _epoch(
-    model: Normalized,
-    optimizer: torch.optim.SGD,
-    plan: TrainingPlan,
-    data: Photographs,
-    *,
-    epoch: int,
-    per_epoch: int,
-    report: Report,
-) -> None:
-    device = model.mean.device
-    generator = torch.Generator().manual_seed(plan.seed * 1000 + epoch)
-    started, seen, right, lost = time.monotonic(), 0, 0, 0.0
-    batches = augmented_batches(data, batch=plan.batch, size=plan.size, generator=generator)
-    for i, (images, labels) in enumerate(batches):
-        images = images.to(device, memory_format=torch.channels_last)
-        labels = labels.to(device)
-        step = epoch * per_epoch + i
-        for group in optimizer.param_groups:
-            group["lr"] = plan.lr * _triangle(step / (plan.epochs * per_epoch))
-        with torch.autocast(str(device.type), torch.bfloat16, enabled=plan.bf16):
-            if plan.attack.eps > 0:
-                with _frozen(model):
-                    images = plan.attack(model, images, labels)
-            logits = model(images)
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=plan.smoothing)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        seen += len(labels)
-        right += int((logits.argmax(1) == labels).sum())
-        lost += loss.item() * len(labels)
-        if i % 50 == 49 or i == per_epoch - 1:
-            seconds = time.monotonic() - started
-            report(
-                f"epoch {epoch + 1}/{plan.epochs} step {i + 1}/{per_epoch} "
-                f"loss {lost / seen:.3f} train accuracy {right / seen:.3f} "
-                f"{seen / seconds:.0f} images/s"
-            )
-
-
-def _triangle(progress: float) -> float:
-    return progress / 0.2 if progress < 0.2 else (1 - progress) / 0.8
 
 
 @contextmanager
@@ -202,32 +341,17 @@ def _frozen(model: nn.Module) -> Iterator[None]:
         model.train().requires_grad_(True)
 
 
-def accuracy(
-    model: nn.Module, data: Photographs, *, size: int, attack: Attack | None = None
-) -> float:
-    """Share of photographs that `model` (in eval mode) labels rightly, after `attack` if given."""
-    device = next(model.parameters()).device
-    right = 0
-    for images, labels in plain_batches(data, batch=250, size=size):
-        images, labels = images.to(device), labels.to(device)
-        images = images.to(memory_format=torch.channels_last)
-        if attack is not None:
-            images = attack(model, images, labels)
-        with torch.no_grad():
-            right += int((model(images).argmax(1) == labels).sum())
-    return right / len(data)
+def accuracy(model: nn.Module, data: Photographs, *, size: int) -> float:
+    """Share of photographs that `model` labels rightly, resized to `size`."""
+    (clean,) = robust_accuracy(model, data, radii=[0.0], size=size)
+    return clean.share
 
 
-def card(plan: TrainingPlan, model: Normalized, data: Photographs, **more: Any) -> dict[str, str]:
-    """What a weights file says of itself: architecture, normalisation, classes, plan."""
-    facts = {
-        "architecture": "kitnet",
-        "widths": plan.widths,
-        "classes": data.classes,
-        "mean": [round(v, 6) for v in model.mean.flatten().tolist()],
-        "std": [round(v, 6) for v in model.std.flatten().tolist()],
-        "size": plan.size,
-        "plan": asdict(plan),
-        **more,
-    }
-    return {key: json.dumps(value) for key, value in facts.items()}
+def steps_done(out: Path) -> int:
+    """Steps of the checkpoint in `out`; 0 where there is none.
+
+    Raises:
+        InputError: It is damaged.
+    """
+    path = out / CHECKPOINT
+    return int(read_checkpoint(path, device=torch.device("cpu"))["step"]) if path.is_file() else 0

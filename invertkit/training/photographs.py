@@ -1,12 +1,10 @@
-"""Labelled photographs in memory, read from a folder or a zip of `class/name.jpg`."""
+"""Photographs in memory as bytes, read from a folder or a zip."""
 
 from __future__ import annotations
 
-import io
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import final
 
 import numpy as np
@@ -17,8 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invertkit.errors import InputError
-
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+from invertkit.training.files import PictureFiles
 
 
 @final
@@ -28,8 +25,8 @@ class Photographs:
 
     Args:
         images: `(n, 3, s, s)`, 0–255.
-        labels: `(n,)`, indices into `classes`.
-        classes: Names in alphabetical order.
+        labels: `(n,)`, indices into `classes`; all 0 where nobody labelled them.
+        classes: Names in alphabetical order; none where nobody labelled them.
     """
 
     images: UInt8[Tensor, "n 3 s s"]
@@ -40,34 +37,52 @@ class Photographs:
         return len(self.labels)
 
 
-def load_photographs(source: Path, *, resolution: int) -> Photographs:
+def load_photographs(source: Path, *, resolution: int, labelled: bool = True) -> Photographs:
     """Read every picture of a folder or zip laid out as `class/name.jpg`.
 
     Args:
         source: Folder or zip file.
         resolution: Side in pixels at which pictures are kept; each is cut to its central square
             and resized (Lanczos) if it is not that size already.
+        labelled: False to take pictures at any depth and give them no class.
 
     Raises:
-        InputError: Nothing is there, or fewer than two classes are.
+        InputError: Nothing is there, or fewer than two classes are, or a picture is damaged.
     """
-    entries = sorted(_entries(source), key=lambda entry: entry[:2])
-    classes = tuple(sorted({label for label, _, _ in entries}))
-    if len(classes) < 2:
+    files = PictureFiles(source, labelled=labelled)
+    images = torch.empty(len(files), 3, resolution, resolution, dtype=torch.uint8)
+    for i in range(len(files)):
+        images[i] = _square(files.picture(i), resolution)
+    return Photographs(images, torch.tensor(files.labels), files.classes)
+
+
+def as_labelled(data: Photographs, classes: tuple[str, ...]) -> Photographs:
+    """The same photographs with labels that are indices into other names.
+
+    Raises:
+        InputError: A class of `data` is not among them.
+    """
+    places = torch.tensor(places_of(data.classes, classes))
+    return Photographs(data.images, places[data.labels], classes)
+
+
+def places_of(names: tuple[str, ...], classes: tuple[str, ...]) -> list[int]:
+    """Where each of `names` is among `classes`.
+
+    Raises:
+        InputError: One is not.
+    """
+    unknown = [name for name in names if name not in classes]
+    if unknown:
         raise InputError(
-            f"{source}: expected at least two classes laid out as CLASS/NAME.jpg, found "
-            f"{len(classes)}. Put the pictures of each class in a folder of its own."
+            f"expected photographs of the classes trained on ({_some(classes)}), got "
+            f"{_some(unknown)} too."
         )
-    index = {name: i for i, name in enumerate(classes)}
-    images = torch.empty(len(entries), 3, resolution, resolution, dtype=torch.uint8)
-    for i, (_, name, read) in enumerate(entries):
-        try:
-            with Image.open(io.BytesIO(read())) as picture:
-                images[i] = _square(picture.convert("RGB"), resolution)
-        except OSError as error:
-            raise InputError(f"{source}: {name} is not a readable picture ({error}).") from None
-    labels = torch.tensor([index[label] for label, _, _ in entries])
-    return Photographs(images, labels, classes)
+    return [classes.index(name) for name in names]
+
+
+def _some(names: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
 
 
 def _square(picture: Image.Image, resolution: int) -> Tensor:
@@ -77,51 +92,6 @@ def _square(picture: Image.Image, resolution: int) -> Tensor:
         picture = picture.crop((left, top, left + side, top + side))
         picture = picture.resize((resolution, resolution), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
-
-
-def _entries(source: Path) -> Iterator[tuple[str, str, Callable[[], bytes]]]:
-    """(class, name, read) for every picture."""
-    if source.is_dir():
-        for path in source.glob("*/*"):
-            if path.suffix.lower() in _SUFFIXES:
-                yield path.parent.name, path.name, path.read_bytes
-        return
-    try:
-        archive = zipfile.ZipFile(source)
-    except FileNotFoundError:
-        raise InputError(f"{source}: no such folder or zip file.") from None
-    except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"{source}: neither a folder nor a readable zip ({error}).") from None
-    for name in archive.namelist():
-        path_in_zip = PurePosixPath(name)
-        if path_in_zip.suffix.lower() in _SUFFIXES and len(path_in_zip.parts) >= 2:
-            yield path_in_zip.parts[-2], name, lambda name=name: archive.read(name)  # type: ignore[misc]
-
-
-def augmented_batches(
-    data: Photographs, *, batch: int, size: int, generator: torch.Generator
-) -> Iterator[tuple[Float[Tensor, "b 3 h w"], Int[Tensor, " b"]]]:
-    """One shuffled epoch: reflected border and random crop, random flip, resize to `size`.
-
-    The last, incomplete batch is dropped.
-    """
-    order = torch.randperm(len(data), generator=generator)
-    side = data.images.shape[-1]
-    border = max(1, side // 8)
-    for start in range(0, len(data) - batch + 1, batch):
-        rows = order[start : start + batch]
-        images = data.images[rows].float() / 255
-        padded = F.pad(images, (border,) * 4, mode="reflect")
-        corners = torch.randint(0, 2 * border + 1, (batch, 2), generator=generator).tolist()
-        flips = (torch.rand(batch, generator=generator) < 0.5).tolist()
-        images = torch.stack(
-            [
-                window.flip(-1) if flip else window
-                for picture, (top, left), flip in zip(padded, corners, flips, strict=True)
-                for window in [picture[:, top : top + side, left : left + side]]
-            ]
-        )
-        yield resized(images, size), data.labels[rows]
 
 
 def plain_batches(

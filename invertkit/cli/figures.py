@@ -1,0 +1,175 @@
+"""`gradients` and `ablate`: the figures of MAGIC as commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from invertkit.cli.common import (
+    Budget,
+    Choose,
+    Device,
+    Image,
+    Mask,
+    Parts,
+    Sets,
+    Target,
+    choices,
+    say,
+    show_log,
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make these commands of `app`."""
+    for command in (gradients, ablate):
+        app.command()(command)
+
+
+def gradients(
+    images: Annotated[
+        list[Path], typer.Option("--image", help="Photograph; repeatable.", show_default=False)
+    ] = [],
+    classifiers: Annotated[
+        list[str],
+        typer.Option(
+            "--classifier",
+            help="Word of the catalogue or file, perhaps LABEL=WORD; repeatable.",
+            show_default="embedded",
+        ),
+    ] = [],
+    label: Annotated[
+        str | None,
+        typer.Option(
+            "--class",
+            help="Name, number, or predicted. By default the photograph's folder in --data, "
+            "otherwise predicted.",
+        ),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Side in pixels; by default each classifier's own.")
+    ] = None,
+    fit: Annotated[
+        Literal["crop", "stretch", "keep"], typer.Option(help="How photographs meet that side.")
+    ] = "crop",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder or zip of photographs, CLASS/NAME.jpg.")
+    ] = None,
+    every: Annotated[int, typer.Option(help="Take every so-many-th of --data.")] = 1,
+    limit: Annotated[
+        int | None, typer.Option(help="At most so many of --data, evenly spread.")
+    ] = None,
+    show: Annotated[int, typer.Option(help="How many photographs the sheet shows.")] = 8,
+    cutoff: Annotated[
+        float, typer.Option(help="Low frequencies end here, in units of Nyquist's.")
+    ] = 0.25,
+    blur: Annotated[float, typer.Option(help="Of edges and gradients, in pixels.")] = 1.0,
+    device: Device = "auto",
+    out: Annotated[Path | None, typer.Option(help="Folder to make.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the sheet's name.")] = False,
+) -> None:
+    """Show input gradients of classifiers side by side, with their edges in numbers."""
+    from invertkit.figures.gradients import gradients as measured
+
+    if not quiet:
+        show_log()
+    place = out or _new("gradients")
+    result = measured(
+        images or None,
+        classifiers or ["embedded"],
+        label=label,
+        size=size,
+        fit=fit,
+        data=data,
+        every=every,
+        limit=limit,
+        show=show,
+        cutoff=cutoff,
+        blur=blur,
+        device=device,
+        progress=False if quiet else None,
+        out=place,
+    )
+    if not quiet:
+        say(result.table())
+    typer.echo(str(place / "sheet.png"))
+
+
+def ablate(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or path of a page.")] = "magic",
+    over: Annotated[
+        list[str],
+        typer.Option(help="KEY=VALUE,VALUE such as classifier=A,B.safetensors; repeatable."),
+    ] = [],
+    variant: Annotated[
+        list[str], typer.Option(help="NAME:KEY=VALUE;KEY=null beside the recipe; repeatable.")
+    ] = [],
+    image: Image = None,
+    mask: Mask = None,
+    target: Target = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of photographs with masks and targets.")
+    ] = None,
+    only: Annotated[
+        list[str], typer.Option(help="Of --data: NAME, or NAME:TARGET; repeatable.")
+    ] = [],
+    seed: Annotated[int, typer.Option(help="Of the first image.")] = 0,
+    seeds: Annotated[int, typer.Option(help="Images per run.")] = 1,
+    device: Device = "auto",
+    budget: Budget = None,
+    choose: Choose = [],
+    sets: Sets = [],
+    parts: Parts = [],
+    judge: Annotated[
+        bool, typer.Option(help="Measure IoU with the target (15 s a photograph).")
+    ] = True,
+    out: Annotated[Path | None, typer.Option(help="Folder to make, or one to go on with.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the sheet's name.")] = False,
+) -> None:
+    """Run a recipe over several classifiers, or any key's values: one sheet, one table."""
+    from invertkit.errors import InputError
+    from invertkit.figures.ablation import ablate as carried_out
+    from invertkit.figures.ablation_plan import read_over, read_variant
+
+    keys = dict(map(read_over, over))
+    variants = dict(map(read_variant, variant))
+    if len(keys) < len(over) or len(variants) < len(variant):
+        raise InputError("--over and --variant: a key or a name is given twice; give it once.")
+    if not quiet:
+        show_log()
+    place = out or _new(f"ablation-{Path(recipe).stem}")
+    result = carried_out(
+        recipe,
+        over=keys,
+        variants=variants,
+        image=image,
+        mask=mask,
+        target=target,
+        data=data,
+        only=only,
+        seed=seed,
+        seeds=seeds,
+        device=device,
+        choices=choices(choose, budget),
+        overrides=sets,
+        parts=parts,
+        judge=judge,
+        out=place,
+        progress=False if quiet else None,
+    )
+    if not quiet:
+        say(result.table())
+    for row in result.failed:
+        say(f"{row.edit}, {row.variant}: {row.state.replace('_', '-')}: {row.error}")
+    if result.interrupted:
+        say("Interrupted. The same command, with `--out`, goes on: " + str(place))
+    typer.echo(str(place / "sheet.png"))
+    raise typer.Exit(130 if result.interrupted else 1 if result.failed else 0)
+
+
+def _new(name: str) -> Path:
+    from datetime import datetime
+
+    return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"

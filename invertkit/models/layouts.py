@@ -1,0 +1,198 @@
+"""What lies where in a checkpoint: the state dict inside it, and what stands around the network.
+
+Understood are a bare state dict; one under `model`, `state_dict` or `model_state_dict`; keys with
+the prefix of a wrapper (`module.`, `model.`, `net.`, `_orig_mod.`) on every one of them; and the
+files of the robustness library, which hold the network twice, and a normaliser twice:
+
+    module.normalizer.new_mean, .new_std            (3, 1, 1)
+    module.model.KEY                                the network
+    module.attacker.normalize.new_mean, .new_std
+    module.attacker.model.KEY                       the same network again
+
+for a ResNet-50 4 + 2 × 320 = 644 entries. The library's normaliser belongs to the network, so its
+mean and deviation are handed on. It also clamps images to [0, 1] first; `Classifier` does not,
+so that a pixel outside that range still has a gradient that leads it back.
+
+Source: MadryLab/robustness 1.2.1, `attacker.py` and `tools/helpers.py`; Salman et al. 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, final
+
+import torch
+from torch import Tensor
+
+from invertkit.errors import WeightsError
+
+_NESTED: Final = ("model", "state_dict", "model_state_dict")
+_WRAPPERS: Final = ("module.", "model.", "net.", "_orig_mod.")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A state dict, and what was found around it.
+
+    Args:
+        name: The layout, in words.
+        state: The network's tensors by bare names.
+        mean: Of the file's normaliser, per channel; None if it has none.
+        std: Of the file's normaliser.
+        entries: How many entries the state dict in the file had.
+        duplicates: How many of them repeated another.
+        beside: What else the file holds; it is left unread.
+        notes: What a reader should know, a sentence each.
+    """
+
+    name: str
+    state: Mapping[str, Tensor]
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    entries: int = 0
+    duplicates: int = 0
+    beside: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+
+def find_layout(data: Any, *, name: str) -> Layout:
+    """The layout of what a checkpoint holds.
+
+    Args:
+        data: The outer object: a mapping with tensors by name in it, or in one of its values.
+        name: Of the file, for messages.
+
+    Raises:
+        WeightsError: There are no ordinary tensors by printable names, or the normaliser is
+            malformed.
+    """
+    where = "a state dict"
+    beside: tuple[str, ...] = ()
+    if isinstance(data, Mapping):
+        for key in _NESTED:
+            if isinstance(data.get(key), Mapping):
+                where = f"a state dict under `{key}`"
+                beside = tuple(str(other) for other in data if other != key)
+                data = data[key]
+                break
+    entries = {str(key): value for key, value in data.items()} if isinstance(data, Mapping) else {}
+    # Detached, a parameter loses attributes that the file may have set, which may hide methods.
+    tensors = {k: Tensor.detach(value) for k, value in entries.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise WeightsError(f"{name}: holds no tensors by name; expected a state dict.")
+    if not all(key.isprintable() for key in (*entries, *beside)):
+        raise WeightsError(f"{name}: has entries whose names cannot be printed.")
+    odd = [key for key, value in tensors.items() if not _ordinary(value)]
+    if odd:
+        raise WeightsError(
+            f"{name}: {len(odd)} entries are sparse, quantised or without data ({_few(odd)}); "
+            "expected ordinary tensors."
+        )
+    others = [key for key in entries if key not in tensors]
+    notes = [f"{len(others)} entries that are no tensors are left out ({_few(others)})."]
+    bare, prefix = _unwrapped(tensors)
+    if any(key.startswith(("attacker.", "normalizer.")) for key in bare):
+        return _robustness(bare, where, len(entries), beside, notes if others else [], name=name)
+    return Layout(
+        name=where + (f", keys with `{prefix}`" if prefix else ""),
+        state=bare,
+        entries=len(entries),
+        beside=beside,
+        notes=tuple(notes if others else ()),
+    )
+
+
+def _ordinary(value: Tensor) -> bool:
+    return value.layout is torch.strided and value.device.type == "cpu" and not value.is_quantized
+
+
+def _unwrapped(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """Without the prefixes that every key has."""
+    bare, prefix = dict(tensors), ""
+    while bare and (wrapper := next((w for w in _WRAPPERS if _all_start(bare, w)), "")):
+        bare = {key.removeprefix(wrapper): value for key, value in bare.items()}
+        prefix += wrapper
+    return bare, prefix
+
+
+def _all_start(names: Mapping[str, Any], prefix: str) -> bool:
+    return all(name.startswith(prefix) for name in names)
+
+
+def _robustness(
+    tensors: Mapping[str, Tensor],
+    where: str,
+    entries: int,
+    beside: tuple[str, ...],
+    notes: list[str],
+    *,
+    name: str,
+) -> Layout:
+    groups: dict[str, dict[str, Tensor]] = {
+        "normalizer.": {}, "attacker.normalize.": {}, "attacker.model.": {}, "model.": {}, "": {},
+    }  # fmt: skip
+    for key, value in tensors.items():
+        group = next(prefix for prefix in groups if key.startswith(prefix))
+        groups[group][key.removeprefix(group)] = value
+    network, prefix = _unwrapped(groups["model."])
+    again, _ = _unwrapped(groups["attacker.model."])
+    if network and again and not _same(network, again):
+        notes.append(
+            "The two copies of the network in the file differ; the one under `module.model.` is "
+            "used."
+        )
+    mean, std = _normaliser(groups["normalizer."] or groups["attacker.normalize."], name=name)
+    other = groups["attacker.normalize."]
+    if groups["normalizer."] and other and not _same(groups["normalizer."], other):
+        notes.append("The two normalisers in the file differ; `module.normalizer.` is used.")
+    # What is neither stays in the state, so that loading it reports the key as unknown.
+    return Layout(
+        name=f"the robustness library's, {where}" + (f", keys with `{prefix}`" if prefix else ""),
+        state={**(network or again), **groups[""]},
+        mean=mean,
+        std=std,
+        entries=entries,
+        duplicates=len(again) if network else 0,
+        beside=beside,
+        notes=tuple(notes),
+    )
+
+
+def _same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    """Bit for bit."""
+    return first.keys() == second.keys() and all(
+        value.dtype == second[key].dtype
+        and value.shape == second[key].shape
+        and torch.equal(_bits(value), _bits(second[key]))
+        for key, value in first.items()
+    )
+
+
+def _bits(value: Tensor) -> Tensor:
+    return value.detach().contiguous().reshape(-1).view(torch.uint8)
+
+
+def _normaliser(
+    found: Mapping[str, Tensor], *, name: str
+) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    if not found:
+        return None, None
+    mean, std = found.get("new_mean"), found.get("new_std")
+    if mean is None or std is None or set(found) != {"new_mean", "new_std"}:
+        raise WeightsError(
+            f"{name}: its normaliser has the entries {_few(sorted(found))}; expected new_mean and "
+            "new_std."
+        )
+    sound = all(v.shape == (3, 1, 1) and bool(v.isfinite().all()) for v in (mean, std))
+    if not sound or not bool((std > 0).all()):
+        raise WeightsError(
+            f"{name}: its normaliser is not three finite means and three positive deviations of "
+            "shape (3, 1, 1)."
+        )
+    return tuple(mean.flatten().tolist()), tuple(std.flatten().tolist())
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -1,0 +1,114 @@
+"""The pictures of a folder or a zip: their names, their classes, and each decoded on demand."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from pathlib import Path, PurePath, PurePosixPath
+from typing import final
+
+from PIL import Image
+
+from invertkit.errors import InputError
+
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+
+
+@final
+class PictureFiles:
+    """Pictures by number, in the alphabetical order of class and name.
+
+    It may be copied to other processes: each opens a zip for itself.
+
+    Args:
+        source: Folder or zip file.
+        labelled: True for `class/name.jpg`, the class being the last folder of a zip's names and
+            the first of a folder's; False for pictures at any depth, without classes.
+
+    Attributes:
+        source: As given.
+        names: Path of each picture inside `source`.
+        labels: Index into `classes` of each.
+        classes: Names in alphabetical order; none if not `labelled`.
+
+    Raises:
+        InputError: Nothing is there, no pictures are, or fewer than two classes are.
+    """
+
+    def __init__(self, source: Path, *, labelled: bool = True) -> None:
+        self.source, self._zip = source, not source.is_dir()
+        self._archive: tuple[int, zipfile.ZipFile] | None = None
+        found = self._in_zip() if self._zip else self._in_folder(labelled=labelled)
+        if labelled:
+            parts = [(PurePosixPath(name).parts, name) for name in found]
+            kept = sorted((above[-2], name) for above, name in parts if len(above) >= 2)
+        else:
+            kept = sorted(("", name) for name in found)
+        self.classes = tuple(sorted({label for label, _ in kept})) if labelled else ()
+        if labelled and len(self.classes) < 2:
+            raise InputError(
+                f"{source}: expected at least two classes laid out as CLASS/NAME.jpg, found "
+                f"{len(self.classes)}. Put the pictures of each class in a folder of its own."
+            )
+        if not kept:
+            raise InputError(f"{source}: holds no pictures ({', '.join(sorted(_SUFFIXES))}).")
+        index = {name: i for i, name in enumerate(self.classes)}
+        self.names = [name for _, name in kept]
+        self.labels = [index.get(label, 0) for label, _ in kept]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**vars(self), "_archive": None}
+
+    def picture(self, index: int) -> Image.Image:
+        """One of them, decoded, RGB.
+
+        Raises:
+            InputError: It is damaged; the message names it.
+        """
+        name = self.names[index]
+        try:
+            if self._zip:
+                content: Path | io.BytesIO = io.BytesIO(self._opened().read(name))
+            else:
+                content = self.source / name
+            with Image.open(content) as picture:
+                return picture.convert("RGB")
+        except Exception as error:  # a damaged file may raise anything
+            what = str(error).strip().split("\n")[0]
+            raise InputError(
+                f"{self.source}: {name} is not a readable picture ({what:.120})."
+            ) from None
+
+    def _opened(self) -> zipfile.ZipFile:
+        """This process's own handle: a shared one would mix the reads of several."""
+        if self._archive is None or self._archive[0] != os.getpid():
+            self._archive = os.getpid(), zipfile.ZipFile(self.source)
+        return self._archive[1]
+
+    def _in_folder(self, *, labelled: bool) -> list[str]:
+        paths = self.source.glob("*/*") if labelled else self.source.rglob("*")
+        return [
+            path.relative_to(self.source).as_posix()
+            for path in paths
+            if _is_picture(path) and path.is_file()
+        ]
+
+    def _in_zip(self) -> list[str]:
+        try:
+            names = self._opened().namelist()
+        except FileNotFoundError:
+            raise InputError(f"{self.source}: no such folder or zip file.") from None
+        except (OSError, zipfile.BadZipFile) as error:
+            raise InputError(
+                f"{self.source}: neither a folder nor a readable zip ({error})."
+            ) from None
+        return [name for name in names if _is_picture(PurePosixPath(name))]
+
+
+def _is_picture(path: PurePath) -> bool:
+    """By its name; `._NAME` is what macOS keeps beside a file, and packs into zips."""
+    return path.suffix.lower() in _SUFFIXES and not path.name.startswith("._")
