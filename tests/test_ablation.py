@@ -484,6 +484,16 @@ def test_a_folder_of_photographs_is_run_edit_by_edit_with_one_judge_each(
     assert mean["mask_iou_lowest"] == pytest.approx(ious.min().item())
 
 
+def test_a_mask_that_does_not_fit_is_told_of_with_its_photograph(
+    tmp_path: Path, page: Path
+) -> None:
+    data = write_data(tmp_path / "data")
+    shutil.copy(data / "duck" / "mask.png", data / "fish" / "mask.png")
+    with pytest.raises(InputError, match=r"data/fish: mask: is 24×24 pixels, the image is 24×28"):
+        tried(page, data=data, image=None, mask=None, target=None, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_a_folder_a_judge_is_trained_once_too(
     page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

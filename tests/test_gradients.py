@@ -460,6 +460,16 @@ def test_a_missing_file_and_a_damaged_network_are_told_of(photographs: list[Path
         tiny(images=photographs, classifiers={"broken": broken})
 
 
+def test_a_size_that_a_classifier_cannot_take_is_told_of(
+    photographs: list[Path], tmp_path: Path
+) -> None:
+    narrow = nn.Sequential(nn.Flatten(), nn.Linear(3 * 20 * 20, 5))
+    with pytest.raises(InputError, match=r"size: narrow cannot take images of 16×16 \(.*mat1 .*\)"):
+        tiny(images=photographs, classifiers={"narrow": narrow}, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert tiny(images=photographs, classifiers={"narrow": narrow}, size=20).cells
+
+
 def test_labels_come_from_words_and_files(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()

@@ -389,6 +389,7 @@ def test_opened_classifiers_are_measured_on_their_own_size(pictures: Path) -> No
         ({"stride": 0}, "expected whole numbers from 1, got every 0"),
         ({"batch": 0}, "expected whole numbers from 1"),
         ({"size": 0}, "expected whole numbers from 1"),
+        ({"size": 1}, "size: embedded cannot take images of 1×1 .* made for 64×64"),
         ({"crop": 1.5}, "crop: expected a share above 0 and at most 1, got 1.5"),
         ({"attack": "none"}, "attack: expected pgd-N"),
         ({"names": ["embedded", "embedded"]}, "expected each classifier once"),

@@ -129,12 +129,15 @@ def ablate(
     folder = None if out is None else Path(out)
     again = folder is not None and _continues(folder)
     cells = [
-        _cell(edit, variant, prepare(
-            recipe, image=edit.image, mask=edit.mask, target=edit.target,
-            overrides=[*common, *variant.sets], **options,
-        ), folder)
-        for edit in edits for variant in made
-    ]  # fmt: skip
+        _cell(
+            edit,
+            variant,
+            _prepared(edit, recipe, data, overrides=[*common, *variant.sets], **options),
+            folder,
+        )
+        for edit in edits
+        for variant in made
+    ]
     for sentence in cells[0].job.said:
         log.info(sentence)
     study = _Study(
@@ -156,6 +159,16 @@ def ablate(
         new_folder(folder)
     study.run(progress=progress, checkpoint_every=checkpoint_every)
     return study.result()
+
+
+def _prepared(edit: Edit, recipe: str | Path, data: str | Path | None, **options: Any) -> Job:
+    """The job of one photograph; a complaint about one of several says which it is."""
+    try:
+        return prepare(recipe, image=edit.image, mask=edit.mask, target=edit.target, **options)
+    except InputError as error:
+        if data is None:
+            raise
+        raise type(error)(f"{Path(data) / edit.photograph}: {error}") from error
 
 
 def _name_of(image: ImageLike | None, base: Job) -> str:

@@ -71,7 +71,7 @@ def gradients(
 
     Raises:
         InputError: A photograph cannot be used, a class is unknown, two classifiers share a label,
-            or a gradient is not finite.
+            one cannot take that size, or a gradient is not finite.
         WeightsError: A classifier's weights cannot be had.
 
     Source: MAGIC, section 4 and Fig. 4, after Tsipras et al. 2019. The paper does not say whose
@@ -84,6 +84,9 @@ def gradients(
     place = new_folder(Path(out)) if out is not None else None
     try:
         opened = {name: opened_classifier(word).to(where) for name, word in named.items()}
+        if fit != "keep":
+            for name, classifier in opened.items():
+                classifier.require_size(size or classifier.size, name)
         labels = _labels(label, source, opened)
         cells: list[InputGradient] = []
         kept = {i * len(source.names) // show for i in range(show)}

@@ -8,10 +8,11 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any, final
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from invertkit.errors import TapError
+from invertkit.errors import InputError, TapError
 from invertkit.normalization import IMAGENET_MEAN, IMAGENET_STD, per_channel
 from invertkit.view import LOGITS
 
@@ -65,6 +66,29 @@ class Classifier(nn.Module):
         """Logits of images in [0, 1]."""
         logits: Tensor = self.net(self.normalized(image))
         return logits
+
+    def require_size(self, size: int, name: str) -> None:
+        """Try one grey image of that side.
+
+        Args:
+            size: In pixels.
+            name: What to call the classifier in a complaint.
+
+        Raises:
+            InputError: The network cannot take it.
+        """
+        like = next(self.parameters(), torch.empty(0))
+        try:
+            with torch.no_grad():
+                self(like.new_full((1, 3, size, size), 0.5))
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, AssertionError, ValueError) as error:
+            why = (str(error).strip().split("\n")[0] or type(error).__name__).rstrip(".")
+            raise InputError(
+                f"size: {name} cannot take images of {size}×{size} ({why}). It was made for "
+                f"{self.size}×{self.size}."
+            ) from None
 
     def normalized(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """The image as the network wants it."""

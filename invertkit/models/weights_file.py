@@ -241,6 +241,23 @@ def _read_trusted(source: Path) -> Layout:
     return find_layout(data, name=str(source))
 
 
+def save_in_order(tensors: Mapping[str, Tensor], path: Path, said: Mapping[str, str]) -> None:
+    """A safetensors file whose metadata are in the order of their names.
+
+    The library writes them in an order that is another each time, so that equal weights would
+    have unequal checksums.
+    """
+    save_file(dict(tensors), path, metadata=dict(said))
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(said.items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) <= length:  # the same entries, so it is, up to the spaces that fill the place
+            file.seek(8)
+            file.write(text.ljust(length))
+
+
 def write_safetensors(
     tensors: Mapping[str, Tensor], destination: Path, said: Mapping[str, str]
 ) -> None:
@@ -254,7 +271,7 @@ def write_safetensors(
         handle, name = tempfile.mkstemp(dir=destination.parent, suffix=".part")
         os.close(handle)
         spare = Path(name)
-        save_file(dict(tensors), spare, metadata={"format": "pt", **said})
+        save_in_order(tensors, spare, {"format": "pt", **said})
         spare.chmod(0o644)
         _into_place(spare, destination)
     except FileExistsError:

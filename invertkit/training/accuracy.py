@@ -83,7 +83,7 @@ def measure_classifiers(
 
     Raises:
         InputError: An argument is out of range, the pictures cannot be used, or their classes are
-            not those of a classifier.
+            not those of a classifier, or a classifier cannot take that size.
         WeightsError: A classifier's weights cannot be had.
         RecipeError: There is no such classifier.
     """
@@ -102,6 +102,8 @@ def measure_classifiers(
         class_numbers(files.classes, model.classes, data=str(data), classifier=name)
         for name, model in opened
     ]
+    for name, model in opened:
+        model.require_size(size or model.size, name)
     measured = []
     for (name, model), numbers in zip(opened, labels, strict=True):
         side = size or model.size

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
-from safetensors.torch import save_file
 
 from invertkit.errors import InputError
-from invertkit.models.weights_file import sha256
+from invertkit.models.weights_file import save_in_order, sha256
 from invertkit.training.plan import TrainingPlan, as_json
 from invertkit.training.robustness import RobustAccuracy, table
 from invertkit.training.start import Normalized, Start
@@ -86,7 +85,7 @@ def save_classifier(
         state[name] = value.contiguous().clone()
     partial = path.with_name(path.name + ".partial")
     try:
-        save_file(state, partial, metadata=card(plan, model, start, classes))
+        save_in_order(state, partial, card(plan, model, start, classes))
         partial.chmod(0o644)
         partial.replace(path)
     except Exception as error:  # safetensors has errors of its own for a full disk

@@ -15,7 +15,13 @@ from torch import Tensor
 from invertkit.errors import WeightsError
 from invertkit.models import architectures
 from invertkit.models.layouts import find_layout
-from invertkit.models.weights_file import load_into, read_layout, read_weights
+from invertkit.models.weights_file import (
+    load_into,
+    metadata,
+    read_layout,
+    read_weights,
+    save_in_order,
+)
 from tests.models.checkpoints import (
     MEAN,
     SMALL,
@@ -314,6 +320,19 @@ def test_safetensors_are_read_as_they_are_and_in_every_layout(
     assert len(read_weights(tmp_path / "w.safetensors")) == len(data)
     assert same(dict(sorted(read_layout(tmp_path / "w.safetensors").state.items())),
                 dict(sorted(network.items())))  # fmt: skip
+
+
+def test_equal_weights_with_equal_metadata_are_equal_files(tmp_path: Path) -> None:
+    tensors = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.ones(3).half()}
+    said = {key: f'"ε\n\x01\x7f\u2028 {key}"' for key in "zyxwvutsrq"}
+    files = [tmp_path / f"{i}.safetensors" for i in range(4)]
+    for i, path in enumerate(files):
+        save_in_order(tensors, path, dict(sorted(said.items(), reverse=bool(i % 2))))
+    assert len({path.read_bytes() for path in files}) == 1
+    save_file(tensors, tmp_path / "plain.safetensors", metadata=said)
+    assert files[0].stat().st_size == (tmp_path / "plain.safetensors").stat().st_size
+    assert metadata(files[0]) == said
+    assert same(dict(sorted(read_weights(files[0]).items())), dict(sorted(tensors.items())))
 
 
 # ---------------------------------------------------------------------- which network
