@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Hashable
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -14,6 +15,11 @@ from invertkit.view import Scene
 
 class Player(ABC):
     """A network with an optimizer of its own, asked by objectives through `View.player`."""
+
+    replays: ClassVar[bool] = False
+    """Whether a step in which it learns can be recorded and replayed. It can if `learn` changes
+    its tensors in place, reads none back, depends on the step only as `phase` says, and draws its
+    random numbers from the `Randomness` that `begin` was given."""
 
     @abstractmethod
     def begin(self, scene: Scene, randomness: Randomness, *, purpose: str) -> None:
@@ -33,6 +39,10 @@ class Player(ABC):
             images: The images before this step's change, without a graph.
             step: Step of the whole run.
         """
+
+    def phase(self, step: int) -> Hashable:
+        """What `learn` does on this step of the run: steps of equal phases are the same work."""
+        return None
 
     @abstractmethod
     def save(self) -> dict[str, Any]:
