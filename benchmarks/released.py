@@ -1,8 +1,8 @@
 """One iteration of the released MAGIC loop, with the work it does twice or throws away.
 
-Written from a description of that loop in numbers (batch of one, `setting_id 2`, mode
-`synthesis`), in plain PyTorch and without a line of invertkit, so that the two can be compared:
-`step.py` compares their speed, `tests/test_released_step.py` their numbers.
+Written from a description of that loop in numbers (`setting_id 2`, mode `synthesis`), in plain
+PyTorch and without a line of invertkit, so that the two can be compared: `step.py` compares their
+speed, `tests/test_released_step.py` their numbers, of a batch of one.
 
 What an iteration does needlessly, and is kept here on purpose: the classifier runs three times
 (logits of x; features of x; features of the reference, with a graph, then detached), always to the
@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -91,7 +92,7 @@ class Released:
         classifier: A torchvision ResNet.
         segmenter: See `make_segmenter`.
         critic: See `make_critic`.
-        reference: Batch of one, in ImageNet units.
+        reference: In ImageNet units, as often as there are images in the batch; masks likewise.
         mask: Of the object in the reference, 0 or 1.
         target: Where it shall be.
         x: What is optimised, in ImageNet units.
@@ -118,7 +119,7 @@ class Released:
         self.critic.train()
         self.x = self.x.detach().clone().requires_grad_()
         self.optimizer = torch.optim.Adam([self.x], lr=numbers.lr, betas=numbers.betas)
-        players = {"lr": numbers.player_lr, "betas": numbers.player_betas}
+        players: dict[str, Any] = {"lr": numbers.player_lr, "betas": numbers.player_betas}
         self.segmenter_optimizer = torch.optim.Adam(self.segmenter.parameters(), **players)
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), **players)
         with torch.no_grad():
@@ -195,6 +196,7 @@ class Released:
         fake = self.x.detach()
         self.critic_optimizer.zero_grad()
         loss = self.critic(fake).mean() - self.critic(self.reference).mean()
+        alpha = alpha.to(fake)  # drawn on the CPU
         between = (alpha * self.reference + (1 - alpha) * fake).detach().requires_grad_()
         scores = self.critic(between)
         (slope,) = torch.autograd.grad(

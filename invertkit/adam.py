@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from invertkit.tape import unrecorded
+
 
 def fused_adam(
     params: Iterable[Tensor] | Iterable[dict[str, Any]],
@@ -29,15 +31,21 @@ def fused_adam(
         betas: Decay of the two moments.
         eps: Added to the root of the second moment.
     """
-    optimizer = torch.optim.Adam(params, lr=torch.tensor(lr), betas=betas, eps=eps, fused=True)
+    optimizer = torch.optim.Adam(
+        params, lr=torch.tensor(lr, dtype=torch.float64), betas=betas, eps=eps, fused=True
+    )
     _own_rates(optimizer)
     return optimizer
 
 
 def set_rate(optimizer: torch.optim.Adam, lr: float) -> None:
-    """Another learning rate, times the `rate` of each group that has one, in place."""
-    for group in optimizer.param_groups:
-        group["lr"].fill_(lr * group.get("rate", 1.0))
+    """Another learning rate, times the `rate` of each group that has one, in place.
+
+    A recording leaves it out: a replay goes by the rate that is set when it begins.
+    """
+    with unrecorded():
+        for group in optimizer.param_groups:
+            group["lr"].fill_(lr * group.get("rate", 1.0))
 
 
 def descend(optimizer: torch.optim.Adam) -> None:
@@ -70,6 +78,6 @@ def _own_rates(optimizer: torch.optim.Adam) -> None:
     """A rate of its own for each group, where its tensors are."""
     for group in optimizer.param_groups:
         if group["fused"]:
-            group["lr"] = torch.as_tensor(group["lr"]).to(
-                group["params"][0].device, torch.float32, copy=True
-            )
+            device = group["params"][0].device
+            number = torch.float64 if device.type == "cpu" else torch.float32  # as kernels read it
+            group["lr"] = torch.as_tensor(group["lr"]).to(device, number, copy=True)

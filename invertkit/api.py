@@ -10,6 +10,8 @@ from typing import Any
 from invertkit.execution import Observer, carry_out, log, restored
 from invertkit.images import ImageLike
 from invertkit.job import Job, prepare
+from invertkit.precision import Precision
+from invertkit.replay import Compile
 from invertkit.report import new_folder
 from invertkit.result import Result
 
@@ -28,6 +30,8 @@ def run(
     overrides: Sequence[str] | Mapping[str, Any] = (),
     models: Mapping[str, Any] | None = None,
     parts: Sequence[str | Path] = (),
+    compile: Compile = "auto",
+    precision: Precision = "tf32",
     out: str | Path | None = None,
     observers: Sequence[Observer] = (),
     progress: bool | None = None,
@@ -50,6 +54,11 @@ def run(
         models: Networks by name, replacing the recipe's: any `nn.Module` that takes
             ImageNet-normalised images, or a `Classifier` for other normalisations.
         parts: Python files with parts of your own.
+        compile: How steps are taken. `off`: by Python, operation by operation. `graph`: recorded
+            and replayed, on CUDA as one graph; the picture is the same. `inductor`: compiled
+            before that. `auto`: as `graph`. What cannot be replayed is said and taken by Python.
+        precision: Of the networks: `float32`, `tf32` (rounds products on CUDA; nothing on a CPU)
+            or `bf16`.
         out: Folder to write; without it nothing is written.
         observers: Called after every step.
         progress: Show a progress bar; by default on a terminal or in a notebook.
@@ -73,6 +82,8 @@ def run(
         overrides=overrides,
         models=models,
         parts=parts,
+        compile=compile,
+        precision=precision,
     )
     for sentence in job.said:
         log.info(sentence)

@@ -15,7 +15,7 @@ from invertkit.errors import InputError
 from invertkit.images import Inputs
 
 _BEGUN, _STATE = "begun.pt", "state.pt"
-_FORMAT = 1
+_FORMAT = 2
 
 
 @final
@@ -40,6 +40,8 @@ class Saver:
         device: str,
         parts: Sequence[str],
         models: Sequence[str] = (),
+        compile: str = "auto",
+        precision: str = "tf32",
     ) -> None:
         """Write what never changes, and an empty state: from now on the run can be resumed."""
         try:
@@ -54,6 +56,8 @@ class Saver:
             "device": device,
             "parts": list(parts),
             "models": list(models),
+            "compile": compile,
+            "precision": precision,
         }
         _write(begun, self.folder / _BEGUN)
         self.save([], None)

@@ -16,15 +16,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from invertkit.best import Best
 from invertkit.errors import InputError, InvertkitError, RecipeError
 from invertkit.evaluation import Evaluation, Frames, Seen
+from invertkit.kinds import Phases, phases_of, replays
+from invertkit.objectives.base import Objective
 from invertkit.optimizers.base import Optimizer
 from invertkit.players.base import Player
 from invertkit.problem import Problem, Status, Term
-from invertkit.randomness import Randomness
+from invertkit.randomness import Randomness, Standing
+from invertkit.replay import Compile, Replays
 from invertkit.schedules import value_at
+from invertkit.tape import speaking_of
 from invertkit.variables.base import Variable
-from invertkit.view import Scene, View, resize_image
+from invertkit.view import Scene, View
 
 _ASK_EVERY = 50
 
@@ -39,9 +44,9 @@ class Report:
         total: Steps of the whole run.
         stage: Index of the stage.
         size: Of the stage.
-        values: `(b,)` raw value of every term that counted, by name, before the change.
-        weights: Their weights on this step.
-        losses: `(b,)` weighted sum.
+        weights: Of the terms that counted, by name.
+        readings: `(1 + terms, b)`: the weighted sum, then the raw value of every term, before the
+            change. They stay on the device: reading them waits for it.
         run: The run, for whoever wants pictures or a checkpoint.
     """
 
@@ -49,25 +54,19 @@ class Report:
     total: int
     stage: int
     size: tuple[int, int]
-    values: Mapping[str, Tensor]
     weights: Mapping[str, float]
-    losses: Float[Tensor, " b"]
+    readings: Float[Tensor, "n b"]
     run: Run
 
+    @property
+    def losses(self) -> Float[Tensor, " b"]:
+        """Weighted sum of the terms."""
+        return self.readings[0]
 
-@dataclass
-class _Best:
-    """Lowest loss with its image and, for latents, its tensors, per image.
-
-    Kept on the device, compared without a branch.
-    """
-
-    losses: Tensor
-    images: Tensor
-    steps: Tensor
-    terms: tuple[str, ...] = ()
-    stage: int = -1
-    params: list[Tensor] = field(default_factory=list)
+    @property
+    def values(self) -> dict[str, Float[Tensor, " b"]]:
+        """Raw value of every term that counted, by name."""
+        return dict(zip(self.weights, self.readings[1:], strict=True))
 
 
 @final
@@ -77,9 +76,11 @@ class Run:
 
     Args:
         problem: What is solved.
+        compile: How its steps are taken; see `invertkit.replay.Compile`.
     """
 
     problem: Problem
+    compile: Compile = "off"
     step: int = field(default=0, init=False)
     stage: int = field(default=-1, init=False)
     status: Status = field(default=Status.RUNNING, init=False)
@@ -95,14 +96,20 @@ class Run:
             raise InputError("There is nothing to do without a seed; give at least one.")
         for index in range(len(problem.stages)):
             self._check(index)
-        self.randomness = Randomness(problem.seeds, problem.device)
+        self._standing = Standing()
+        self.randomness = Randomness(problem.seeds, problem.device, standing=self._standing)
+        self.replays = Replays(self.compile, problem.device)
+        self._obstacle = ""
+        self._epoch: tuple[Any, ...] = ()
+        self._now = torch.zeros((), dtype=torch.long, device=problem.device)
+        self._weights = torch.zeros(0)
         self._scene: Scene | None = None
         self._terms: list[Term] = []
         self._players: dict[str, Player] = {}
         self._begun: set[str] = set()
         self._state: Any = None
         self._frames = Frames()
-        self._best: _Best | None = None
+        self._best: Best | None = None
         self._restored: dict[str, Any] | None = None
 
     def _check(self, index: int) -> None:
@@ -112,7 +119,7 @@ class Run:
         if optimizer.couples_images and len(problem.seeds) > 1:
             raise InputError("This optimizer mixes the images of a batch; give it one seed a run.")
         optimizer.check(stage.steps)
-        if optimizer.searches and (players := self._asked(index)):
+        if optimizer.searches and (players := problem.players_of(index)):
             raise RecipeError(
                 f"players: {', '.join(players)} would learn from one picture of each image, and "
                 f"this optimizer ({type(optimizer).__name__}) judges a population of them; use "
@@ -158,12 +165,25 @@ class Run:
             if stage_step + 1 == self.problem.stages[stage].steps:
                 self._finish_stage()
             self.seconds += time.perf_counter() - started
-            if not self._finite(report.losses):
+            if not self._finite(report.readings[0]):
                 self.status = Status.NON_FINITE
             yield report
             if self.status is not Status.RUNNING:
                 return
         self.status = Status.FINISHED
+
+    def go_to(self, step: int) -> None:
+        """Stand before a step without having taken those before it, for timing it alone."""
+        self.step = step
+        if (place := self._place()) is None:
+            raise InputError(f"There is no step {step}; the run has {self.problem.total_steps}.")
+        if self._scene is None or place[0] != self.stage:
+            self._enter(place[0])
+
+    @property
+    def obstacle(self) -> str:
+        """Why the steps of this stage are not replayed; empty if they are."""
+        return self._obstacle
 
     def _finite(self, losses: Tensor) -> bool:
         """Whether all is well; on an accelerator asked rarely, since asking waits for it."""
@@ -185,7 +205,7 @@ class Run:
         stage, problem = self.problem.stages[index], self.problem
         self._terms = [term for term in problem.terms if term.fits(stage)]
         needs = _union([term.objective.needs(problem.models) for term in self._terms])
-        self._players = self._asked(index)
+        self._players = problem.players_of(index)
         self._scene = scene = replace(
             problem.scene(stage.size), models=problem.models, players=self._players, needs=needs
         )
@@ -195,7 +215,12 @@ class Run:
             self._prepare_terms(scene)
             fresh = self._params_of(index, scene)
         self.params = [param.detach().clone().requires_grad_() for param in fresh]
-        self.stage, self._frames = index, Frames()
+        self.stage, self._frames, self._epoch = index, Frames(), ()
+        self._obstacle = self._obstacles()
+        if self._obstacle and self.compile != "off":
+            self.replays.say(
+                f"The steps of stage {index + 1} are taken one by one: {self._obstacle}."
+            )
         if self._restored is not None:
             self._resume(self._restored)
             self._restored = None
@@ -238,12 +263,6 @@ class Run:
             with torch.no_grad():
                 self._variable.confine(self.params)
 
-    def _asked(self, index: int) -> dict[str, Player]:
-        """The players that a term of this stage asks."""
-        terms = [t for t in self.problem.terms if t.fits(self.problem.stages[index])]
-        asked = {name for term in terms for name in term.objective.players()}
-        return {name: player for name, player in self.problem.players.items() if name in asked}
-
     def _begin(self, name: str, scene: Scene) -> None:
         self.problem.players[name].begin(scene, self.randomness, purpose=f"players/{name}")
         self._begun.add(name)
@@ -256,24 +275,116 @@ class Run:
             term.objective.prepare(reference and reference.within(term.region))
 
     def _take(self, stage_step: int) -> Report:
-        """One step: the players learn, the terms are evaluated, the variable changes."""
-        problem, scene, step = self.problem, self._scene, self.step
+        """One step, taken by Python or replayed."""
+        problem, scene = self.problem, self._scene
         if scene is None:
             raise InputError("A step was asked for before its stage began.")
-        terms = [term for term in self._terms if term.counts(step)]
+        terms = [term for term in self._terms if term.counts(self.step)]
         if not terms:
             raise InputError(
-                f"No term counts at step {step} (stage {self.stage + 1}, size "
+                f"No term counts at step {self.step} (stage {self.stage + 1}, size "
                 f"{scene.size[0]}×{scene.size[1]}). Check `start`, `stop` and `min_size`."
             )
-        weights = {t.name: value_at(t.weight, step, problem.total_steps) for t in terms}
+        weights = {t.name: value_at(t.weight, self.step, problem.total_steps) for t in terms}
+        self._tell(weights, stage_step)
+        kind = self._kind(terms, self.step, stage_step)
+
+        def step() -> Tensor:
+            return self._work(terms, stage_step)
+
+        if self._obstacle or not replays(kind):
+            readings = step()
+        else:
+            with self._standing.opened():
+                readings = self.replays.take(
+                    kind,
+                    step,
+                    to_come=lambda: self._to_come(kind, stage_step),
+                    volatile=lambda: [*self._standing.tensors, self._weights, self._now],
+                    name=f"stage {self.stage + 1}, {scene.size[1]}×{scene.size[0]}",
+                )
+        self.step += 1
+        return Report(
+            step=self.step,
+            total=problem.total_steps,
+            stage=self.stage,
+            size=scene.size,
+            weights=weights,
+            readings=readings,
+            run=self,
+        )
+
+    def _tell(self, weights: Mapping[str, float], stage_step: int) -> None:
+        """Put the numbers of this step where a replay looks for them."""
+        epoch = (self.stage, *weights)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self.replays.forget()
+            self._standing.forget()
+            self._told: list[float] = []
+            self._weights = torch.empty(len(weights), dtype=torch.float64, device=self._now.device)
+        if (numbers := list(weights.values())) != self._told:
+            self._weights.copy_(torch.tensor(numbers, dtype=torch.float64), non_blocking=True)
+            self._told = numbers
+        self._now.fill_(self.step)
+        self._standing.go_to(self.step)
+        total = self.problem.stages[self.stage].steps
+        self._optimizer.schedule(self._state, step=stage_step, total=total)
+
+    def _kind(self, terms: Sequence[Term], step: int, stage_step: int) -> Phases:
+        """What a step does: steps of one kind do the same operations."""
+        return phases_of(
+            self._players.values(),
+            terms,
+            self._optimizer,
+            step=step,
+            stage_step=stage_step,
+            total=self.problem.stages[self.stage].steps,
+        )
+
+    def _to_come(self, kind: Phases, stage_step: int) -> int:
+        """How many steps like this one are left before the stage or its terms change."""
+        left, terms = self.problem.stages[self.stage].steps - stage_step, self._epoch[1:]
+        count = 0
+        for ahead in range(left):
+            step = self.step + ahead
+            counting = [term for term in self._terms if term.counts(step)]
+            if tuple(term.name for term in counting) != terms:
+                break
+            count += self._kind(counting, step, stage_step + ahead) == kind
+        return count
+
+    def _obstacles(self) -> str:
+        """Why the steps of this stage cannot be replayed; empty if they can."""
+        if self.compile == "off":
+            return "nobody asked for it"
+        variable = self._variable
+        overrides = type(variable).look is not Variable.look
+        if not (variable.replays if variable.replays is not None else not overrides):
+            return f"{type(variable).__name__} does not say that its looks are alike"
+        objectives = [term.objective for term in self._terms]
+        parts: list[Player | Objective] = [*self._players.values(), *objectives]
+        for part in parts:
+            if not part.replays:
+                return f"{type(part).__name__} does not say that its steps are alike"
+        return self._optimizer.obstacle
+
+    def _work(self, terms: Sequence[Term], stage_step: int) -> Tensor:
+        """The step itself: the players learn, the terms are evaluated, the variable changes.
+
+        Returns:
+            `(1 + terms, b)`: the losses, then the raw value of every term.
+        """
+        problem, scene, step = self.problem, self._scene, self.step
+        assert scene is not None  # noqa: S101 # by _take
+        names = [term.name for term in terms]
         seen = Seen(len(problem.seeds))
         landscape = Evaluation(
             self.params,
             variable=self._variable,
             scene=scene,
             terms=terms,
-            weights=weights,
+            weights=dict(zip(names, self._weights, strict=True)),
             randomness=self.randomness,
             step=step,
             frames=self._frames,
@@ -282,49 +393,32 @@ class Run:
         )
         if self._players:  # one look serves the players and the first evaluation of the terms
             images = landscape.look_ahead()
-            for player in self._players.values():
-                player.learn(images, step=step)
-        stage = problem.stages[self.stage]
+            for name, player in self._players.items():
+                with speaking_of(f"players.{name}"):
+                    player.learn(images, step=step)
         losses = self._optimizer.step(
-            landscape, self.params, self._state, step=stage_step, total=stage.steps
+            landscape,
+            self.params,
+            self._state,
+            step=stage_step,
+            total=problem.stages[self.stage].steps,
         )
         if self._variable.confines:
             with torch.no_grad():
                 self._variable.confine(self.params)
-        self._keep_best(seen, tuple(weights))
-        self.step += 1
-        return Report(
-            step=self.step,
-            total=problem.total_steps,
-            stage=self.stage,
-            size=scene.size,
-            values=seen.values,
-            weights=weights,
-            losses=losses,
-            run=self,
-        )
+        self._keep_best(seen, tuple(names))
+        return torch.stack([losses, *(seen.values[name].to(losses) for name in names)])
 
     def _keep_best(self, seen: Seen, terms: tuple[str, ...]) -> None:
         """Compare with the best so far; a new stage or another set of terms starts afresh."""
         if seen.losses is None:
             return
-        losses, images = seen.losses, seen.images
-        best, step = self._best, torch.full_like(losses, self.step, dtype=torch.long)
+        best = self._best
         if best is None or best.stage != self.stage or best.terms != terms:
-            infinite, kept = torch.full_like(losses, torch.inf), images
-            if best is not None:  # until there is a finite loss: the last finite picture
-                finite = images.isfinite().all((1, 2, 3), keepdim=True)
-                size = (images.shape[-2], images.shape[-1])
-                kept = torch.where(finite, images, resize_image(best.images, size))
-            best = self._best = _Best(infinite, kept, step, terms, self.stage, seen.points)
-        better = (losses < best.losses) & losses.isfinite()
-        best.losses = torch.where(better, losses, best.losses)
-        best.steps = torch.where(better, step, best.steps)
-        best.images = torch.where(better[:, None, None, None], images, best.images)
-        best.params = [
-            torch.where(better.reshape(-1, *[1] * (now.ndim - 1)), now, old)
-            for now, old in zip(seen.points, best.params, strict=True)
-        ]
+            best = self._best = Best.afresh(
+                best, seen.losses, seen.images, seen.points, terms=terms, stage=self.stage
+            )
+        best.offer(seen.losses, seen.images, seen.points, self._now)
 
     # ------------------------------------------------------------------ what it has
 
@@ -368,16 +462,7 @@ class Run:
             "optimizer": self._optimizer.save(self._state) if self.params else {},
             "players": {name: self.problem.players[name].save() for name in sorted(self._begun)},
             "terms": {term.name: deepcopy(term.objective.save()) for term in self._terms},
-            "best": None
-            if best is None
-            else {
-                "losses": best.losses,
-                "images": best.images,
-                "steps": best.steps,
-                "terms": list(best.terms),
-                "stage": best.stage,
-                "params": best.params,
-            },
+            "best": None if best is None else best.save(),
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
@@ -391,13 +476,8 @@ class Run:
         if saved["stage"] < 0:
             return
         self.params = [param.to(self.problem.device) for param in saved["params"]]
-        if (best := saved["best"]) is not None:
-            losses, images, steps = (
-                best[name].to(self.problem.device) for name in ("losses", "images", "steps")
-            )
-            params = [param.to(self.problem.device) for param in best["params"]]
-            terms = tuple(best["terms"])
-            self._best = _Best(losses, images, steps, terms, best["stage"], params)
+        if saved["best"] is not None:
+            self._best = Best.load(saved["best"], self.problem.device)
         # Between two stages the next one starts from the finished images; within one, the state
         # of players and optimizer is taken up after the stage has been set up.
         self._enter_at(saved)
@@ -420,7 +500,7 @@ class Run:
             term.objective.load({name: self._here(value) for name, value in computed})
         for name, learnt in saved["players"].items():
             if name not in self._begun:  # it rests in this stage: begin where it learnt last
-                last = max(i for i in range(self.stage) if name in self._asked(i))
+                last = max(i for i in range(self.stage) if name in self.problem.players_of(i))
                 self._begin(name, self.problem.scene(self.problem.stages[last].size))
             self.problem.players[name].load(learnt)
 

@@ -8,12 +8,13 @@ from typing import Any, final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from invertkit.objectives.base import evaluate
+from invertkit.objectives.base import Objective, evaluate
 from invertkit.optimizers.base import Landscape, Params
 from invertkit.problem import Term
 from invertkit.randomness import Randomness
+from invertkit.tape import refuse, speaking_of
 from invertkit.variables.base import Variable
 from invertkit.view import Scene, View
 
@@ -144,7 +145,7 @@ class Evaluation(Landscape):
         variable: Variable,
         scene: Scene,
         terms: Sequence[Term],
-        weights: Mapping[str, float],
+        weights: Mapping[str, Tensor],
         randomness: Randomness,
         step: int,
         frames: Frames,
@@ -256,10 +257,21 @@ class Evaluation(Landscape):
         view = View(images, scene, draws, self.step, tensors=tensors)
         losses, values = images.new_zeros(len(images)), {}
         for term in self._terms:
-            value = evaluate(term.objective, view, term.region)
+            with speaking_of(f"objective.{term.name}"):
+                value = evaluate(term.objective, view, term.region)
+                self._watch(term)
             values[term.name] = value.detach()
             losses = losses + self._weights[term.name] * value
         return losses, values
+
+    def _watch(self, term: Term) -> None:
+        """A term that goes by the number of the step must say which steps are alike."""
+        standing = self.randomness.standing
+        if standing is None or not standing.step_read:
+            return
+        standing.step_read = False
+        if type(term.objective).phase is Objective.phase:
+            refuse("it reads `view.step`, but has no `phase` to say which steps are alike")
 
     def _gathered(
         self, parts: Sequence[tuple[Tensor, Tensor, Mapping[str, Tensor]]], *, plain: bool = False
@@ -297,14 +309,18 @@ class Evaluation(Landscape):
         saved: dict[int, torch.UntypedStorage] = {}  # held, so that no address comes twice
 
         def pack(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            saved[storage.data_ptr()] = storage
+            if not isinstance(tensor, nn.Parameter):  # weights in another layout are no row's
+                storage = tensor.untyped_storage()
+                saved[storage.data_ptr()] = storage
             return tensor
 
         rows = [point.detach()[:1].clone().requires_grad_() for point in self.points]
         frame = Frames().of(self._variable, rows, self.names, self._scene, [(0, 1)])[0]
         own = {parameter.untyped_storage().data_ptr() for parameter in self._weights_of_models()}
         hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+        with torch.no_grad():  # what is made at the first look is not measured
+            look = self._variable.look(rows, self._scene, self._draws().rows(0, 1), self.step)
+            self._judge(look, rows, frame, self._draws().rows(0, 1))
         with torch.enable_grad(), hooks:
             look = self._variable.look(rows, self._scene, self._draws().rows(0, 1), self.step)
             self._judge(look, rows, frame, self._draws().rows(0, 1))

@@ -20,6 +20,7 @@ from invertkit.engine import Report, Run
 from invertkit.errors import InputError
 from invertkit.images import Inputs
 from invertkit.job import Job, pick_device
+from invertkit.precision import products
 from invertkit.problem import Status
 from invertkit.recipe.page import validate
 from invertkit.registry import Registry
@@ -64,6 +65,8 @@ def carry_out(
             device=str(job.device),
             parts=job.parts,
             models=tuple(job.models),
+            compile=job.compile,
+            precision=job.precision,
         )
     done: list[dict[str, Any]] = list(state["done"]) if state else []
     problem = job.problem(job.seeds[:1])
@@ -75,11 +78,14 @@ def carry_out(
     for model in names.values():
         log.info(f"Model: {model}.")
     status, first = Status.FINISHED, len(done)
-    with _interrupts() as interrupted:
+    with _interrupts() as interrupted, products(job.precision):
         for index in range(first, len(batches)):
             batch = batches[index]
             problem = job.problem(batch) if index or len(batch) > 1 else problem
-            going = _Going(Run(problem), state["now"] if state and index == first else None)
+            going = _Going(
+                Run(problem, compile=job.compile),
+                state["now"] if state and index == first else None,
+            )
             status = going.go(
                 observers,
                 interrupted,
@@ -243,6 +249,8 @@ def restored(
         registry=registry,
         models=dict(models or {}),
         parts=tuple(begun["parts"]),
+        compile=begun["compile"],
+        precision=begun["precision"],
         said=(f"Going on with {folder}.",),
     )
     return job, state

@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import torch
 
 from invertkit.demo import CREDIT, demo_inputs
 from invertkit.errors import InputError
 from invertkit.images import ImageLike, Inputs, load_image, load_mask
+from invertkit.precision import PRECISIONS, Precision
 from invertkit.problem import Problem
 from invertkit.recipe.build import build
 from invertkit.recipe.overlay import choose, flatten, override, read_layers
 from invertkit.recipe.page import Node, Page, validate
 from invertkit.recipe.yaml_text import naming_lines
 from invertkit.registry import Registry
+from invertkit.replay import COMPILE, Compile
+
+T = TypeVar("T")
 
 
 @final
@@ -37,6 +42,8 @@ class Job:
         parts: Files with the user's own parts.
         said: What to tell the user before the first step.
         text: The user's own page, so that messages can name its lines.
+        compile: How steps are taken.
+        precision: Of the networks.
     """
 
     page: Page
@@ -49,6 +56,8 @@ class Job:
     parts: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
     text: str | None = None
+    compile: Compile = "auto"
+    precision: Precision = "tf32"
 
     def problem(self, seeds: tuple[int, ...]) -> Problem:
         """The problem of some of the images."""
@@ -60,6 +69,7 @@ class Job:
                 device=self.device,
                 registry=self.registry,
                 models=self.models,
+                precision=self.precision,
             )
 
     def batches(self, problem: Problem) -> list[tuple[int, ...]]:
@@ -87,10 +97,14 @@ def prepare(
     overrides: Sequence[str] | Mapping[str, Any] = (),
     models: Mapping[str, Any] | None = None,
     parts: Sequence[str | Path] = (),
+    compile: str = "auto",
+    precision: str = "tf32",
 ) -> Job:
     """Read, choose, override and check a recipe, and load its inputs; see `run`."""
     if seeds < 1:
         raise InputError(f"seeds: expected at least 1 image, got {seeds}.")
+    how = one_of("compile", compile, COMPILE)
+    numbers = one_of("precision", precision, PRECISIONS)
     where = pick_device(device)
     registry = Registry()
     for path in parts:
@@ -133,7 +147,23 @@ def prepare(
         parts=tuple(str(Path(path).resolve()) for path in parts),
         said=tuple(said),
         text=text,
+        compile=how,
+        precision=numbers,
     )
+
+
+def one_of(name: str, value: str, known: Sequence[T]) -> T:
+    """The one of `known` that somebody wrote.
+
+    Raises:
+        InputError: None of them.
+    """
+    for each in known:
+        if value == each:
+            return each
+    near = get_close_matches(value, map(str, known), n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise InputError(f"{name}: expected {', '.join(map(str, known))}, got {value!r}.{hint}")
 
 
 def pick_device(device: str) -> torch.device:

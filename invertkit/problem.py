@@ -129,6 +129,12 @@ class Problem:
         """The optimizer of a stage, by index."""
         return self.stages[stage].optimizer or self.optimizer
 
+    def players_of(self, stage: int) -> dict[str, Player]:
+        """The players that a term of a stage asks, by name."""
+        terms = [term for term in self.terms if term.fits(self.stages[stage])]
+        asked = {name for term in terms for name in term.objective.players()}
+        return {name: player for name, player in self.players.items() if name in asked}
+
     @property
     def total_steps(self) -> int:
         """Steps of all stages."""

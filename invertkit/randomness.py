@@ -8,9 +8,10 @@ the global generators are neither read nor moved.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import final
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal, final
 
 import torch
 from torch import Tensor
@@ -22,6 +23,65 @@ def generator(seed: int, purpose: str, step: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
+Kind = Literal["normal", "uniform"]
+
+
+@final
+class Standing:
+    """Draws that are made before a step and keep their tensors, for steps that are replayed.
+
+    While it is `open`, a draw of the step it stands at is looked up here, made on the first
+    demand, and from then on made anew, in place, whenever the step changes.
+    """
+
+    def __init__(self) -> None:
+        self.open = False
+        self.step_read = False
+        """Whether something has read the number of the step since this was last set to False."""
+        self._step = -1
+        self._draws: dict[tuple[Kind, Randomness, str, tuple[int, ...]], Tensor] = {}
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that is written to between steps."""
+        return list(self._draws.values())
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Open inside."""
+        self.open = True
+        try:
+            yield
+        finally:
+            self.open = False
+
+    def forget(self) -> None:
+        """Steps of another kind begin: nothing drawn so far will be asked for again."""
+        self._draws.clear()
+
+    def go_to(self, step: int) -> None:
+        """Make all draws of this step."""
+        if step == self._step:
+            return
+        self._step = step
+        for (kind, draws, purpose, shape), tensor in self._draws.items():
+            fresh = draws.fresh(kind, purpose, shape, step=step)
+            if tensor.device.type == "cuda":  # so that the copy need not wait, nor we for it
+                fresh = fresh.pin_memory()
+            tensor.copy_(fresh, non_blocking=True)
+
+    def of(
+        self, kind: Kind, draws: Randomness, purpose: str, shape: tuple[int, ...], step: int
+    ) -> Tensor | None:
+        """The draw, if it is this step's; not to be written to."""
+        if not self.open or step != self._step:
+            return None
+        key = (kind, draws, purpose, shape)
+        if key not in self._draws:
+            self._draws[key] = draws.fresh(kind, purpose, shape, step=step).to(draws.device)
+        return self._draws[key]
+
+
 @final
 @dataclass(frozen=True)
 class Randomness:
@@ -31,11 +91,13 @@ class Randomness:
         seeds: One per image.
         device: Where the numbers are wanted.
         suffixes: One per image, added to every purpose: which candidate of its seed it is.
+        standing: Draws of the run's present step, if its steps are replayed.
     """
 
     seeds: tuple[int, ...]
     device: torch.device = torch.device("cpu")
     suffixes: tuple[str, ...] = ()
+    standing: Standing | None = field(default=None, repr=False, compare=False)
 
     def candidates(self, count: int, tag: str = "") -> Randomness:
         """Draws for `count` candidates an image, side by side; one without a tag is the image."""
@@ -45,11 +107,12 @@ class Randomness:
         own = self.suffixes or ("",) * len(self.seeds)
         seeds = tuple(seed for seed in self.seeds for _ in range(count))
         numbers = tuple(f"{before}{which}{k}" for before in own for k in range(count))
-        return Randomness(seeds, self.device, numbers)
+        return Randomness(seeds, self.device, numbers, self.standing)
 
     def rows(self, start: int, stop: int) -> Randomness:
         """Draws for some of the images."""
-        return Randomness(self.seeds[start:stop], self.device, self.suffixes[start:stop])
+        seeds, suffixes = self.seeds[start:stop], self.suffixes[start:stop]
+        return Randomness(seeds, self.device, suffixes, self.standing)
 
     def _generators(self, purpose: str, step: int) -> list[torch.Generator]:
         suffixes = self.suffixes or ("",) * len(self.seeds)
@@ -58,10 +121,21 @@ class Randomness:
 
     def normal(self, purpose: str, shape: Sequence[int], *, step: int = 0) -> Tensor:
         """Standard normal numbers `(b, *shape)`."""
-        rows = [torch.randn(tuple(shape), generator=g) for g in self._generators(purpose, step)]
-        return torch.stack(rows).to(self.device)
+        return self._drawn("normal", purpose, tuple(shape), step)
 
     def uniform(self, purpose: str, shape: Sequence[int], *, step: int = 0) -> Tensor:
         """Uniform numbers in [0, 1), `(b, *shape)`."""
-        rows = [torch.rand(tuple(shape), generator=g) for g in self._generators(purpose, step)]
-        return torch.stack(rows).to(self.device)
+        return self._drawn("uniform", purpose, tuple(shape), step)
+
+    def _drawn(self, kind: Kind, purpose: str, shape: tuple[int, ...], step: int) -> Tensor:
+        standing = None
+        if self.standing is not None:
+            standing = self.standing.of(kind, self, purpose, shape, step)
+        if standing is None:
+            return self.fresh(kind, purpose, shape, step=step).to(self.device)
+        return standing
+
+    def fresh(self, kind: Kind, purpose: str, shape: tuple[int, ...], *, step: int) -> Tensor:
+        """The draw, on the CPU."""
+        draw = torch.randn if kind == "normal" else torch.rand
+        return torch.stack([draw(shape, generator=g) for g in self._generators(purpose, step)])

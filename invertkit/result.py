@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -50,17 +51,20 @@ class History:
         return self._rows
 
     def _flush(self) -> None:
-        for report in self._waiting:
-            self._rows.append(
-                {
-                    "step": report.step,
-                    "stage": report.stage,
-                    "size": list(report.size),
-                    "values": {name: value.tolist() for name, value in report.values.items()},
-                    "weights": dict(report.weights),
-                    "losses": report.losses.tolist(),
-                }
-            )
+        for _, group in groupby(self._waiting, key=lambda report: report.readings.shape):
+            reports = list(group)
+            numbers = torch.stack([report.readings for report in reports]).tolist()  # read at once
+            for report, (losses, *values) in zip(reports, numbers, strict=True):
+                self._rows.append(
+                    {
+                        "step": report.step,
+                        "stage": report.stage,
+                        "size": list(report.size),
+                        "values": dict(zip(report.weights, values, strict=True)),
+                        "weights": dict(report.weights),
+                        "losses": losses,
+                    }
+                )
         self._waiting.clear()
 
 

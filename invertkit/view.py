@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invertkit.errors import InputError, TapError
+from invertkit.precision import Precision, networks
 from invertkit.randomness import Randomness
 
 T = TypeVar("T")
@@ -59,6 +60,7 @@ class Scene:
         players: Networks that learn, by name.
         needs: Layers that the terms of this stage read, by model.
         kept: What objectives have computed from the reference; see `View.kept`.
+        precision: Of the networks.
     """
 
     size: tuple[int, int]
@@ -69,6 +71,7 @@ class Scene:
     players: Mapping[str, Any] = field(default_factory=dict)
     needs: Needs = field(default_factory=dict)
     kept: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+    precision: Precision = "float32"
 
     def region(self, name: str, *, of_reference: bool) -> Tensor | None:
         """Weights of a region in the reference or in the result; None means everywhere."""
@@ -102,7 +105,7 @@ class View:
         image: `(b, 3, h, w)`, nominally in [0, 1]; free variables may leave that range.
         scene: What is fixed.
         randomness: Draws of this run, one seed an image.
-        step: Step of the whole run, from 0.
+        now: Step of the whole run, from 0; terms read it as `step`.
         is_reference: The images are the scene's reference, so regions mean the source mask.
         region_name: Where the term that asks looks; see `Region`.
         tensors: The variable's tensors by name, one row an image, for objectives on latents.
@@ -111,7 +114,7 @@ class View:
     image: Float[Tensor, "b 3 h w"]
     scene: Scene
     randomness: Randomness
-    step: int = 0
+    now: int = 0
     is_reference: bool = False
     region_name: str = "everywhere"
     tensors: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
@@ -119,6 +122,17 @@ class View:
         default_factory=dict, repr=False
     )
     _cut: dict[tuple[str, int], tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
+
+    @property
+    def step(self) -> int:
+        """Step of the whole run, from 0.
+
+        An objective that reads it says in `phase` which steps are alike: a step that is replayed
+        does what it did when it was recorded. `normal` needs no such care.
+        """
+        if self.randomness.standing is not None:
+            self.randomness.standing.step_read = True
+        return self.now
 
     def within(self, region: str) -> View:
         """The same look, for a term that looks at `region`; model outputs are shared."""
@@ -178,7 +192,7 @@ class View:
 
     def normal(self, purpose: str, *shape: int) -> Tensor:
         """Standard normal numbers `(b, *shape)`, fresh on every step."""
-        return self.randomness.normal(purpose, shape, step=self.step)
+        return self.randomness.normal(purpose, shape, step=self.now)
 
     def of_reference(self) -> View:
         """The same look at the reference with which the images are compared.
@@ -209,9 +223,15 @@ class View:
                 known = ", ".join(sorted(self.scene.models)) or "none"
                 raise TapError(f"No model {model!r} in this recipe; known: {known}.")
             observer: Observer = self.scene.models[model]
-            outputs = observer.observe(self.image, self.scene.needs.get(model, ()))
-            self._seen[key] = (self.image, outputs)
+            with networks(self.scene.precision, self.image.device):
+                outputs = observer.observe(self.image, self.scene.needs.get(model, ()))
+            full = {name: _widened(output, self.image) for name, output in outputs.items()}
+            self._seen[key] = (self.image, full)
         return self._seen[key][1]
+
+
+def _widened(output: Tensor, image: Tensor) -> Tensor:
+    return output.to(image.dtype) if output.dtype == torch.bfloat16 else output
 
 
 def resize_image(image: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Tensor:

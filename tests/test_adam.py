@@ -36,8 +36,7 @@ def test_fused_steps_are_those_of_the_loop_whatever_the_strides(
         assert torch.equal(x.grad, slope)
         set_rate(adam, rate)
         descend(adam)
-    # The rate is a float32 number beside float64 tensors.
-    torch.testing.assert_close(x, plain(start, slopes), rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(x, plain(start, slopes), rtol=1e-12, atol=1e-12)
 
 
 def test_groups_have_rates_of_their_own() -> None:

@@ -65,7 +65,7 @@ def assert_same_step(make: Callable[..., nn.Module], iteration: int) -> None:
     players = run.problem.players
     for plain, net in (
         (loop.segmenter, players["segmenter"].net),
-        (loop.critic, players["critic"].nets[0]),
+        (loop.critic, players["critic"].net),
     ):
         for theirs, weight in zip(plain.parameters(), net.parameters(), strict=True):
             assert (weight - theirs).abs().max() < 1e-9

@@ -48,6 +48,11 @@ def run(
     choose: Choose = [],
     sets: Sets = [],
     parts: Parts = [],
+    compile: Annotated[
+        str,
+        typer.Option(help="How steps are taken: auto, off, graph (replayed) or inductor."),
+    ] = "auto",
+    precision: Annotated[str, typer.Option(help="Of networks: float32, tf32 or bf16.")] = "tf32",
     out: Annotated[Path | None, typer.Option(help="Folder to make.")] = None,
     judge: Annotated[
         bool, typer.Option("--judge", help="Also measure IoU with the target (15 s).")
@@ -72,6 +77,8 @@ def run(
             choices=choices(choose, budget),
             overrides=sets,
             parts=parts,
+            compile=compile,
+            precision=precision,
         )
         job.problem(job.seeds[:1])
     except InvertkitError:

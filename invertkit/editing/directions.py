@@ -100,7 +100,8 @@ def principal_directions(
     rows = []
     for z, y in zip(latent.split(_CHUNK), labels.split(_CHUNK), strict=True):
         seen = generator.features(z.to(table), table[y.to(table.device)], [layer])[layer]
-        rows.append(seen.flatten(1).float().cpu())
+        wide = torch.promote_types(seen.dtype, torch.float32)  # NumPy knows no bfloat16
+        rows.append(seen.flatten(1).to("cpu", wide))
     features = torch.cat(rows)
     most = min(*features.shape, generator.latent)
     if not 0 < count <= most:

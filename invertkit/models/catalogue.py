@@ -408,6 +408,8 @@ def _made_by_timm(name: str, *, pretrained: bool, weights: Path | None) -> nn.Mo
         options = {"num_classes": count} if count else {}
     with quiet_random():
         try:
+            if pretrained and hub.offline() and _lies_elsewhere(name):
+                raise OSError("HF_HUB_OFFLINE is set")
             net: nn.Module = timm.create_model(name, pretrained=pretrained, **options)
         except (OSError, RuntimeError, AssertionError, pickle.UnpicklingError) as error:
             if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error):
@@ -424,6 +426,15 @@ def _made_by_timm(name: str, *, pretrained: bool, weights: Path | None) -> nn.Mo
             what = name if name.startswith("hf-hub:") else f"timm's {name}"
             raise WeightsError(hub.unreachable(what, error)) from None
     return net
+
+
+def _lies_elsewhere(name: str) -> bool:
+    """Whether timm would fetch the weights by a link: not from the hub, not from its cache."""
+    from timm.models import _hub, get_pretrained_cfg
+
+    if name.startswith("hf-hub:") or (config := get_pretrained_cfg(name)) is None:
+        return False
+    return bool(config.url) and not config.hf_hub_id and not _hub.check_cached_file(config.url)
 
 
 def _hash_of_cached(net: nn.Module) -> str:

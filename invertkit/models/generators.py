@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from invertkit.errors import WeightsError
 from invertkit.models.architectures import quiet_random
-from invertkit.models.biggan import load_biggan
+from invertkit.models.biggan import BigGANConfig, BigGANDeep, load_biggan
 from invertkit.models.classifier import Classifier
 from invertkit.models.generator import (
     BIGGAN_STATISTICS,
@@ -102,6 +102,7 @@ def biggan(
     weights: Path | None = None,
     name: Literal["biggan-deep-128", "biggan-deep-256", "biggan-deep-512"] = "biggan-deep-256",
     truncation: float = 1.0,
+    pretrained: bool = True,
 ) -> Generator:
     """BigGAN-deep of ImageNet's 1,000 classes, from the published PyTorch port's files.
 
@@ -109,6 +110,7 @@ def biggan(
         weights: The folder with `pytorch_model.bin` and `config.json`, or the file itself.
         name: Which one it is; said where the file is missing.
         truncation: Which stored batch-norm statistics are used, 0 to 1.
+        pretrained: Without `weights`: false for random weights, which is only good for timing.
 
     Raises:
         WeightsError: No file, or not one of these.
@@ -116,21 +118,27 @@ def biggan(
     Source: Brock et al. 2019; files of `pytorch-pretrained-biggan`, which lie on no hub that could
     be fetched from safely, so they are given by hand.
     """
-    if weights is None:
+    if weights is None and pretrained:
         raise WeightsError(
             f"{name} needs its published files: get pytorch_model.bin and config.json of {name} "
             "from the pytorch-pretrained-biggan project and name their folder with `weights:` "
             "(`--set models.generator.weights=FOLDER`), or use `type: embedded_generator`."
         )
-    path = Path(weights)
-    net = load_biggan(path, truncation=truncation)
+    if weights is None:
+        with quiet_random():
+            net = BigGANDeep(BigGANConfig.of(int(name[-3:])), truncation=truncation)
+        net.eval().requires_grad_(False)
+        said = "random weights"
+    else:
+        net = load_biggan(Path(weights), truncation=truncation)
+        said = Path(weights).name
     return Generator(
         net,
         size=net.config.resolution,
         latent=net.config.latent,
         classes=_imagenet_classes(net.config.classes),
         statistics=BIGGAN_STATISTICS,
-        description=f"BigGAN-deep {net.config.resolution} ({path.name})",
+        description=f"BigGAN-deep {net.config.resolution} ({said})",
         feature_layer="generator.gen_z",
     )
 

@@ -101,6 +101,18 @@ def offline() -> bool:
     return bool(constants.HF_HUB_OFFLINE)
 
 
+@contextlib.contextmanager
+def off_the_network() -> Iterator[None]:
+    """Inside, what is not on this machine cannot be had: as if `HF_HUB_OFFLINE` were set."""
+    from huggingface_hub import constants
+
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
 def is_cached(entry: Entry) -> bool:
     """Whether the file of an entry is here already; the network is not touched."""
     from huggingface_hub import try_to_load_from_cache

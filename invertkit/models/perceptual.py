@@ -15,8 +15,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from invertkit.errors import InputError, TapError, WeightsError
+from invertkit.models import hub
 from invertkit.models.architectures import quiet_random
 from invertkit.models.catalogue import embedded
+from invertkit.models.folding import Folding
 from invertkit.models.weights_file import load_into, read_weights, sha256
 from invertkit.normalization import IMAGENET_MEAN, IMAGENET_STD, per_channel
 
@@ -65,12 +67,13 @@ class PerceptualNet(nn.Module):
         description: str = "a perceptual network given from Python",
     ) -> None:
         super().__init__()
-        self.trunk = nn.ModuleList(part.module for part in parts)
+        self.trunk = nn.Sequential(*(part.module for part in parts))
         self._heads = nn.ParameterDict({part.layer: part.head.clone() for part in parts})
         self.default_layers = tuple(part.layer for part in parts)
         self.mean, self.std = tuple(mean), tuple(std)
         self.description = description
         self._smallest = tuple(part.smallest for part in parts)
+        self._folding = Folding()
         self.eval().requires_grad_(False)
 
     @property
@@ -117,10 +120,12 @@ class PerceptualNet(nn.Module):
             )
         seen: dict[str, Tensor] = {}
         features = (image - per_channel(self.mean, image)) / per_channel(self.std, image)
-        for name, part in zip(self.default_layers[:depth], self.trunk, strict=False):
-            features = part(features)
-            if name in wanted:
-                seen[name] = features
+        places = {str(i) for i, name in enumerate(self.default_layers) if name in wanted}
+        with self._folding.lent(self.trunk, image, places):
+            for name, part in zip(self.default_layers[:depth], self.trunk, strict=False):
+                features = part(features)
+                if name in wanted:
+                    seen[name] = features
         return seen
 
     def resolve(self, layers: Sequence[str]) -> tuple[str, ...]:
@@ -198,6 +203,7 @@ def lpips(
     net: Literal["alex", "vgg", "squeeze"] = "alex",
     features: Literal["published", "embedded"] = "published",
     weights: Path | None = None,
+    pretrained: bool = True,
 ) -> PerceptualNet:
     """LPIPS, version 0.1, or the same measure on the classifier that the package carries.
 
@@ -215,6 +221,8 @@ def lpips(
         features: Which of the two.
         weights: The trunk's file: torchvision's for `published`, otherwise from torch.hub's cache
             or the network; for `embedded` one of `invertkit train classifier`.
+        pretrained: Of `published`, without `weights`: false for a random trunk, which is only good
+            for timing.
 
     Raises:
         WeightsError: The weights cannot be had, are damaged, or do not fit.
@@ -227,14 +235,20 @@ def lpips(
     from torchvision import models
 
     trunk = _TRUNKS[net]
-    path = Path(weights) if weights is not None else _fetched(net)
-    with quiet_random(), torch.device("meta"):  # no time is lost on drawing what is replaced
-        whole: Any = models.get_model(trunk.name, weights=None)
-    whole.classifier = nn.Identity()
-    whole.to_empty(device="cpu")
-    state = read_weights(path)
-    inner = {key: value for key, value in state.items() if not key.startswith("classifier.")}
-    load_into(whole, inner, name=str(path))
+    said = "random weights"
+    if weights is None and not pretrained:
+        with quiet_random():
+            whole: Any = models.get_model(trunk.name, weights=None)
+    else:
+        path = Path(weights) if weights is not None else _fetched(net)
+        with quiet_random(), torch.device("meta"):  # no time is lost on drawing what is replaced
+            whole = models.get_model(trunk.name, weights=None)
+        whole.classifier = nn.Identity()
+        whole.to_empty(device="cpu")
+        state = read_weights(path)
+        inner = {key: value for key, value in state.items() if not key.startswith("classifier.")}
+        load_into(whole, inner, name=str(path))
+        said = f"trunk {path.name}, sha256 {sha256(path)[:12]}"
     heads = _published_heads(net)
     starts = (0, *trunk.cuts)
     parts = [
@@ -243,9 +257,7 @@ def lpips(
             trunk.layers, starts, trunk.cuts, heads, trunk.smallest, strict=False
         )
     ]
-    return PerceptualNet(
-        parts, description=f"LPIPS {net} v0.1 (trunk {path.name}, sha256 {sha256(path)[:12]})"
-    )
+    return PerceptualNet(parts, description=f"LPIPS {net} v0.1 ({said})")
 
 
 def _embedded(weights: Path | None) -> PerceptualNet:
@@ -283,6 +295,8 @@ def _fetched(net: str) -> Path:
         return path
     match = re.search(r"-([0-9a-f]{8,})\.", path.name)
     try:
+        if hub.offline():
+            raise OSError("HF_HUB_OFFLINE is set")
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), match and match[1], progress=False)
     except (OSError, RuntimeError) as error:

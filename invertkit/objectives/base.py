@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Hashable, Mapping
+from typing import Any, ClassVar, Final
 
 from jaxtyping import Float
 from torch import Tensor
 
 from invertkit.view import Needs, View
+
+EAGER: Final = "eager"
+"""A phase that is not replayed."""
 
 
 class Objective(ABC):
@@ -31,6 +34,11 @@ class Objective(ABC):
     variables that move the reference while images are judged (`Variable.frame`); ask for it in
     `forward` with `View.of_reference` and `View.kept` instead."""
 
+    replays: ClassVar[bool] = True
+    """Whether `forward` can be recorded and replayed. It can if it reads no tensor back into
+    Python, depends on the step only as `phase` says, and keeps nothing from one step to the next
+    but in tensors that it changes in place. What a recording shows to be otherwise is refused."""
+
     def needs(self, models: Mapping[str, Any]) -> Needs:
         """The layers that `forward` and `prepare` read, by model; none by default."""
         return {}
@@ -48,6 +56,14 @@ class Objective(ABC):
             reference: A look at the reference, batch of one, where regions mean the source mask;
                 None where the run has no reference image.
         """
+
+    def phase(self, step: int) -> Hashable:
+        """What `forward` does on this step of the run: steps of equal phases are the same work.
+
+        For objectives that read `view.step`; None, the default, for all others. A phase whose
+        work cannot be replayed is `EAGER`, or a tuple that begins with it.
+        """
+        return None
 
     @abstractmethod
     def forward(self, view: View) -> Float[Tensor, " b"]:

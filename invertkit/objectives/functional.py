@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def neighbour_differences(image: Float[Tensor, "b c h w"]) -> tuple[Tensor, ...]:
@@ -124,11 +127,37 @@ def channel_statistics(
         unbiased: Divide the sum of squares by n - 1 (not below 1) instead of n.
     """
     if weights is None:
-        mean = features.mean((2, 3))
         pixels = features.shape[-2] * features.shape[-1]
-        squares = (features - mean[:, :, None, None]).square().sum((2, 3))
-        return mean, squares / (max(pixels - 1, 1) if unbiased else pixels)
+        divisor = max(pixels - 1, 1) if unbiased else pixels
+        moments: tuple[Tensor, Tensor] = _Moments.apply(features, divisor)
+        return moments
     count = weights.sum((2, 3)).clamp(min=1e-6)
     mean = (features * weights).sum((2, 3)) / count
     squares = ((features - mean[:, :, None, None]).square() * weights).sum((2, 3))
     return mean, squares / ((count - 1).clamp(min=1) if unbiased else count)
+
+
+class _Moments(torch.autograd.Function):
+    """Mean and variance of every channel, whose backward reads the features once.
+
+    With a = 2·slope_var/divisor, the slope by a feature x is slope_mean/n + a·(x - mean): nothing
+    of the size of the features is kept but the features themselves.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, divisor: int) -> tuple[Tensor, Tensor]:
+        mean = features.mean((2, 3), keepdim=True)
+        centred = features - mean
+        variance = torch.linalg.vector_norm(centred, dim=(2, 3)).square() / divisor
+        ctx.divisor = divisor
+        ctx.save_for_backward(features, mean)
+        return mean[:, :, 0, 0], variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_mean: Tensor, of_variance: Tensor) -> tuple[Tensor, None]:
+        features, mean = ctx.saved_tensors
+        factor = of_variance[:, :, None, None] * (2 / ctx.divisor)
+        pixels = features.shape[-2] * features.shape[-1]
+        shift = of_mean[:, :, None, None] / pixels - factor * mean
+        return torch.addcmul(shift, features, factor), None

@@ -153,11 +153,16 @@ class NearestPatches(Objective):
         reach = self._side // 2
         return F.unfold(F.pad(image, (reach,) * 4, mode="reflect"), self._side)[0]
 
+    def phase(self, step: int) -> bool:
+        """Whether it searches."""
+        return step % self.every == 0
+
     def forward(self, view: View) -> Float[Tensor, " b"]:
         image = view.image
         if self._goal is None or (view.step % self.every == 0 and self._asked != view.step):
             with torch.no_grad():
-                self._goal = torch.cat([self._search(one[None]) for one in image.detach()])
+                goal = torch.cat([self._search(one[None]) for one in image.detach()])
+                self._goal = goal if self._goal is None else self._goal.copy_(goal)
             self._asked = view.step
         weights = self._free
         if (region := view.region(image.shape[-2:])) is not None:
@@ -229,11 +234,11 @@ class NearestPatches(Objective):
 
     def save(self) -> dict[str, Any]:
         """What the last search said."""
-        return {"goal": self._goal, "asked": self._asked}
+        return {"goal": self._goal}
 
     def load(self, saved: dict[str, Any]) -> None:
         """Take up what `save` saw, after `prepare`."""
-        self._goal, self._asked = saved["goal"], saved["asked"]
+        self._goal, self._asked = saved["goal"], -1
 
 
 def _masks(scene: Scene, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import torch
@@ -96,6 +96,19 @@ class Optimizer(ABC):
     """Whether one image's steps depend on its neighbours; such runs go one image at a time."""
 
     @property
+    def obstacle(self) -> str:
+        """Why its steps cannot be recorded and replayed; empty if they can.
+
+        They can if `step` changes `params` and state in place, reads no tensor back, and does the
+        same work at every step, but for numbers that `schedule` sets.
+        """
+        return f"{type(self).__name__} does not say that its steps are alike"
+
+    def phase(self, *, step: int, total: int) -> Hashable:
+        """What `step` does on this step of the stage: steps of equal phases are the same work."""
+        return None
+
+    @property
     def searches(self) -> bool:
         """Whether it judges populations, away from where the run stands."""
         return False
@@ -131,6 +144,12 @@ class Optimizer(ABC):
             state: What `init` made; changed in place.
             step: Step of the stage, from 0.
             total: Steps of the stage.
+        """
+
+    def schedule(self, state: Any, *, step: int, total: int) -> None:
+        """Set what follows the step, such as a learning rate, before the step is replayed.
+
+        `step` does that itself, unrecorded (`invertkit.tape.unrecorded`).
         """
 
     @abstractmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, final
 
@@ -258,6 +258,18 @@ class BasinCMA(Optimizer):
             return steps
         return max(1, round(free / each)) * each + self.last_steps
 
+    def _place(self, step: int, total: int) -> tuple[bool, int, int]:
+        """Whether a step is one of the last, which step of its descent, and of how many."""
+        last = step >= total - self.last_steps
+        each = self.last_steps if last else max(1, self.inner_steps)
+        return last, step - (total - self.last_steps) if last else step % each, each
+
+    def phase(self, *, step: int, total: int) -> Hashable:
+        """Whether it draws, descends, judges."""
+        last, inside, each = self._place(step, total)
+        descent = self.inner.phase(step=inside, total=each)
+        return last, inside == 0, inside + 1 == each, descent
+
     def check(self, steps: int) -> None:
         """Generations and last steps must fill the stage."""
         if self._fitting(steps) != steps:
@@ -292,9 +304,7 @@ class BasinCMA(Optimizer):
     def step(
         self, landscape: Landscape, params: Params, state: _Basin, *, step: int, total: int
     ) -> Float[Tensor, " b"]:
-        last = step >= total - self.last_steps
-        each = self.last_steps if last else max(1, self.inner_steps)
-        inside = step - (total - self.last_steps) if last else step % each
+        last, inside, each = self._place(step, total)
         images = len(landscape.randomness.seeds)
         if inside == 0:
             self._populate(landscape, state)

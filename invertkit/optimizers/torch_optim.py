@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, final
@@ -13,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from invertkit.adam import descend, fused_adam, load_state, saved_state, set_rate
 from invertkit.errors import RecipeError
 from invertkit.optimizers.base import Landscape, Optimizer, Params, chosen
 from invertkit.schedules import Count, Decay, NonNegative, Positive, Schedule, value_at
@@ -63,27 +63,39 @@ class Adam(Optimizer):
         chosen(tuple(self.rates), names, option="rates")
         return tuple(names[i] for i in chosen(self.over, names))
 
+    @property
+    def obstacle(self) -> str:
+        """None."""
+        return ""
+
     def init(self, params: Params, names: Sequence[str] = ()) -> torch.optim.Adam:
         names = names or tuple(f"tensor{i}" for i in range(len(params)))
         chosen(tuple(self.rates), names, option="rates")
         groups = _groups(params, chosen(self.over, names))
         for group, place in zip(groups, chosen(self.over, names), strict=True):
             group["rate"] = self.rates.get(names[place], 1.0)
-        return torch.optim.Adam(groups, lr=1.0, betas=self.betas, eps=self.eps)
+        return fused_adam(groups, lr=1.0, betas=self.betas, eps=self.eps)
+
+    def schedule(self, state: Any, *, step: int, total: int) -> None:
+        set_rate(state, value_at(self.lr, step, total))
 
     def step(
         self, landscape: Landscape, params: Params, state: Any, *, step: int, total: int
     ) -> Float[Tensor, " b"]:
-        return _descend(landscape, state, value_at(self.lr, step, total))
+        self.schedule(state, step=step, total=total)
+        state.zero_grad()
+        losses = landscape.gradients()
+        descend(state)
+        return losses
 
     def save(self, state: Any) -> dict[str, Any]:
-        return _saved(state)
+        return saved_state(state)
 
     def load(
         self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()
     ) -> torch.optim.Adam:
         state = self.init(params, names)
-        _load(state, saved)
+        load_state(state, saved)
         return state
 
 
@@ -150,11 +162,11 @@ class TorchOptimizer(Optimizer):
         return _descend(landscape, state, value_at(self.lr, step, total))
 
     def save(self, state: Any) -> dict[str, Any]:
-        return _saved(state)
+        return saved_state(state)
 
     def load(self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()) -> Any:
         state = self.init(params, names)
-        _load(state, saved)
+        load_state(state, saved)
         return state
 
 
@@ -201,19 +213,14 @@ class LBFGS(Optimizer):
         return _descend(landscape, state, value_at(self.lr, step, total))
 
     def save(self, state: Any) -> dict[str, Any]:
-        return _saved(state)
+        return saved_state(state)
 
     def load(
         self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()
     ) -> torch.optim.LBFGS:
         state = self.init(params, names)
-        _load(state, saved)
+        load_state(state, saved)
         return state
-
-
-def _saved(state: torch.optim.Optimizer) -> dict[str, Any]:
-    """A copy, since PyTorch hands out the tensors that the next step changes in place."""
-    return deepcopy(dict(state.state_dict()))
 
 
 def _check_lr(lr: Schedule) -> None:
@@ -223,11 +230,6 @@ def _check_lr(lr: Schedule) -> None:
             f"lr: expected a number not below 0, got {lr}; to raise a term, give it a negative "
             "weight"
         )
-
-
-def _load(state: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Fill `state` with a copy of `saved`: PyTorch would go on working in its tensors."""
-    state.load_state_dict(deepcopy(saved))
 
 
 def _groups(params: Params, places: Sequence[int]) -> list[dict[str, Any]]:

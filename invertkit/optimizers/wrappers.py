@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -34,8 +34,16 @@ class Clip(Optimizer):
     space: Space = "unit"
 
     @property
+    def obstacle(self) -> str:
+        """As the inner optimizer."""
+        return self.inner.obstacle
+
+    @property
     def searches(self) -> bool:
         return self.inner.searches
+
+    def phase(self, *, step: int, total: int) -> Hashable:
+        return self.inner.phase(step=step, total=total)
 
     @property
     def couples_images(self) -> bool:  # type: ignore[override]
@@ -63,6 +71,9 @@ class Clip(Optimizer):
                     f"tensor of shape {tuple(param.shape)}. Use it with `pixels`."
                 )
         return self.inner.init(params, names)
+
+    def schedule(self, state: Any, *, step: int, total: int) -> None:
+        self.inner.schedule(state, step=step, total=total)
 
     def step(
         self, landscape: Landscape, params: Params, state: Any, *, step: int, total: int
@@ -117,6 +128,14 @@ class KeepBest(Optimizer):
             )
 
     @property
+    def obstacle(self) -> str:
+        """As the inner optimizer."""
+        return self.inner.obstacle
+
+    def phase(self, *, step: int, total: int) -> Hashable:
+        return self.inner.phase(step=step, total=total)
+
+    @property
     def couples_images(self) -> bool:  # type: ignore[override]
         """As the inner optimizer."""
         return self.inner.couples_images
@@ -134,6 +153,9 @@ class KeepBest(Optimizer):
         """With the inner optimizer's."""
         return replace(self, inner=self.inner.trial())
 
+    def schedule(self, state: _Best, *, step: int, total: int) -> None:
+        self.inner.schedule(state.inner, step=step, total=total)
+
     def init(self, params: Params, names: Sequence[str] = ()) -> _Best:
         count = len(params[0])
         return _Best(
@@ -148,24 +170,25 @@ class KeepBest(Optimizer):
         here = [param.detach().clone() for param in params]
         losses = self.inner.step(landscape, params, state.inner, step=step, total=total)
         better = losses < state.losses
-        state.losses = torch.where(better, losses, state.losses)
-        state.params = [
-            torch.where(better.reshape(-1, *[1] * (now.ndim - 1)), now, best)
-            for now, best in zip(here, state.params, strict=True)
-        ]
+        state.losses.copy_(torch.where(better, losses, state.losses))
+        for now, best in zip(here, state.params, strict=True):
+            best.copy_(torch.where(better.reshape(-1, *[1] * (now.ndim - 1)), now, best))
         return losses
 
     def save(self, state: _Best) -> dict[str, Any]:
         return {
-            "losses": state.losses,
-            "params": state.params,
+            "losses": state.losses.clone(),
+            "params": [param.clone() for param in state.params],
             "inner": self.inner.save(state.inner),
         }
 
     def load(self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()) -> _Best:
         inner = self.inner.load(params, saved["inner"], names)
-        kept = [best.to(param.device) for param, best in zip(params, saved["params"], strict=True)]
-        return _Best(saved["losses"].to(params[0].device), kept, inner)
+        kept = [
+            best.to(param.device, copy=True)
+            for param, best in zip(params, saved["params"], strict=True)
+        ]
+        return _Best(saved["losses"].to(params[0].device, copy=True), kept, inner)
 
     def finish(self, params: Params, state: _Best) -> None:
         self.inner.finish(params, state.inner)

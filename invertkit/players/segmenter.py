@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from copy import deepcopy
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from invertkit.adam import descend, fused_adam, load_state, saved_state
 from invertkit.errors import InputError
-from invertkit.models.patch_nets import EncoderDecoder, NormKind
+from invertkit.models.patch_nets import EncoderDecoder
+from invertkit.models.patch_norm import NormKind
 from invertkit.normalization import Space, in_space
 from invertkit.players.base import Player
+from invertkit.precision import Precision, networks
 from invertkit.randomness import Randomness, generator
 from invertkit.schedules import Count, Decay, Index, Positive
 from invertkit.view import Scene
@@ -23,7 +27,8 @@ from invertkit.view import Scene
 class Segmenter(Player):
     """Trained by Adam on the cross-entropy between its map of the reference and the mask.
 
-    One network serves all images: it learns from the reference alone.
+    One network serves all images: it learns from the reference alone. Where each image has a
+    reference or a mask of its own, each has a network of its own, which learns as it would alone.
 
     Args:
         when: `before`: `updates` updates before the first step of a stage, then frozen (the
@@ -39,6 +44,8 @@ class Segmenter(Player):
 
     Source: MAGIC θ_ED. `during` with 9,999 updates is what made the published pictures.
     """
+
+    replays: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -58,17 +65,22 @@ class Segmenter(Player):
         self._optimizer: torch.optim.Adam | None = None
         self._reference: Tensor | None = None
         self._mask: Tensor | None = None
+        self._precision: Precision = "float32"
 
     def begin(self, scene: Scene, randomness: Randomness, *, purpose: str) -> None:
         if scene.reference is None or scene.mask is None:
             raise InputError("`segmenter` learns from a reference and its mask; give both.")
-        self._reference = in_space(scene.reference, self.space)
-        self._mask = scene.mask
+        self._precision = scene.precision
+        count = max(len(scene.reference), len(scene.mask))
+        self._reference = in_space(scene.reference, self.space).expand(count, -1, -1, -1)
+        self._mask = scene.mask.expand(count, -1, -1, -1)
         if self.net is None:
-            weights = generator(self.seed, f"{purpose}/weights")
-            self.net = EncoderDecoder(width=self.width, norm=self.norm, generator=weights)
-            self.net.to(randomness.device).requires_grad_(False)
-        self._optimizer = torch.optim.Adam(self.net.parameters(), lr=self.lr, betas=self.betas)
+            self.net = EncoderDecoder(
+                width=self.width,
+                norm=self.norm,
+                generators=[generator(self.seed, f"{purpose}/weights") for _ in range(count)],
+            ).to(randomness.device)
+        self._optimizer = fused_adam(self.net.learnt(), lr=self.lr, betas=self.betas)
         if self.when == "before":
             for _ in range(self.updates):
                 self._update()
@@ -77,32 +89,49 @@ class Segmenter(Player):
         """Positive where it sees the object."""
         if self.net is None:
             raise InputError("`segmenter` was asked before its stage began.")
-        # Frozen passes are fastest with channels last, weight gradients with channels first.
-        seen = in_space(images, self.space).contiguous(memory_format=torch.channels_last)
-        logits: Tensor = self.net(seen)
-        return logits
+        with networks(self._precision, images.device):
+            logits = self.net.look(in_space(images, self.space))
+        return logits.to(images.dtype)
+
+    def phase(self, step: int) -> Hashable:
+        """Whether it learns."""
+        return self.when == "during" and step < self.updates
 
     def learn(self, images: Float[Tensor, "b 3 h w"], *, step: int) -> None:
-        if self.when == "during" and step < self.updates:
+        if self.phase(step):
             self._update()
 
     def _update(self) -> None:
-        if self.net is None or self._optimizer is None or self._mask is None:
+        if self.net is None or self._optimizer is None:
             return
-        self.net.requires_grad_(True)
+        assert self._reference is not None  # noqa: S101 # by `begin`
+        assert self._mask is not None  # noqa: S101
+        weights = self.net.learnt()
+        for weight in weights:
+            weight.requires_grad_(True)
         self._optimizer.zero_grad()
-        F.binary_cross_entropy_with_logits(self.net(self._reference), self._mask).backward()
-        self._optimizer.step()
-        self.net.requires_grad_(False)
+        with torch.enable_grad():
+            for which in self.net.turns(self._reference.device):
+                with networks(self._precision, self._reference.device):
+                    logits = self.net(self._reference[which], which)
+                losses = F.binary_cross_entropy_with_logits(
+                    logits.to(self._reference.dtype), self._mask[which], reduction="none"
+                )
+                losses.flatten(1).mean(1).sum().backward()
+        descend(self._optimizer)
+        for weight in weights:
+            weight.requires_grad_(False)
+        self._optimizer.zero_grad()
 
     def save(self) -> dict[str, Any]:
-        saved = {
-            "net": self.net.state_dict() if self.net else {},
-            "optimizer": self._optimizer.state_dict() if self._optimizer else {},
+        if self.net is None or self._optimizer is None:
+            return {}
+        return {
+            "net": deepcopy(self.net.state_dict()),  # else the tensors that the next update changes
+            "optimizer": saved_state(self._optimizer),
         }
-        return deepcopy(saved)  # PyTorch hands out the tensors that the next update changes
 
     def load(self, saved: dict[str, Any]) -> None:
         if self.net is not None and self._optimizer is not None:
             self.net.load_state_dict(saved["net"])
-            self._optimizer.load_state_dict(deepcopy(saved["optimizer"]))
+            load_state(self._optimizer, saved["optimizer"])

@@ -18,6 +18,7 @@ from invertkit.models.generator import Encoder, Generator
 from invertkit.objectives.base import Objective
 from invertkit.optimizers.base import Optimizer
 from invertkit.players.base import Player
+from invertkit.precision import Precision
 from invertkit.problem import Problem, Stage, Term
 from invertkit.recipe.page import Node, Page, StagePage, TermPage, explain
 from invertkit.registry import Kind, Registry
@@ -40,6 +41,7 @@ def build(
     device: torch.device,
     registry: Registry,
     models: Mapping[str, Any] | None = None,
+    precision: Precision = "tf32",
 ) -> Problem:
     """Everything a run needs, checked before the first step.
 
@@ -50,6 +52,7 @@ def build(
         device: Where to run.
         registry: The parts that exist.
         models: Networks given from Python, by name; they replace the page's.
+        precision: Of the networks.
 
     Raises:
         RecipeError: A part or an option is unknown or wrong, or names a model or player that the
@@ -61,9 +64,7 @@ def build(
     networks = {
         name: given.pop(name)
         if name in given
-        else build_part(
-            "model", _model_node(node, registry), at=f"models.{name}", registry=registry
-        )
+        else build_part("model", model_node(node, registry), at=f"models.{name}", registry=registry)
         for name, node in page.models.items()
     }
     networks.update(given)
@@ -90,7 +91,8 @@ def build(
         here = inputs.at(size, fit)
         to = functools.partial(_to, device=device)
         mask, target = to(here.mask), to(here.target)
-        return Scene(size, to(here.image), mask, mask if target is None else target)
+        target = mask if target is None else target
+        return Scene(size, to(here.image), mask, target, precision=precision)
 
     return Problem(
         scene=scene,
@@ -142,7 +144,7 @@ def stage_part(kind: Kind, node: Node | None, page: Page) -> Node | None:
     return node
 
 
-def _model_node(node: Node | str, registry: Registry) -> Node:
+def model_node(node: Node | str, registry: Registry) -> Node:
     """A model given by one word: a part without options, or what `open_classifier` takes."""
     if not isinstance(node, str):
         return node

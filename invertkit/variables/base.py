@@ -70,5 +70,9 @@ class Variable(ABC):
     def confine(self, params: list[Tensor]) -> None:
         """Bring the tensors back, in place, to where they may be."""
 
+    replays: bool | None = None
+    """Whether `look` can be recorded and replayed: it reads no tensor back, depends on the step
+    only by draws of its `Randomness`, and keeps nothing. None: unless it overrides `look`."""
+
     is_latent: bool = False
     """Whether the tensors are worth keeping beside the image, as a generator's latents are."""

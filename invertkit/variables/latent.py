@@ -11,6 +11,7 @@ from torch import Tensor
 
 from invertkit.errors import InputError, RecipeError, TapError
 from invertkit.models.generator import Encoder, Generator
+from invertkit.precision import networks
 from invertkit.randomness import Randomness
 from invertkit.schedules import NonNegative
 from invertkit.variables.base import Size, Variable
@@ -214,9 +215,12 @@ class Latent(Variable):
         """The generator's own pictures, perhaps of changed weights."""
         generator = self.generator(scene)
         latent, embedding = params
-        if change is not None:
-            return generator.generate_with(change, latent, embedding)
-        return generator.generate(latent, embedding)
+        with networks(scene.precision, latent.device):
+            if change is None:
+                made = generator.generate(latent, embedding)
+            else:
+                made = generator.generate_with(change, latent, embedding)
+        return made.to(latent.dtype) if made.dtype == torch.bfloat16 else made
 
     def image(self, params: list[Tensor], scene: Scene) -> Float[Tensor, "b 3 h w"]:
         return resize_image(self.raw(params, scene), scene.size)
@@ -263,6 +267,7 @@ class Transformed(Variable):
     """
 
     is_latent = True
+    replays = True
     frame_names = ("transform",)
 
     def __init__(
@@ -400,6 +405,7 @@ class Tuned(Variable):
     """
 
     is_latent = True
+    replays = True
 
     def __init__(self, *, inner: Variable) -> None:
         if not isinstance(inner, Latent | Transformed):

@@ -115,6 +115,7 @@ class Jitter(Variable):
     """
 
     moves_pixels = True
+    replays = True
 
     def __init__(
         self, *, inner: Variable, pixels: Count = 30, at: Count = 224, flip: Probability = 0.0
@@ -139,13 +140,14 @@ class Jitter(Variable):
     ) -> Float[Tensor, "b 3 h w"]:
         images = self.inner.look(params, scene, randomness, step)
         reach = round(self.pixels * max(scene.size) / self.at)
-        draws = randomness.uniform("jitter", (3,), step=step).tolist()
-        moved = []
-        for image, (down, right, mirror) in zip(images, draws, strict=True):
-            shift = [math.floor(draw * (2 * reach + 1) - reach) for draw in (down, right)]
-            image = image.roll(shift, dims=(1, 2))
-            moved.append(image.flip(2) if mirror < self.flip else image)
-        return torch.stack(moved)
+        draws = randomness.uniform("jitter", (3,), step=step).double()
+        down, right = (draws[:, :2] * (2 * reach + 1) - reach).floor().long().split(1, 1)
+        height, width = images.shape[-2:]
+        rows = (torch.arange(height, device=images.device) - down) % height
+        columns = (torch.arange(width, device=images.device) - right) % width
+        columns = torch.where(draws[:, 2:] < self.flip, columns.flip(1), columns)
+        moved = images.gather(2, rows[:, None, :, None].expand_as(images))
+        return moved.gather(3, columns[:, None, None, :].expand_as(images))
 
 
 @final

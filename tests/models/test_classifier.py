@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,7 +19,9 @@ def test_images_are_normalised_by_the_classifier_itself(classifier: Classifier) 
     by_hand = classifier.net(torch.stack(rows, 1))
     # the buffers were made in float32
     torch.testing.assert_close(classifier(images), by_hand, rtol=1e-5, atol=1e-6)
-    assert torch.equal(classifier.observe(images, ("logits",))["logits"], classifier(images))
+    torch.testing.assert_close(
+        classifier.observe(images, ("logits",))["logits"], classifier(images)
+    )
     own = Classifier(nn.Identity(), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)).double()
     torch.testing.assert_close(own(images), images * 2 - 1)
 
@@ -31,14 +35,18 @@ def test_layers_are_what_a_plain_forward_passes_through(classifier: Classifier) 
     wanted["logits"] = wanted["fc"] = net.fc(features.mean((2, 3)))
     seen = classifier.observe(images, wanted)
     assert seen.keys() == wanted.keys()
-    assert all(torch.equal(seen[name], wanted[name]) for name in wanted)
-    for name in wanted:
-        assert torch.equal(classifier.observe(images, (name,))[name], wanted[name])
+    plain = Classifier(copy.deepcopy(net), fold=False)
+    for name, features in wanted.items():
+        torch.testing.assert_close(seen[name], features, rtol=1e-12, atol=1e-12)
+        assert torch.equal(classifier.observe(images, (name,))[name], seen[name])
+        assert torch.equal(plain.observe(images, (name,))[name], features)
 
 
 def test_nothing_asked_for_means_the_logits(classifier: Classifier) -> None:
     images = uniform(1, 3, *SIZE)
-    assert torch.equal(classifier.observe(images, ())["logits"], classifier(images))
+    seen = classifier.observe(images, ())
+    assert seen.keys() == {"logits"}
+    torch.testing.assert_close(seen["logits"], classifier(images))
 
 
 def test_an_in_place_activation_does_not_change_the_layer_before_it() -> None:
@@ -84,6 +92,28 @@ def test_an_unknown_layer_is_named_with_a_suggestion(
             classifier.resolve((name,))
     with pytest.raises(TapError, match="has no layer ''"):
         classifier.layer("")
+
+
+def test_a_layer_by_an_attribute_that_is_no_child_is_found() -> None:
+    """As `nn.Module.get_submodule` finds it."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential())
+
+        @property
+        def first(self) -> nn.Module:
+            return self.body[0]
+
+        def forward(self, image: Tensor) -> Tensor:
+            return self.body(image)
+
+    classifier = Classifier(Net()).double()
+    image = uniform(1, 3, 4, 4)
+    seen = classifier.observe(image, ("first", "body.0", "body.1"))
+    assert torch.equal(seen["first"], seen["body.0"])
+    assert torch.equal(seen["body.1"], seen["body.0"])
 
 
 def test_default_stands_for_the_networks_own_layers(classifier: Classifier) -> None:

@@ -19,6 +19,6 @@ def test_a_moved_object_of_the_reference_is_what_the_patches_ask_for() -> None:
     term = NearestPatches()
     term.prepare(View(reference, scene, Randomness((0,)), is_reference=True))
     right = evaluate(term, View(moved, scene, Randomness((0,))), "object")
-    wrong = evaluate(term, View(reference, scene, Randomness((0,)), step=8), "object")
+    wrong = evaluate(term, View(reference, scene, Randomness((0,)), now=8), "object")
     assert right.item() < 1e-6
     assert wrong.item() > 1e-3

@@ -146,7 +146,7 @@ class ByHand:
                 c = 0.1 * draws.normal("c", (BESIDE,)).double()
             inner = self.last_steps if last else self.inner_steps
             z.requires_grad_(), c.requires_grad_()
-            adam = torch.optim.Adam([z, c], lr=self.lr)
+            adam = torch.optim.Adam([z, c], lr=self.lr, fused=True)
             for _ in range(inner):
                 adam.zero_grad()
                 valley.losses([z, c]).sum().backward()

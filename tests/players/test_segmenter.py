@@ -1,16 +1,23 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
 from invertkit.errors import InputError
-from invertkit.models.patch_nets import EncoderDecoder
+from invertkit.models.patch_nets import EncoderDecoder, Stack
+from invertkit.models.patch_norm import NormKind
 from invertkit.players.segmenter import Segmenter
 from invertkit.randomness import Randomness
+from invertkit.tape import record
 from invertkit.view import Scene
 from tests.helpers import make_scene, same, through_a_file, tiny_segmenter, uniform
+from tests.players.plain import assert_same_network, learnt, plain
 
 
 def coloured() -> Scene:
@@ -94,6 +101,124 @@ def test_released_statistics_are_shared_by_the_batch() -> None:
     segmenter = begun(tiny_segmenter(norm="batch"))
     images = uniform(3, 3, 16, 20, dtype=torch.float32)
     assert not torch.allclose(segmenter.logits(images)[1:2], segmenter.logits(images[1:2]))
+
+
+def scene_of(references: int, masks: int) -> Scene:
+    """Photographs and masks, one or one for each image, in float64."""
+    size, scene = (12, 13), make_scene((12, 13))
+    return Scene(
+        size,
+        uniform(references, 3, *size, seed=1),
+        (uniform(masks, 1, *size, seed=2) > 0.6).double(),
+        scene.target,
+    )
+
+
+def rows(tensor: Tensor | None, i: int) -> Tensor:
+    assert tensor is not None
+    return tensor[i : i + 1] if len(tensor) > 1 else tensor
+
+
+def begun_on(scene: Scene, images: int, **options: Any) -> Segmenter:
+    """In float64, with weights large enough for the norms to matter."""
+    segmenter = tiny_segmenter(lr=1e-2, **options)
+    segmenter.begin(scene, Randomness(tuple(range(images))), purpose="players/segmenter")
+    assert segmenter.net is not None
+    with torch.no_grad():
+        for layer in segmenter.net.stack:
+            layer.weight.mul_(4)
+    segmenter.net.double()
+    return segmenter
+
+
+@given(
+    norm=st.sampled_from(["instance", "batch"]),
+    rows_of=st.sampled_from([(1, 1), (3, 1), (1, 3), (3, 3)]),
+    way=st.sampled_from(["joined", "apart"]),
+)
+def test_every_network_learns_what_plain_autograd_teaches_it_alone(
+    norm: NormKind, rows_of: tuple[int, int], way: str
+) -> None:
+    """One network while there is one photograph and one mask, else one for each image."""
+    scene = scene_of(*rows_of)
+    segmenter, count = begun_on(scene, 3, norm=norm), max(rows_of)
+    assert segmenter.net is not None
+    assert segmenter.net.networks == count
+    alone = [plain(segmenter.net, i) for i in range(count)]
+    with pytest.MonkeyPatch.context() as patch:
+        if way == "joined":
+            patch.setattr(Stack, "one_by_one", lambda self, device: False)
+        for step in range(3):
+            segmenter.learn(uniform(3, 3, 12, 13), step=step)
+    for i, start in enumerate(alone):
+        image, mask = rows(scene.reference, i), rows(scene.mask, i)
+
+        def loss(net: Any, image: Tensor = image, mask: Tensor = mask) -> Tensor:
+            return F.binary_cross_entropy_with_logits(net(image), mask)
+
+        assert_same_network(segmenter.net, i, learnt(start, [loss] * 3, lr=1e-2))
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+@pytest.mark.parametrize("way", ["joined", "apart"])
+def test_with_photographs_of_their_own_images_do_not_meet(norm: NormKind, way: str) -> None:
+    scene, images = scene_of(3, 3), uniform(3, 3, 12, 13)
+    one = Scene(scene.size, rows(scene.reference, 1), rows(scene.mask, 1), scene.target)
+    together, alone = begun_on(scene, 3, norm=norm), begun_on(one, 1, norm=norm)
+    assert together.net is not None
+    assert alone.net is not None
+    for step in range(3):
+        alone.learn(images[1:2], step=step)
+    with pytest.MonkeyPatch.context() as patch:
+        if way == "joined":
+            patch.setattr(Stack, "one_by_one", lambda self, device: False)
+        for step in range(3):
+            together.learn(images, step=step)
+        found = together.logits(images)[1:2]
+    for ours, theirs in zip(together.net.learnt(), alone.net.learnt(), strict=True):
+        torch.testing.assert_close(ours[1:2], theirs, rtol=1e-10, atol=1e-10)
+        assert way == "joined" or torch.equal(ours[1:2], theirs)
+    torch.testing.assert_close(found, alone.logits(images[1:2]), rtol=1e-10, atol=1e-10)
+    assert not torch.allclose(together.net.stack[0].weight[0], together.net.stack[0].weight[1])
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+@pytest.mark.parametrize("updates", [0, 2, 4])
+def test_its_phase_says_whether_a_step_changes_it(when: str, updates: int) -> None:
+    segmenter = begun(tiny_segmenter(when=when, updates=updates))
+    for step in range(6):
+        before = through_a_file(segmenter.save())
+        segmenter.learn(torch.empty(0), step=step)
+        assert same(before, through_a_file(segmenter.save())) is not segmenter.phase(step)
+
+
+@pytest.mark.parametrize("masks", [1, 2])
+def test_an_update_can_be_recorded_and_replayed(masks: int) -> None:
+    scene = scene_of(1, masks)
+    one, other = (begun_on(scene, 2, updates=9) for _ in range(2))
+    for step in range(5):
+        other.learn(torch.empty(0), step=step)
+    one.learn(torch.empty(0), step=0)
+    tape = record(lambda: one.learn(torch.empty(0), step=1))
+    for _ in range(3):
+        tape.replay()
+    assert same(one.save(), other.save())
+    assert one.replays
+
+
+def test_it_goes_on_from_a_file_as_if_never_stopped() -> None:
+    whole, first, second = (begun(tiny_segmenter(updates=9)) for _ in range(3))
+    for step in range(4):
+        whole.learn(torch.empty(0), step=step)
+        if step < 2:
+            first.learn(torch.empty(0), step=step)
+    saved = first.save()
+    first.learn(torch.empty(0), step=2)  # what was saved stays as it was
+    second.load(through_a_file(saved))
+    for step in (2, 3):
+        second.learn(torch.empty(0), step=step)
+    assert same(whole.save(), second.save())
+    assert not same(whole.save(), first.save())
 
 
 @pytest.mark.parametrize("when", ["before", "during"])
