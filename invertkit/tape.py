@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, final
 
 import torch
@@ -126,30 +126,27 @@ def record(code: Callable[[], object], *, volatile: Sequence[Tensor] = ()) -> Ta
     return Tape(recorder, volatile)
 
 
-@contextmanager
-def unrecorded() -> Iterator[None]:
+def unrecorded() -> AbstractContextManager[None]:
     """What is done inside is done, but not recorded: setting a tensor that replays only read."""
-    before = [recorder.paused for recorder in _recorders]
-    for recorder in _recorders:
-        recorder.paused = True
-    try:
-        yield
-    finally:
-        for recorder, paused in zip(_recorders, before, strict=True):
-            recorder.paused = paused
+    return _set("paused", True)
+
+
+def speaking_of(part: str) -> AbstractContextManager[None]:
+    """Name the part whose code runs, for the message of a refusal."""
+    return _set("part", part)
 
 
 @contextmanager
-def speaking_of(part: str) -> Iterator[None]:
-    """Name the part whose code runs, for the message of a refusal."""
-    before = [recorder.part for recorder in _recorders]
-    for recorder in _recorders:
-        recorder.part = part
+def _set(attribute: str, value: object) -> Iterator[None]:
+    """An attribute of whatever records, as before afterwards."""
+    before = [(recorder, getattr(recorder, attribute)) for recorder in _recorders]
+    for recorder, _ in before:
+        setattr(recorder, attribute, value)
     try:
         yield
     finally:
-        for recorder, name in zip(_recorders, before, strict=True):
-            recorder.part = name
+        for recorder, old in before:
+            setattr(recorder, attribute, old)
 
 
 def refuse(reason: str) -> None:
