@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from invertkit.api import resume as resume
+    from invertkit.api import resume_each as resume_each
     from invertkit.api import run as run
+    from invertkit.api import run_each as run_each
     from invertkit.edits import Edited as Edited
     from invertkit.edits import edit as edit
     from invertkit.errors import InputError as InputError
@@ -53,7 +55,9 @@ _WHERE = {
     "gradients": "invertkit.figures.gradients",
     "recipe_names": "invertkit.recipe.overlay",
     "resume": "invertkit.api",
+    "resume_each": "invertkit.api",
     "run": "invertkit.api",
+    "run_each": "invertkit.api",
 }
 
 __all__ = [  # noqa: RUF022: alphabetical, capitals first
@@ -76,7 +80,9 @@ __all__ = [  # noqa: RUF022: alphabetical, capitals first
     "gradients",
     "recipe_names",
     "resume",
+    "resume_each",
     "run",
+    "run_each",
 ]
 
 

@@ -1,4 +1,4 @@
-"""What a notebook calls: `run` and `resume`."""
+"""What a notebook calls: `run` and `resume`, and the same for many photographs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from invertkit.execution import Observer, carry_out, log, restored
+from invertkit.errors import InputError
+from invertkit.execution import Observer, carry_out, carry_out_each, log, restored
 from invertkit.images import ImageLike
 from invertkit.job import Job, prepare
+from invertkit.many import Photographs
 from invertkit.precision import Precision
 from invertkit.replay import Compile
 from invertkit.report import new_folder
@@ -24,6 +26,7 @@ def run(
     target: ImageLike | None = None,
     seed: int = 0,
     seeds: int = 1,
+    batch: int | None = None,
     device: str = "auto",
     budget: str | None = None,
     choices: Mapping[str, str] | None = None,
@@ -47,6 +50,8 @@ def run(
         target: Where the object shall be.
         seed: Of the first image; the others count up from it.
         seeds: How many images. Each is the same alone or in company.
+        batch: How many of them are made side by side at most; by default one on a CPU, which is as
+            fast and rounds the same whatever the company, and 16 on an accelerator.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         budget: Option of the recipe's choice `budget`, such as `preview` or `full`.
         choices: Option of any other choice, such as `{"mode": "location"}`.
@@ -77,6 +82,7 @@ def run(
         target=target,
         seed=seed,
         seeds=seeds,
+        batch=batch,
         device=device,
         choices={**(choices or {}), **({"budget": budget} if budget else {})},
         overrides=overrides,
@@ -90,6 +96,90 @@ def run(
     folder = new_folder(Path(out)) if out is not None else None
     with progress_bar(job, wanted=progress) as bar:
         return carry_out(
+            job, folder=folder, observers=(*observers, *bar), checkpoint_every=checkpoint_every
+        )
+
+
+def run_each(
+    recipe: str | Path,
+    photographs: Photographs,
+    *,
+    image: str | None = None,
+    mask: str | None = None,
+    target: str | None = None,
+    seed: int = 0,
+    seeds: int = 1,
+    batch: int | None = None,
+    device: str = "auto",
+    budget: str | None = None,
+    choices: Mapping[str, str] | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    models: Mapping[str, Any] | None = None,
+    parts: Sequence[str | Path] = (),
+    compile: Compile = "auto",
+    precision: Precision = "tf32",
+    out: str | Path | None = None,
+    observers: Sequence[Observer] = (),
+    progress: bool | None = None,
+    checkpoint_every: float = 20.0,
+) -> list[Result]:
+    """Carry out a recipe on many photographs, several side by side where the device allows it.
+
+    Each comes out as it would alone.
+
+    Args:
+        recipe: Name of a recipe, or the path of a page.
+        photographs: A folder with a sub-folder for each photograph, `NAME/{image,mask,target}.*`,
+            or with pictures if the recipe needs no masks; or a list of
+            `{"image": …, "mask": …, "target": …, "name": …}`, values as for `run`.
+        image: What the photograph is called in every sub-folder, with or without its ending.
+        mask: What its mask is called.
+        target: What its target is called, such as `target_position`.
+        seed: Of the first image of each photograph.
+        seeds: How many images of each.
+        batch: How many images are made side by side at most; by default one on a CPU and 16 on an
+            accelerator. Photographs share a batch if their stages have equal sizes.
+        device: As for `run`, and so are `budget`, `choices`, `overrides`, `models`, `parts`,
+            `compile`, `precision`, `observers`, `progress` and `checkpoint_every`.
+        budget: Option of the recipe's choice `budget`.
+        choices: Option of any other choice.
+        overrides: Changes of the recipe.
+        models: Networks by name.
+        parts: Python files with parts of your own.
+        compile: How steps are taken.
+        precision: Of the networks.
+        out: Folder to write: a sub-folder for each photograph, as `run` would write it, and
+            `index.html` and `results.csv` about all.
+        observers: Called after every step of every batch.
+        progress: Show a progress bar.
+        checkpoint_every: Seconds between checkpoints, if there is a folder.
+
+    Returns:
+        A result for each photograph, in order; interrupted by Ctrl-C, those that were begun.
+
+    Raises:
+        InvertkitError: Anything the caller can mend, in one sentence.
+    """
+    job = prepare(
+        recipe,
+        photographs=photographs,
+        files={"image": image, "mask": mask, "target": target},
+        seed=seed,
+        seeds=seeds,
+        batch=batch,
+        device=device,
+        choices={**(choices or {}), **({"budget": budget} if budget else {})},
+        overrides=overrides,
+        models=models,
+        parts=parts,
+        compile=compile,
+        precision=precision,
+    )
+    for sentence in job.said:
+        log.info(sentence)
+    folder = new_folder(Path(out)) if out is not None else None
+    with progress_bar(job, wanted=progress) as bar:
+        return carry_out_each(
             job, folder=folder, observers=(*observers, *bar), checkpoint_every=checkpoint_every
         )
 
@@ -112,12 +202,48 @@ def resume(
         checkpoint_every: Seconds between checkpoints.
 
     Raises:
+        InputError: The folder holds no checkpoint, or one of `run_each`.
+    """
+    job, state = restored(Path(folder), models=models)
+    if job.each:
+        raise InputError(
+            f"{folder}: is a run over {len(job.photographs)} photographs; go on with "
+            f"`invertkit.resume_each({str(folder)!r})`."
+        )
+    with progress_bar(job, wanted=progress) as bar:
+        return carry_out(
+            job,
+            folder=Path(folder),
+            observers=(*observers, *bar),
+            checkpoint_every=checkpoint_every,
+            state=state,
+        )
+
+
+def resume_each(
+    folder: str | Path,
+    *,
+    models: Mapping[str, Any] | None = None,
+    observers: Sequence[Observer] = (),
+    progress: bool | None = None,
+    checkpoint_every: float = 20.0,
+) -> list[Result]:
+    """`resume` for a run over many photographs: a result for each.
+
+    Args:
+        folder: Of the run.
+        models: The networks that were given from Python, if any were.
+        observers: Called after every step.
+        progress: As in `run`.
+        checkpoint_every: Seconds between checkpoints.
+
+    Raises:
         InputError: The folder holds no checkpoint.
     """
     path = Path(folder)
     job, state = restored(path, models=models)
     with progress_bar(job, wanted=progress) as bar:
-        return carry_out(
+        return carry_out_each(
             job,
             folder=path,
             observers=(*observers, *bar),
@@ -134,5 +260,5 @@ def progress_bar(job: Job, *, wanted: bool | None) -> Iterator[tuple[Observer, .
     if not (progress.somebody_looks() if wanted is None else wanted):
         yield ()
         return
-    with progress.Bar(images=len(job.seeds), one_by_one=job.device.type == "cpu") as bar:
+    with progress.Bar(images=len(job.photographs) * len(job.seeds)) as bar:
         yield (bar,)

@@ -14,8 +14,8 @@ import torch
 from invertkit.errors import InputError
 from invertkit.images import Inputs
 
-_BEGUN, _STATE = "begun.pt", "state.pt"
-_FORMAT = 2
+_BEGUN, _STATE, _DONE = "begun.pt", "state.pt", "batch-{}.pt"
+_FORMAT = 3
 
 
 @final
@@ -25,16 +25,17 @@ class Saver:
     Args:
         folder: Of the run.
         every: Seconds between checkpoints.
+        done: How many batches are finished.
     """
 
-    def __init__(self, folder: Path, *, every: float) -> None:
-        self.folder, self.every = folder / "checkpoint", every
+    def __init__(self, folder: Path, *, every: float, done: int = 0) -> None:
+        self.folder, self.every, self.done = folder / "checkpoint", every, done
         self._last = time.monotonic()
 
     def begin(
         self,
         recipe: Mapping[str, Any],
-        inputs: Inputs,
+        photographs: Sequence[Inputs],
         *,
         seeds: tuple[int, ...],
         device: str,
@@ -42,6 +43,7 @@ class Saver:
         models: Sequence[str] = (),
         compile: str = "auto",
         precision: str = "tf32",
+        batch: int | None = None,
     ) -> None:
         """Write what never changes, and an empty state: from now on the run can be resumed."""
         try:
@@ -51,36 +53,45 @@ class Saver:
         begun = {
             "format": _FORMAT,
             "recipe": json.dumps(recipe),
-            "inputs": {"image": inputs.image, "mask": inputs.mask, "target": inputs.target},
+            "photographs": [photograph.save() for photograph in photographs],
             "seeds": list(seeds),
             "device": device,
             "parts": list(parts),
             "models": list(models),
             "compile": compile,
             "precision": precision,
+            "batch": batch,
         }
         _write(begun, self.folder / _BEGUN)
-        self.save([], None)
+        self.save(None)
 
-    def save_if_due(
-        self, done: Sequence[Mapping[str, Any]], now: Callable[[], Mapping[str, Any]]
-    ) -> None:
+    def save_if_due(self, now: Callable[[], Mapping[str, Any]]) -> None:
         """`save`, if the last one is long enough ago."""
         if time.monotonic() - self._last >= self.every:
-            self.save(done, now())
+            self.save(now())
 
-    def save(self, done: Sequence[Mapping[str, Any]], now: Mapping[str, Any] | None) -> None:
-        """Write the finished batches and the one under way.
+    def save(self, now: Mapping[str, Any] | None) -> None:
+        """Write the batch under way.
 
         Raises:
             InputError: The disk is full or the folder gone; the checkpoint before is untouched.
         """
-        _write({"done": list(done), "now": now}, self.folder / _STATE)
+        _write({"done": self.done, "now": now}, self.folder / _STATE)
         self._last = time.monotonic()
+
+    def add(self, batch: Mapping[str, Any]) -> None:
+        """Write a finished batch, once and for all.
+
+        Raises:
+            InputError: As `save`.
+        """
+        _write(batch, self.folder / _DONE.format(self.done))
+        self.done += 1
+        self.save(None)
 
 
 def load(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What `begin` and the last `save` wrote.
+    """What `begin` wrote, and every finished batch with the one under way.
 
     Raises:
         InputError: There is no readable checkpoint.
@@ -91,18 +102,27 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             f"{folder}: holds no checkpoint; expected the folder of a run that was begun with "
             "`invertkit run`, such as runs/magic-…"
         )
-    try:
-        begun = torch.load(place / _BEGUN, map_location="cpu", weights_only=True)
-        state = torch.load(place / _STATE, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle may raise anything
-        raise InputError(f"{folder}: its checkpoint cannot be read ({error}).") from None
+    begun = _read(place / _BEGUN)
     if begun.get("format") != _FORMAT:
         raise InputError(
             f"{folder}: its checkpoint has format {begun.get('format')}, this version reads "
             f"{_FORMAT}."
         )
+    state = _read(place / _STATE)
+    try:
+        state["done"] = [_read(place / _DONE.format(i)) for i in range(state["done"])]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{folder}: its checkpoint cannot be read ({error}).") from None
     begun["recipe"] = json.loads(begun["recipe"])
     return begun, state
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # a damaged pickle may raise anything
+        folder = path.parents[1]
+        raise InputError(f"{folder}: its checkpoint cannot be read ({error}).") from None
 
 
 def _write(data: Mapping[str, Any], path: Path) -> None:

@@ -403,13 +403,17 @@ class _Projection:
         for path in begun["parts"]:
             registry = registry.with_parts(Path(path))
         self.page: Page = validate(begun["recipe"])
-        self.inputs = Inputs(*(begun["inputs"][name] for name in ("image", "mask", "target")))
+        if name := begun["photographs"][0]["name"]:
+            raise InputError(
+                f"{run}: is a run over several photographs; edit one of them, such as {run / name}."
+            )
+        self.inputs = Inputs(**begun["photographs"][0])
         self.transform, latent = _unwrapped(run, self.page, registry)
         batches = state["done"]
         losses = {
             kept: loss
             for batch in batches
-            for kept, loss in zip(batch["run"]["seeds"], batch["best_losses"], strict=True)
+            for kept, loss in zip(batch["seeds"], batch["best_losses"], strict=True)
         }
         if state["now"] is not None or any(kept not in losses for kept in begun["seeds"]):
             raise InputError(f"{run}: is unfinished; first `invertkit resume {run}`.")

@@ -86,6 +86,7 @@ class Run:
     status: Status = field(default=Status.RUNNING, init=False)
     seconds: float = field(default=0.0, init=False)
     params: list[Tensor] = field(default_factory=list, init=False)
+    lost: tuple[bool, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
         problem = self.problem
@@ -96,6 +97,7 @@ class Run:
             raise InputError("There is nothing to do without a seed; give at least one.")
         for index in range(len(problem.stages)):
             self._check(index)
+        self.lost = (False,) * len(problem.seeds)
         self._standing = Standing()
         self.randomness = Randomness(problem.seeds, problem.device, standing=self._standing)
         self.replays = Replays(self.compile, problem.device)
@@ -108,7 +110,7 @@ class Run:
         self._players: dict[str, Player] = {}
         self._begun: set[str] = set()
         self._state: Any = None
-        self._frames = Frames()
+        self._frames = Frames(len(problem.seeds))
         self._best: Best | None = None
         self._restored: dict[str, Any] | None = None
 
@@ -170,7 +172,7 @@ class Run:
             yield report
             if self.status is not Status.RUNNING:
                 return
-        self.status = Status.FINISHED
+        self.status = Status.NON_FINITE if any(self.lost) else Status.FINISHED
 
     def go_to(self, step: int) -> None:
         """Stand before a step without having taken those before it, for timing it alone."""
@@ -186,10 +188,16 @@ class Run:
         return self._obstacle
 
     def _finite(self, losses: Tensor) -> bool:
-        """Whether all is well; on an accelerator asked rarely, since asking waits for it."""
-        if losses.device.type != "cpu" and self.step % _ASK_EVERY:
+        """Whether an image is left to go on with; on an accelerator asked rarely, since it waits.
+
+        Images are separate problems: one that is lost does not end the others.
+        """
+        last = self.step == self.problem.total_steps
+        if losses.device.type != "cpu" and self.step % _ASK_EVERY and not last:
             return True
-        return bool(losses.isfinite().all())
+        fine = losses.isfinite().tolist()
+        self.lost = tuple(lost or not good for lost, good in zip(self.lost, fine, strict=True))
+        return not all(self.lost)
 
     def _place(self) -> tuple[int, int] | None:
         """Stage and step in it of the next step; None when all are taken."""
@@ -215,7 +223,7 @@ class Run:
             self._prepare_terms(scene)
             fresh = self._params_of(index, scene)
         self.params = [param.detach().clone().requires_grad_() for param in fresh]
-        self.stage, self._frames, self._epoch = index, Frames(), ()
+        self.stage, self._frames, self._epoch = index, Frames(len(problem.seeds)), ()
         self._obstacle = self._obstacles()
         if self._obstacle and self.compile != "off":
             self.replays.say(
@@ -270,7 +278,8 @@ class Run:
     def _prepare_terms(self, scene: Scene) -> None:
         reference = None
         if scene.reference is not None:
-            reference = View(scene.reference, scene, Randomness((0,)), is_reference=True)
+            draws = Randomness((0,) * len(scene.reference))
+            reference = View(scene.reference, scene, draws, is_reference=True)
         for term in self._terms:
             term.objective.prepare(reference and reference.within(term.region))
 
@@ -458,6 +467,7 @@ class Run:
             "stage": self.stage,
             "seconds": self.seconds,
             "seeds": list(self.problem.seeds),
+            "lost": list(self.lost),
             "params": [param.detach().clone() for param in self.params],
             "optimizer": self._optimizer.save(self._state) if self.params else {},
             "players": {name: self.problem.players[name].save() for name in sorted(self._begun)},
@@ -473,6 +483,7 @@ class Run:
                 f"{list(self.problem.seeds)}."
             )
         self.step, self.seconds = saved["step"], saved["seconds"]
+        self.lost = tuple(saved["lost"])
         if saved["stage"] < 0:
             return
         self.params = [param.to(self.problem.device) for param in saved["params"]]

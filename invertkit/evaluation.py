@@ -14,7 +14,7 @@ from invertkit.objectives.base import Objective, evaluate
 from invertkit.optimizers.base import Landscape, Params
 from invertkit.problem import Term
 from invertkit.randomness import Randomness
-from invertkit.tape import refuse, speaking_of
+from invertkit.tape import recording, refuse, speaking_of
 from invertkit.variables.base import Variable
 from invertkit.view import Scene, View
 
@@ -79,12 +79,18 @@ class Frames:
     """The scenes of a batch's chunks, computed again only when the tensors behind them change.
 
     It also remembers, for the stage, how much memory a row takes, by the terms that count.
+
+    Args:
+        images: How many images the run has.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, images: int) -> None:
+        self._images = images
         self._key: tuple[Any, ...] = ()
         self._held: list[Tensor] = []
         self._scenes: list[Scene] = []
+        self._lying: Scene | None = None
+        self._plain: dict[tuple[int, int, int], Scene] = {}
         self.bytes_per_row: dict[tuple[str, ...], int] = {}
 
     def of(
@@ -95,17 +101,33 @@ class Frames:
         scene: Scene,
         spans: Sequence[tuple[int, int]],
     ) -> list[Scene]:
-        """One scene for each span of rows."""
+        """The scene of each span of rows in which looks are judged."""
         if not variable.frame_names:
-            return [scene] * len(spans)
+            return self.plain(scene, len(points[0]), spans)
         behind = [p for p, name in zip(points, names, strict=True) if name in variable.frame_names]
         key = (tuple(spans), *((id(tensor), tensor._version) for tensor in behind))
-        if key != self._key:
-            with torch.no_grad():
-                whole = variable.frame([point.detach() for point in points], scene)
-            self._scenes = [_rows(whole, start, stop) for start, stop in spans]
-            self._key, self._held = key, behind  # held, so that ids stay unique
-        return self._scenes
+        if key == self._key and not recording():  # a replay sees whether what is behind changed
+            return self._scenes
+        (all_rows,) = self.plain(scene, len(points[0]), [(0, len(points[0]))])
+        with torch.no_grad():
+            whole = variable.frame([point.detach() for point in points], all_rows)
+        scenes = [_rows(whole, start, stop) for start, stop in spans]
+        if not recording():
+            self._scenes, self._key, self._held = scenes, key, behind  # held: ids stay unique
+        return scenes
+
+    def plain(self, scene: Scene, count: int, spans: Sequence[tuple[int, int]]) -> list[Scene]:
+        """The scene of each span of `count` rows, as it lies."""
+        if scene is not self._lying:
+            self._lying, self._plain = scene, {}
+        candidates = count // self._images
+        if candidates == 1 and list(spans) == [(0, count)]:
+            return [scene]
+        for span in spans:
+            if (candidates, *span) not in self._plain:
+                part = None if span == (0, count) else span
+                self._plain[candidates, *span] = scene.at(candidates, part)
+        return [self._plain[candidates, *span] for span in spans]
 
 
 def _rows(scene: Scene, start: int, stop: int) -> Scene:
@@ -117,6 +139,7 @@ def _rows(scene: Scene, start: int, stop: int) -> Scene:
         reference=cut(scene.reference),
         mask=cut(scene.mask),
         target=cut(scene.target),
+        span=(start, stop),
         kept={},
     )
 
@@ -176,7 +199,8 @@ class Evaluation(Landscape):
     def fresh(self, count: int, purpose: str) -> list[Tensor]:
         with torch.no_grad():
             draws = self.randomness.candidates(count, purpose)
-            return self._variable.start(self._scene, draws)
+            (scene,) = self._plain_scenes(count * self._seen.images_count)
+            return self._variable.start(scene, draws)
 
     def centre(self) -> list[Tensor]:
         with torch.no_grad():
@@ -191,22 +215,24 @@ class Evaluation(Landscape):
     def look_ahead(self) -> Float[Tensor, "n 3 h w"]:
         """The images as they are; the look behind them serves the next evaluation."""
         draws, points = self._draws(), list(self.points)
-        self._ahead = self._variable.look(points, self._scene, draws, self.step)
+        (scene,) = self._plain_scenes(len(points[0]))
+        self._ahead = self._variable.look(points, scene, draws, self.step)
         with torch.no_grad():
-            return self._variable.still(self._ahead.detach(), points, self._scene).clone()
+            return self._variable.still(self._ahead.detach(), points, scene).clone()
 
     def gradients(self) -> Float[Tensor, " n"]:
         spans = self._spans()
         if len(spans) == 1:
             return super().gradients()
-        scenes = self._frames.of(self._variable, self.points, self.names, self._scene, spans)
+        plain = self._plain_scenes(len(self.points[0]), spans)
+        frames = self._frames.of(self._variable, self.points, self.names, self._scene, spans)
         parts, draws = [], self._draws()
-        for (start, stop), scene in zip(spans, scenes, strict=True):
+        for (start, stop), scene, frame in zip(spans, plain, frames, strict=True):
             rows = [
                 point.detach()[start:stop].requires_grad_(point.requires_grad)
                 for point in self.points
             ]
-            losses, images, values = self._evaluate(rows, scene, draws.rows(start, stop))
+            losses, images, values = self._evaluate(rows, scene, frame, draws.rows(start, stop))
             losses.sum().backward()
             for point, row in zip(self.points, rows, strict=True):
                 if row.grad is not None:
@@ -220,34 +246,41 @@ class Evaluation(Landscape):
         spans, draws = self._spans(), self._draws()
         parts = []
         with torch.no_grad():
-            for start, stop in spans:
+            plain = self._plain_scenes(len(self.points[0]), spans)
+            for (start, stop), scene in zip(spans, plain, strict=True):
                 rows = [point.detach()[start:stop] for point in self.points]
-                images = self._variable.image(rows, self._scene)
-                losses, values = self._judge(images, rows, self._scene, draws.rows(start, stop))
+                images = self._variable.image(rows, scene)
+                losses, values = self._judge(images, rows, scene, draws.rows(start, stop))
                 parts.append((losses, images, values))
         return self._gathered(parts, plain=True)
 
     def _whole(self, points: Params) -> Float[Tensor, " n"]:
         """Everything in one batch, with its graph."""
-        (scene,) = self._frames.of(
-            self._variable, points, self.names, self._scene, [(0, len(points[0]))]
-        )
-        losses, images, values = self._evaluate(list(points), scene, self._draws())
+        span = (0, len(points[0]))
+        (scene,) = self._plain_scenes(len(points[0]))
+        (frame,) = self._frames.of(self._variable, points, self.names, self._scene, [span])
+        losses, images, values = self._evaluate(list(points), scene, frame, self._draws())
         self._gathered([(losses.detach(), images, values)])
         return losses
 
+    def _plain_scenes(
+        self, count: int, spans: Sequence[tuple[int, int]] | None = None
+    ) -> list[Scene]:
+        """The scene of all of `count` rows, or of some spans of them, as it lies."""
+        return self._frames.plain(self._scene, count, spans or [(0, count)])
+
     def _evaluate(
-        self, rows: list[Tensor], scene: Scene, draws: Randomness
+        self, rows: list[Tensor], scene: Scene, frame: Scene, draws: Randomness
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Losses with their graph, the images as they are, and the value of every term."""
         look, self._ahead = self._ahead, None
         if look is None:
-            look = self._variable.look(rows, self._scene, draws, self.step)
-        losses, values = self._judge(look, rows, scene, draws)
+            look = self._variable.look(rows, scene, draws, self.step)
+        losses, values = self._judge(look, rows, frame, draws)
         images = look.detach()
         if self._comparable():
             with torch.no_grad():
-                images = self._variable.still(images, rows, self._scene)
+                images = self._variable.still(images, rows, scene)
         return losses, images, values
 
     def _judge(
@@ -315,14 +348,15 @@ class Evaluation(Landscape):
             return tensor
 
         rows = [point.detach()[:1].clone().requires_grad_() for point in self.points]
-        frame = Frames().of(self._variable, rows, self.names, self._scene, [(0, 1)])[0]
+        (scene,) = self._plain_scenes(len(self.points[0]), [(0, 1)])
         own = {parameter.untyped_storage().data_ptr() for parameter in self._weights_of_models()}
         hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
         with torch.no_grad():  # what is made at the first look is not measured
-            look = self._variable.look(rows, self._scene, self._draws().rows(0, 1), self.step)
+            frame = self._variable.frame(rows, scene) if self._variable.frame_names else scene
+            look = self._variable.look(rows, scene, self._draws().rows(0, 1), self.step)
             self._judge(look, rows, frame, self._draws().rows(0, 1))
         with torch.enable_grad(), hooks:
-            look = self._variable.look(rows, self._scene, self._draws().rows(0, 1), self.step)
+            look = self._variable.look(rows, scene, self._draws().rows(0, 1), self.step)
             self._judge(look, rows, frame, self._draws().rows(0, 1))
         return sum(part.nbytes() for pointer, part in saved.items() if pointer not in own)
 

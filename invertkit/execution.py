@@ -24,7 +24,7 @@ from invertkit.precision import products
 from invertkit.problem import Status
 from invertkit.recipe.page import validate
 from invertkit.registry import Registry
-from invertkit.report import write
+from invertkit.report import is_whole, write, write_index
 from invertkit.result import History, Result
 from invertkit.view import resize_image
 
@@ -47,28 +47,44 @@ def carry_out(
     checkpoint_every: float = 20.0,
     state: Mapping[str, Any] | None = None,
 ) -> Result:
+    """`carry_out_each` for a job with one photograph, or none: its one result."""
+    (result,) = carry_out_each(
+        job,
+        folder=folder,
+        observers=observers,
+        checkpoint_every=checkpoint_every,
+        state=state,
+    )
+    return result
+
+
+def carry_out_each(
+    job: Job,
+    *,
+    folder: Path | None = None,
+    observers: Sequence[Observer] = (),
+    checkpoint_every: float = 20.0,
+    state: Mapping[str, Any] | None = None,
+) -> list[Result]:
     """Run a job to its end, to an interruption or to a stop; write its folder if there is one.
 
     Args:
         job: What to do.
-        folder: An empty folder, or that of the interrupted run whose `state` is given.
+        folder: An empty folder, or that of the interrupted run whose `state` is given. With
+            several photographs each has a sub-folder, which is written when its images are made.
         observers: Called after every step.
         checkpoint_every: Seconds between checkpoints.
         state: The checkpoint to go on from.
+
+    Returns:
+        A result for every photograph that has an image, in the order of the job.
     """
-    saver = checkpoint.Saver(folder, every=checkpoint_every) if folder is not None else None
-    if saver is not None and state is None:
-        saver.begin(
-            job.raw,
-            job.inputs,
-            seeds=job.seeds,
-            device=str(job.device),
-            parts=job.parts,
-            models=tuple(job.models),
-            compile=job.compile,
-            precision=job.precision,
-        )
-    done: list[dict[str, Any]] = list(state["done"]) if state else []
+    done: Sequence[Mapping[str, Any]] = state["done"] if state else []
+    saver = None
+    if folder is not None:
+        saver = checkpoint.Saver(folder, every=checkpoint_every, done=len(done))
+        if state is None:
+            _begin(saver, job, job.photographs)
     problem = job.problem(job.seeds[:1])
     batches = job.batches(problem)
     names = {
@@ -77,42 +93,129 @@ def carry_out(
     }
     for model in names.values():
         log.info(f"Model: {model}.")
-    status, first = Status.FINISHED, len(done)
+    results = _Results(job, names, folder)
+    for outcome in done:
+        results.add(outcome, again=True)
     with _interrupts() as interrupted, products(job.precision):
-        for index in range(first, len(batches)):
+        for index in range(len(done), len(batches)):
             batch = batches[index]
-            problem = job.problem(batch) if index or len(batch) > 1 else problem
+            if batch.of != (0,) or batch.seeds != job.seeds[:1]:
+                problem = job.problem(batch.seeds, batch.of)
             going = _Going(
                 Run(problem, compile=job.compile),
-                state["now"] if state and index == first else None,
+                batch.of,
+                state["now"] if state and index == len(done) else None,
             )
             status = going.go(
                 observers,
                 interrupted,
-                lambda now: None if saver is None else saver.save_if_due(done, now),
+                lambda now: None if saver is None else saver.save_if_due(now),
             )
             if status in (Status.INTERRUPTED, Status.STOPPED):
                 if saver is not None:
-                    saver.save(done, going.state())
-                done.append(going.state())
+                    saver.save(going.state())
+                results.add(going.outcome())
                 break
-            done.append(going.state())
+            outcome = going.outcome()
             if saver is not None:
-                saver.save(done, None)
-    result = _result(job, done, status, names)
-    if folder is not None:
-        write(result, folder)
-    return result
+                saver.add(outcome)
+            results.add(outcome)
+    return results.finish()
+
+
+def _begin(saver: checkpoint.Saver, job: Job, photographs: Sequence[Inputs]) -> None:
+    saver.begin(
+        job.raw,
+        photographs,
+        seeds=job.seeds,
+        device=str(job.device),
+        parts=job.parts,
+        models=tuple(job.models),
+        compile=job.compile,
+        precision=job.precision,
+        batch=job.batch,
+    )
+
+
+@final
+class _Results:
+    """What the batches of a job have come to, photograph by photograph.
+
+    Args:
+        job: That is carried out.
+        models: What its networks are.
+        folder: Of the run, or None.
+    """
+
+    def __init__(self, job: Job, models: Mapping[str, str], folder: Path | None) -> None:
+        self.job, self.models, self.folder = job, models, folder
+        self._parts: dict[int, list[dict[str, Any]]] = {}
+        self._made: dict[int, Result] = {}
+
+    def add(self, outcome: Mapping[str, Any], *, again: bool = False) -> None:
+        """Take in a batch; a photograph whose last image it holds is written.
+
+        Args:
+            outcome: Of a batch that has ended.
+            again: It ended before the run was resumed, so what is there is not written again.
+        """
+        for number in dict.fromkeys(outcome["of"]):
+            parts = self._parts.setdefault(number, [])
+            parts.append(_part(outcome, number))
+            whole = sum(len(part["seeds"]) for part in parts) == len(self.job.seeds)
+            ended = all(part["status"] not in ("INTERRUPTED", "STOPPED") for part in parts)
+            if whole and ended:
+                self._make(number, again=again)
+
+    def finish(self) -> list[Result]:
+        """Write what is not whole, and the page about all; every result."""
+        for number in self._parts:
+            if number not in self._made:
+                self._make(number)
+        results = [self._made[number] for number in sorted(self._made)]
+        if self.folder is not None and self.job.each:
+            write_index(results, self.folder, of=len(self.job.photographs))
+        return results
+
+    def _make(self, number: int, *, again: bool = False) -> None:
+        parts, photograph = self._parts[number], self.job.photographs[number]
+        result = self._made[number] = _result(self.job, photograph, parts, self.models)
+        if self.folder is None:
+            return
+        if not self.job.each:
+            write(result, self.folder)
+            return
+        place = self.folder / photograph.name
+        if again and is_whole(place, images=len(result.seeds)):
+            return
+        try:
+            place.mkdir(exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{place}: cannot be made ({error.strerror or error}).") from None
+        own = checkpoint.Saver(place, every=0)
+        _begin(own, self.job, [replace(photograph, name="")])
+        for part in parts:
+            own.add(part)
+        write(result, place)
 
 
 @final
 class _Going:
-    """One batch on its way, with what is recorded of it."""
+    """One batch on its way, with what is recorded of it.
 
-    def __init__(self, run: Run, state: Mapping[str, Any] | None) -> None:
-        self.run = run
+    Args:
+        run: Of the batch.
+        of: The number of each image's photograph.
+        state: To go on from.
+    """
+
+    def __init__(self, run: Run, of: Sequence[int], state: Mapping[str, Any] | None) -> None:
+        self.run, self.of = run, tuple(of)
+        self._firsts = [self.of.index(number) for number in dict.fromkeys(self.of)]
         self.history = History(state["rows"] if state else ())
-        self.frames: list[Tensor] = list(state["frames"]) if state else []
+        self.frames: list[list[Tensor]] = (
+            [list(frames) for frames in state["frames"]] if state else [[] for _ in self._firsts]
+        )
         self._every = max(1, run.problem.total_steps // FRAMES)
         if state:
             run.restore(state["run"])
@@ -126,7 +229,9 @@ class _Going:
         for report in self.run.steps():
             self.history.add(report)
             if report.step % self._every == 0 or report.step == report.total:
-                self.frames.append(_frame(self.run.last_images()[0]))
+                images = self.run.last_images()
+                for frames, first in zip(self.frames, self._firsts, strict=True):
+                    frames.append(_frame(images[first]))
             if any([observer(report) == STOP for observer in observers]):
                 self.run.status = Status.STOPPED
             if interrupted.is_set():
@@ -135,9 +240,17 @@ class _Going:
         return self.run.status
 
     def state(self) -> dict[str, Any]:
-        """All of it, as tensors, numbers, strings, lists and dicts."""
+        """All that is needed to go on, as tensors, numbers, strings, lists and dicts."""
+        return {"run": self.run.save(), "rows": self.history.rows, "frames": self.frames}
+
+    def outcome(self) -> dict[str, Any]:
+        """All that is needed of it once it has ended, likewise."""
         return {
-            "run": self.run.save(),
+            "of": list(self.of),
+            "seeds": list(self.run.problem.seeds),
+            "step": self.run.step,
+            "seconds": self.run.seconds,
+            "lost": list(self.run.lost),
             "rows": self.history.rows,
             "frames": self.frames,
             "best": self.run.best_images(),
@@ -149,6 +262,34 @@ class _Going:
         }
 
 
+def _part(outcome: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """Of a batch that has ended, the images of one photograph."""
+    of = outcome["of"]
+    mine = [row for row, owner in enumerate(of) if owner == number]
+
+    def some(values: Sequence[Any]) -> list[Any]:
+        return [values[row] for row in mine]
+
+    return {
+        "of": [0] * len(mine),
+        "step": outcome["step"],
+        "seconds": outcome["seconds"] * len(mine) / len(of),
+        "rows": [
+            {
+                **row,
+                "values": {name: some(values) for name, values in row["values"].items()},
+                "losses": some(row["losses"]),
+            }
+            for row in outcome["rows"]
+        ],
+        "frames": [outcome["frames"][list(dict.fromkeys(of)).index(number)]],
+        "tensors": {name: value[mine] for name, value in outcome["tensors"].items()},
+        "status": outcome["status"],
+        **{name: outcome[name][mine] for name in ("best", "last")},
+        **{name: some(outcome[name]) for name in ("seeds", "lost", "best_steps", "best_losses")},
+    }
+
+
 def _frame(image: Tensor) -> Tensor:
     """A small copy as bytes, for the animation."""
     height, width = image.shape[-2:]
@@ -158,35 +299,38 @@ def _frame(image: Tensor) -> Tensor:
 
 
 def _result(
-    job: Job, done: Sequence[Mapping[str, Any]], status: Status, models: Mapping[str, str]
+    job: Job, photograph: Inputs, parts: Sequence[Mapping[str, Any]], models: Mapping[str, str]
 ) -> Result:
-    for state in done:
-        if Status[state["status"]] is Status.NON_FINITE:
-            status = Status.NON_FINITE
-    count = sum(len(state["run"]["seeds"]) for state in done)
-    final_size = done[-1]["best"].shape[-2:]
+    """The result of one photograph."""
+    status = Status[parts[-1]["status"]]
+    if any(any(part["lost"]) for part in parts):
+        status = Status.NON_FINITE
+    elif status is Status.NON_FINITE:  # of its company
+        status = Status.FINISHED
+    count = sum(len(part["seeds"]) for part in parts)
+    final_size = parts[-1]["best"].shape[-2:]
 
     def gather(key: str) -> Tensor:
-        return torch.cat([resize_image(state[key].cpu(), tuple(final_size)) for state in done])
+        return torch.cat([resize_image(part[key].cpu(), tuple(final_size)) for part in parts])
 
     return Result(
         best=gather("best").clamp(0, 1),
         last=gather("last").clamp(0, 1),
         result=job.page.result,
-        tensors=_tensors([state["tensors"] for state in done]),
+        tensors=_tensors([part["tensors"] for part in parts]),
         seeds=job.seeds[:count],
-        best_steps=tuple(step for state in done for step in state["best_steps"]),
-        best_losses=tuple(loss for state in done for loss in state["best_losses"]),
+        best_steps=tuple(step for part in parts for step in part["best_steps"]),
+        best_losses=tuple(loss for part in parts for loss in part["best_losses"]),
         status=status,
-        steps=max(state["run"]["step"] for state in done),
-        seconds=sum(state["run"]["seconds"] for state in done),
-        rows=tuple(state["rows"] for state in done),
-        batches=tuple(len(state["run"]["seeds"]) for state in done),
+        steps=max(part["step"] for part in parts),
+        seconds=sum(part["seconds"] for part in parts),
+        rows=tuple(part["rows"] for part in parts),
+        batches=tuple(len(part["seeds"]) for part in parts),
         recipe=job.raw,
-        inputs=job.inputs,
+        inputs=photograph,
         models=models,
         device=str(job.device),
-        frames=tuple(done[0]["frames"]),
+        frames=tuple(parts[0]["frames"][0]),
     )
 
 
@@ -243,7 +387,7 @@ def restored(
     job = Job(
         page=validate(begun["recipe"]),
         raw=begun["recipe"],
-        inputs=Inputs(*(begun["inputs"][name] for name in ("image", "mask", "target"))),
+        photographs=tuple(Inputs(**saved) for saved in begun["photographs"]),
         seeds=tuple(begun["seeds"]),
         device=pick_device(begun["device"]),
         registry=registry,
@@ -251,6 +395,7 @@ def restored(
         parts=tuple(begun["parts"]),
         compile=begun["compile"],
         precision=begun["precision"],
+        batch=begun["batch"],
         said=(f"Going on with {folder}.",),
     )
     return job, state

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, final
+from typing import Any, Final, Literal, final
 
 import numpy as np
 import torch
@@ -213,11 +213,13 @@ class Inputs:
         image: The photograph, or None.
         mask: Where its object is, or None.
         target: Where it shall be, or None.
+        name: What to call it among others.
     """
 
     image: Float[Tensor, "1 3 h w"] | None = None
     mask: Float[Tensor, "1 1 h w"] | None = None
     target: Float[Tensor, "1 1 h w"] | None = None
+    name: str = ""
 
     def __post_init__(self) -> None:
         if self.image is None:
@@ -255,7 +257,16 @@ class Inputs:
             return None if mask is None else (resize_mask(cut(mask), size) > 0.5).to(mask)
 
         image = None if self.image is None else resize_image(cut(self.image), size)
-        return Inputs(image, fitted(self.mask), fitted(self.target))
+        return Inputs(image, fitted(self.mask), fitted(self.target), self.name)
+
+    def save(self) -> dict[str, Any]:
+        """All of it, for `Inputs(**saved)`."""
+        return {
+            "image": self.image,
+            "mask": self.mask,
+            "target": self.target,
+            "name": self.name,
+        }
 
 
 def to_picture(image: Float[Tensor, "3 h w"]) -> Image.Image:

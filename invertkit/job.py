@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, final
+from typing import Any, Final, NamedTuple, TypeVar, final
 
 import torch
 
 from invertkit.demo import CREDIT, demo_inputs
 from invertkit.errors import InputError
 from invertkit.images import ImageLike, Inputs, load_image, load_mask
+from invertkit.many import Photographs, load_each
 from invertkit.precision import PRECISIONS, Precision
 from invertkit.problem import Problem
 from invertkit.recipe.build import build
@@ -25,6 +26,21 @@ from invertkit.replay import COMPILE, Compile
 
 T = TypeVar("T")
 
+MOST: Final = 16
+"""Images that an accelerator solves side by side, if nobody says how many."""
+
+
+class Batch(NamedTuple):
+    """Images that are solved side by side, those of one photograph next to each other.
+
+    Args:
+        seeds: One per image.
+        of: The number of each image's photograph.
+    """
+
+    seeds: tuple[int, ...]
+    of: tuple[int, ...]
+
 
 @final
 @dataclass(frozen=True)
@@ -34,8 +50,8 @@ class Job:
     Args:
         page: The resolved recipe, checked.
         raw: The same as plain data, written beside the result.
-        inputs: Photograph and masks.
-        seeds: One per image.
+        photographs: With their masks. Every one gets an image of each seed.
+        seeds: One per image of a photograph.
         device: Where.
         registry: The parts that exist.
         models: Networks given from Python.
@@ -44,11 +60,12 @@ class Job:
         text: The user's own page, so that messages can name its lines.
         compile: How steps are taken.
         precision: Of the networks.
+        batch: How many images are solved side by side at most; see `batches`.
     """
 
     page: Page
     raw: Node
-    inputs: Inputs
+    photographs: tuple[Inputs, ...]
     seeds: tuple[int, ...]
     device: torch.device
     registry: Registry = field(default_factory=Registry)
@@ -58,13 +75,20 @@ class Job:
     text: str | None = None
     compile: Compile = "auto"
     precision: Precision = "tf32"
+    batch: int | None = None
 
-    def problem(self, seeds: tuple[int, ...]) -> Problem:
-        """The problem of some of the images."""
+    def problem(self, seeds: tuple[int, ...], of: Sequence[int] = ()) -> Problem:
+        """The problem of some of the images.
+
+        Args:
+            seeds: One per image.
+            of: Which photograph each is of; the first, if nothing is said.
+        """
+        inputs = [self.photographs[number] for number in of] or self.photographs[:1]
         with naming_lines(self.text, self.raw):
             return build(
                 self.page,
-                self.inputs,
+                inputs,
                 seeds=seeds,
                 device=self.device,
                 registry=self.registry,
@@ -72,16 +96,50 @@ class Job:
                 precision=self.precision,
             )
 
-    def batches(self, problem: Problem) -> list[tuple[int, ...]]:
+    def batches(self, problem: Problem) -> list[Batch]:
         """Which images are solved side by side.
 
         On a CPU one at a time: it is as fast, takes less memory, and rounds the same whatever the
-        company. On an accelerator all at once, unless the optimizer would mix them.
+        company. On an accelerator 16, or `batch` on either. An optimizer that would mix images has
+        them one by one; photographs share a batch if their stages have the same sizes and no part
+        mixes images.
         """
+        most = self.batch or (1 if self.device.type == "cpu" else MOST)
         optimizers = [problem.optimizer_of(i) for i in range(len(problem.stages))]
-        if self.device.type == "cpu" or any(each.couples_images for each in optimizers):
-            return [(seed,) for seed in self.seeds]
-        return [self.seeds]
+        if any(each.couples_images for each in optimizers):
+            most = 1
+        coupled = any(player.couples_images for player in problem.players.values()) or any(
+            term.objective.couples_images for term in problem.terms
+        )
+        together = 1 if coupled else most // len(self.seeds)
+        batches = []
+        for alike in self._alike():
+            if together <= 1:
+                batches += [
+                    Batch(self.seeds[i : i + most], (number,) * len(self.seeds[i : i + most]))
+                    for number in alike
+                    for i in range(0, len(self.seeds), most)
+                ]
+                continue
+            for i in range(0, len(alike), together):
+                some = alike[i : i + together]
+                of = tuple(number for number in some for _ in self.seeds)
+                batches.append(Batch(self.seeds * len(some), of))
+        return batches
+
+    @property
+    def each(self) -> bool:
+        """Whether it goes over photographs that have names, each with a folder of its own."""
+        return bool(self.photographs[0].name)
+
+    def _alike(self) -> list[list[int]]:
+        """The numbers of the photographs, those together whose images have the same sizes."""
+        sides = [stage.size for _, stage in self.page.in_order() if stage.size]
+        groups: dict[tuple[tuple[int, int], ...], list[int]] = {}
+        for number, photograph in enumerate(self.photographs):
+            sizes = tuple(photograph.size(side, self.page.fit) for side in sides)
+            groups.setdefault(sizes, []).append(number)
+        return list(groups.values())
 
 
 def prepare(
@@ -90,8 +148,11 @@ def prepare(
     image: ImageLike | None = None,
     mask: ImageLike | None = None,
     target: ImageLike | None = None,
+    photographs: Photographs | None = None,
+    files: Mapping[str, str | None] | None = None,
     seed: int = 0,
     seeds: int = 1,
+    batch: int | None = None,
     device: str = "auto",
     choices: Mapping[str, str] | None = None,
     overrides: Sequence[str] | Mapping[str, Any] = (),
@@ -100,9 +161,11 @@ def prepare(
     compile: str = "auto",
     precision: str = "tf32",
 ) -> Job:
-    """Read, choose, override and check a recipe, and load its inputs; see `run`."""
+    """Read, choose, override and check a recipe, and load its inputs; see `run`, `run_each`."""
     if seeds < 1:
         raise InputError(f"seeds: expected at least 1 image, got {seeds}.")
+    if batch is not None and batch < 1:
+        raise InputError(f"batch: expected at least 1 image side by side, got {batch}.")
     how = one_of("compile", compile, COMPILE)
     numbers = one_of("precision", precision, PRECISIONS)
     where = pick_device(device)
@@ -125,21 +188,26 @@ def prepare(
     with naming_lines(text, raw):
         page = validate(raw)
     said = [*_about_choices(page, notes, options, choices or {}, where)]
-    if page.inputs and image is mask is target is None:
+    if photographs is not None:
+        inputs = load_each(photographs, page.inputs, files)
+        said.append(f"{len(inputs)} photographs: {_few([each.name for each in inputs])}.")
+    elif page.inputs and image is mask is target is None:
         demo = demo_inputs()
-        inputs = Inputs(**{name: getattr(demo, name) for name in page.inputs})
-        masks = " and its two masks" if inputs.mask is not None else ""
+        inputs = (Inputs(**{name: getattr(demo, name) for name in page.inputs}),)
+        masks = " and its two masks" if inputs[0].mask is not None else ""
         said.append(f"No image given: taking the demonstration ({CREDIT}){masks}.")
     else:
-        inputs = Inputs(
-            None if image is None else load_image(image),
-            None if mask is None else load_mask(mask),
-            None if target is None else load_mask(target, who="target"),
+        inputs = (
+            Inputs(
+                None if image is None else load_image(image),
+                None if mask is None else load_mask(mask),
+                None if target is None else load_mask(target, who="target"),
+            ),
         )
     return Job(
         page=page,
         raw=raw,
-        inputs=inputs,
+        photographs=inputs,
         seeds=tuple(range(seed, seed + seeds)),
         device=where,
         registry=registry,
@@ -149,7 +217,12 @@ def prepare(
         text=text,
         compile=how,
         precision=numbers,
+        batch=batch,
     )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
 
 
 def one_of(name: str, value: str, known: Sequence[T]) -> T:

@@ -6,10 +6,10 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import final
 
-from invertkit.objectives.base import EAGER
 from invertkit.optimizers.base import Optimizer
 from invertkit.players.base import Player
 from invertkit.problem import Problem, Term
+from invertkit.replay import EAGER
 
 Phases = tuple[Hashable, ...]
 """What players, terms and optimizer do on a step, in their order."""

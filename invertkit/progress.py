@@ -74,30 +74,29 @@ class Bar(LiveBar):
 
     Args:
         images: How many images the job makes.
-        one_by_one: They are made one after the other, not side by side.
         console: Where to draw; the terminal's error stream by default.
     """
 
-    def __init__(
-        self, *, images: int = 1, one_by_one: bool = True, console: Console | None = None
-    ) -> None:
+    def __init__(self, *, images: int = 1, console: Console | None = None) -> None:
         super().__init__(console)
-        self._images = images if one_by_one else 1
-        self._image = 0
+        self._images = images
+        self._made = self._making = 0
         self._last_step = 0
 
     def __call__(self, report: Report) -> None:
         """Take in a step."""
         if report.step < self._last_step:
-            self._image += 1
-        self._last_step = report.step
+            self._made += self._making
+        self._last_step, self._making = report.step, len(report.losses)
         if not self.due() and report.step < report.total:
             return
         terms = (
             f"{name} {report.weights[name] * value.mean().item():.3g}"
             for name, value in report.values.items()
         )
-        which = f"image {self._image + 1}/{self._images} " if self._images > 1 else ""
+        first, last = self._made + 1, self._made + self._making
+        numbers = f"{first}" if first == last else f"{first}–{last}"
+        which = f"image {numbers}/{self._images} " if self._images > self._making else ""
         self.draw(
             report.step,
             report.total,

@@ -32,6 +32,7 @@ _COLOURS: Final = (
     "#1b6ca8", "#c8553d", "#588b3a", "#8a4fae", "#b8860b", "#2a9d8f", "#d1495b", "#5c677d",
 )  # fmt: skip
 _LABEL = 18
+_PAGE: Final = "report.html"
 
 
 def new_folder(folder: Path) -> Path:
@@ -61,6 +62,66 @@ def new_folder(folder: Path) -> Path:
     return folder
 
 
+def is_whole(folder: Path, *, images: int) -> bool:
+    """Whether `write` has written so many images there, to the end."""
+    try:
+        facts = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return (folder / _PAGE).is_file() and len(facts["images"]) == images
+
+
+def write_index(results: Sequence[Result], folder: Path, *, of: int) -> Path:
+    """A page and a table about all photographs of a run: `index.html`, `results.csv`.
+
+    Args:
+        results: Written into a sub-folder each, by the names of their inputs.
+        folder: That holds the sub-folders.
+        of: How many photographs the run has; some may not be begun.
+
+    Raises:
+        InputError: A file cannot be written.
+    """
+    from jinja2 import Environment
+
+    template = (resources.files("invertkit") / "index.html.jinja").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    names = [result.inputs.name for result in results]
+    try:
+        facts = [
+            json.loads((folder / name / "metrics.json").read_text(encoding="utf-8"))
+            for name in names
+        ]
+        page = environment.from_string(template).render(
+            recipe=results[0].recipe.get("name", "recipe"),
+            summary=results[0].recipe.get("summary", ""),
+            entries=list(zip(names, facts, strict=True)),
+            columns=_columns(facts),
+            of=of,
+            version=__version__,
+        )
+        (folder / "index.html").write_text(page, encoding="utf-8")
+        with (folder / "results.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            columns = _columns(facts)
+            writer.writerow(["photograph", "status", *columns])
+            for name, entry in zip(names, facts, strict=True):
+                for image in entry["images"]:
+                    row = [image.get(column, "") for column in columns]
+                    writer.writerow([name, entry["status"], *row])
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror or error}). Make room and run "
+            f"`invertkit resume {folder}`: the checkpoint there is whole."
+        ) from None
+    return folder / "index.html"
+
+
+def _columns(facts: Sequence[dict[str, Any]]) -> list[str]:
+    """What is known of the images, in the order in which it comes."""
+    return list(dict.fromkeys(key for entry in facts for image in entry["images"] for key in image))
+
+
 def write(result: Result, folder: Path, *, judge: bool = False) -> Path:
     """Write everything of a result into its folder; see DESIGN, "A run's folder".
 
@@ -73,6 +134,7 @@ def write(result: Result, folder: Path, *, judge: bool = False) -> Path:
         InputError: A file cannot be written.
     """
     try:
+        (folder / _PAGE).unlink(missing_ok=True)  # written last: whoever finds it finds all
         (folder / "images").mkdir(exist_ok=True)
         for i, seed in enumerate(result.seeds):
             text = {"recipe": str(result.recipe.get("name", "")), "seed": str(seed),
@@ -88,7 +150,7 @@ def write(result: Result, folder: Path, *, judge: bool = False) -> Path:
         facts = metrics(result, judge=judge)
         (folder / "metrics.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
         page = html(result, picture, facts)
-        (folder / "report.html").write_text(page, encoding="utf-8")
+        (folder / _PAGE).write_text(page, encoding="utf-8")
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be written ({error.strerror or error}). Make room and run "

@@ -126,6 +126,11 @@ def record(code: Callable[[], object], *, volatile: Sequence[Tensor] = ()) -> Ta
     return Tape(recorder, volatile)
 
 
+def recording() -> bool:
+    """Whether what happens now is recorded."""
+    return bool(_recorders)
+
+
 def unrecorded() -> AbstractContextManager[None]:
     """What is done inside is done, but not recorded: setting a tensor that replays only read."""
     return _set("paused", True)

@@ -53,14 +53,19 @@ class Scene:
 
     Args:
         size: Height and width of the images of this stage.
-        reference: The source photograph, in [0, 1], or None for recipes without one.
-        mask: Where the object is in it: weights in [0, 1], or None.
-        target: Where the object shall be: weights in [0, 1], or None.
+        reference: The source photograph, in [0, 1], or None for recipes without one. One row for
+            all images, or one for each.
+        mask: Where the object is in it: weights in [0, 1], or None; likewise.
+        target: Where the object shall be: weights in [0, 1], or None; likewise.
         models: Frozen networks by name.
         players: Networks that learn, by name.
         needs: Layers that the terms of this stage read, by model.
         kept: What objectives have computed from the reference; see `View.kept`.
         precision: Of the networks.
+        owners: Where images of several photographs share a batch: which photograph, from 0, each
+            image of the stage is of, the images of one side by side; else empty.
+        candidates: How many rows each image of the stage has here.
+        span: Which of those rows are here, where they are not all.
     """
 
     size: tuple[int, int]
@@ -72,6 +77,54 @@ class Scene:
     needs: Needs = field(default_factory=dict)
     kept: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
     precision: Precision = "float32"
+    owners: tuple[int, ...] = ()
+    candidates: int = 1
+    span: tuple[int, int] | None = None
+
+    def rows(self, prepared: Tensor) -> Tensor:
+        """Of what was prepared for the images of the stage, one row each, the rows of these.
+
+        What has one row for all images is left so.
+        """
+        if not self.owners or len(prepared) == 1:
+            return prepared
+        rows = prepared.repeat_interleave(self.candidates, 0) if self.candidates > 1 else prepared
+        return rows if self.span is None else rows[self.span[0] : self.span[1]]
+
+    def which(self, count: int) -> list[int]:
+        """Which photograph, from 0, each of `count` images here is of."""
+        if not self.owners:
+            return [0] * count
+        rows = [owner for owner in self.owners for _ in range(self.candidates)]
+        return rows if self.span is None else rows[self.span[0] : self.span[1]]
+
+    @property
+    def place(self) -> str:
+        """A name for these rows, for what an objective keeps of them from one step to the next."""
+        return f"{self.candidates}/{self.span}"
+
+    def at(self, candidates: int, span: tuple[int, int] | None) -> Scene:
+        """The scene of some rows, where every image of the stage has so many.
+
+        Args:
+            candidates: Rows of each image, side by side.
+            span: First row and the one after the last; None for all.
+        """
+        if not self.owners:  # what is kept of the one reference serves all rows
+            return replace(self, candidates=candidates, span=span)
+        here = replace(self, candidates=candidates, span=span, kept={})
+        reference, mask, target = (
+            None if tensor is None else here.rows(tensor)
+            for tensor in (self.reference, self.mask, self.target)
+        )
+        return replace(here, reference=reference, mask=mask, target=target)
+
+    def photographs(self) -> list[Scene]:
+        """A scene for each photograph of the stage, alone."""
+        if not self.owners:
+            return [self]
+        firsts = [self.owners.index(owner) for owner in dict.fromkeys(self.owners)]
+        return [replace(self.at(1, (i, i + 1)), owners=(), span=None) for i in firsts]
 
     def region(self, name: str, *, of_reference: bool) -> Tensor | None:
         """Weights of a region in the reference or in the result; None means everywhere."""
@@ -153,7 +206,7 @@ class View:
             self._cut[key] = (self.image, self.image * weights + held * (1 - weights))
         return replace(self, image=self._cut[key][1])
 
-    def region(self, size: tuple[int, ...] | torch.Size) -> Float[Tensor, "1 1 h w"] | None:
+    def region(self, size: tuple[int, ...] | torch.Size) -> Float[Tensor, "#b 1 h w"] | None:
         """Weights in [0, 1] of this term's region at `size`, by area; None means everywhere."""
         weights = self.scene.region(self.region_name, of_reference=self.is_reference)
         if weights is None or weights.shape[-2:] == tuple(size):
@@ -205,6 +258,31 @@ class View:
         draws = Randomness((0,) * len(self.scene.reference))
         return View(self.scene.reference, self.scene, draws, region_name=self.region_name)
 
+    def rows(self, prepared: Tensor) -> Tensor:
+        """The rows for these images of what `prepare` kept of the reference; see `Scene.rows`.
+
+        A batch may hold images of several photographs, and a look may be at some of them only.
+        """
+        return self.scene.rows(prepared)
+
+    def photographs(self) -> list[View]:
+        """A look at each photograph alone, for objectives that prepare them one by one.
+
+        `scene.which(len(image))` then says which of them each image is of.
+        """
+        draws = Randomness((0,))
+        return [
+            View(
+                scene.reference,
+                scene,
+                draws,
+                is_reference=self.is_reference,
+                region_name=self.region_name,
+            )
+            for scene in self.scene.photographs()
+            if scene.reference is not None
+        ]
+
     def kept(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make` computed, without gradient, the first time for this reference.
 
@@ -255,7 +333,7 @@ def resize_mask(mask: Float[Tensor, "b 1 h w"], size: tuple[int, int]) -> Tensor
     return F.interpolate(mask, size, mode="bilinear", align_corners=False)
 
 
-def grow_mask(mask: Float[Tensor, "1 1 h w"], radius: float) -> Float[Tensor, "1 1 h w"]:
+def grow_mask(mask: Float[Tensor, "b 1 h w"], radius: float) -> Float[Tensor, "b 1 h w"]:
     """A binary mask with every pixel within `radius` pixels of it added."""
     reach = int(radius)
     if reach < 1:

@@ -25,7 +25,7 @@ from invertkit.figures.machine import Machine, Peak
 from invertkit.job import prepare
 from invertkit.kinds import kinds_of
 from invertkit.models.biggan import BigGANConfig
-from invertkit.objectives.base import EAGER, Objective
+from invertkit.objectives.base import Objective
 from invertkit.objectives.nearest import NearestPatches
 from invertkit.objectives.outputs import CrossEntropy
 from invertkit.objectives.playing import CriticScore, MaskBCE
@@ -34,7 +34,7 @@ from invertkit.optimizers.torch_optim import Adam
 from invertkit.optimizers.wrappers import Clip
 from invertkit.problem import Problem, Term
 from invertkit.recipe.overlay import read_raw, recipe_names
-from invertkit.replay import WORTH
+from invertkit.replay import EAGER, WORTH
 from invertkit.view import View
 from tests.faces import invertkit, write_page
 from tests.helpers import (

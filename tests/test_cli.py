@@ -20,6 +20,7 @@ INPUTS = ("image", "mask", "target")
 HEAVY = ("torch", "torchvision", "timm", "numpy", "sklearn", "rich.progress")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 FILES = [
+    "checkpoint/batch-0.pt",
     "checkpoint/begun.pt",
     "checkpoint/state.pt",
     "history.csv",

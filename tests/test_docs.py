@@ -276,7 +276,10 @@ def test_the_extras_that_pip_is_asked_for_exist() -> None:
 
 def test_the_readme_has_the_two_commands() -> None:
     lines = [line for block in blocks(ROOT / "README.md", "sh") for line in block.splitlines()]
-    assert lines == ["pip install . && invertkit run magic", "pip install '.[test]' && pytest"]
+    assert lines == [
+        "pip install . && invertkit run magic",
+        "pip install '.[test]' && pytest -n auto",
+    ]
 
 
 # ---------------------------------------------------------------------- Python and recipes

@@ -292,13 +292,37 @@ def test_images_are_cut_to_the_valid_range_and_the_variable_is_not() -> None:
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_finite_picture(
     bad: float,
 ) -> None:
-    run = Run(scripted([[3, 3], [2, 4], [1, bad], [0, 0]]))
+    run = Run(scripted([[3], [2], [bad], [0]]))
     reports = list(run.steps())
     assert len(reports) == 3
     assert run.status is Status.NON_FINITE
     assert "learning rate" in run.status.value
-    assert run.best_losses() == [1, 3]
+    assert run.best_losses() == [2]
     assert run.best_images().isfinite().all()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_an_image_that_is_lost_does_not_end_the_others(bad: float) -> None:
+    table = [[3, 3, 3], [2, bad, 4], [1, bad, bad], [0, bad, bad], [bad, bad, bad], [0, 0, 0]]
+    run = Run(scripted(table))
+    steps = run.steps()
+    assert [next(steps).run.lost for _ in range(4)] == [
+        (False, False, False), (False, True, False), (False, True, True), (False, True, True),
+    ]  # fmt: skip
+    assert run.status is Status.RUNNING
+    again = Run(scripted(table))
+    again.restore(run.save())
+    assert again.lost == run.lost
+    assert len(list(steps)) == 1, "none is left"
+    assert run.status is Status.NON_FINITE
+    assert run.best_losses() == [0, 3, 3]
+    assert run.best_images().isfinite().all()
+
+
+def test_a_run_that_lost_an_image_says_so_at_its_end() -> None:
+    run = Run(scripted([[3, 3], [2, float("nan")], [1, 1]]))
+    assert len(list(run.steps())) == 3
+    assert run.status is Status.NON_FINITE
 
 
 def test_the_last_finite_picture_outlives_a_step_to_nowhere() -> None:

@@ -72,7 +72,7 @@ def evaluation(
         weights={term.name: float(term.weight) for term in terms},  # type: ignore[arg-type]
         randomness=randomness,
         step=2,
-        frames=frames or Frames(),
+        frames=frames or Frames(len(seeds)),
         seen=seen or Seen(len(seeds)),
         memory=memory,
     )
@@ -153,7 +153,7 @@ def test_a_frame_is_made_again_only_where_the_transform_has_changed(
 ) -> None:
     variable, scene = moved(), latent_scene()
     points = candidates(variable, scene, Randomness(SEEDS), 3)
-    framed, frames = counted(variable, monkeypatch), Frames()
+    framed, frames = counted(variable, monkeypatch), Frames(2)
     for memory in (None, WIDE):
         here = evaluation(variable=variable, points=points, frames=frames, memory=memory)
         here.gradients()
@@ -330,7 +330,7 @@ def test_how_much_fits_does_not_depend_on_the_machine_or_on_what_was_asked_befor
 
 
 def test_a_term_that_switches_on_is_counted() -> None:
-    frames, options = Frames(), {"variable": latents(), "count": 3, "memory": WIDE}
+    frames, options = Frames(2), {"variable": latents(), "count": 3, "memory": WIDE}
     evaluation(*TERMS[:1], frames=frames, **options)._spans()  # type: ignore[arg-type]
     evaluation(*TERMS, frames=frames, **options)._spans()  # type: ignore[arg-type]
     few, many = frames.bytes_per_row.values()

@@ -12,20 +12,21 @@ import torch
 from torch import Tensor
 
 from invertkit.engine import Run
-from invertkit.objectives.base import EAGER, Objective
+from invertkit.objectives.base import Objective
 from invertkit.objectives.outputs import CrossEntropy, KLDivergence
 from invertkit.objectives.patches import PatchSWD
 from invertkit.objectives.playing import CriticScore, MaskBCE
 from invertkit.objectives.priors import Norm, TotalVariation
 from invertkit.objectives.statistics import FeatureStatistics
 from invertkit.optimizers.base import Optimizer
+from invertkit.optimizers.population import BasinCMA
 from invertkit.optimizers.torch_optim import LBFGS, Adam, TorchOptimizer
 from invertkit.optimizers.wrappers import Clip, KeepBest
 from invertkit.players.base import Player
 from invertkit.problem import Problem, Stage, Status, Term
 from invertkit.randomness import Randomness
 from invertkit.recipe.overlay import read_raw
-from invertkit.replay import Compile
+from invertkit.replay import EAGER, Compile
 from invertkit.schedules import Cosine, Linear
 from invertkit.variables.base import Variable
 from invertkit.variables.fourier import Fourier
@@ -181,6 +182,68 @@ def test_a_projection_by_adam_is_replayed_to_the_same_run() -> None:
     stages = {name: longer(stage) for name, stage in job.page.in_order()}
     job = replace(job, page=job.page.model_copy(update={"stages": stages}))
     assert_alike(lambda: job.problem((0,)), replayed=4)
+
+
+def short_generations(problem: Problem, steps: int = 16) -> Problem:
+    """Four generations of seven steps and a last descent, a stage."""
+    stages = []
+    for i, stage in enumerate(problem.stages):
+        optimizer = problem.optimizer_of(i)
+        if isinstance(optimizer, BasinCMA):
+            inner, last = min(optimizer.inner_steps, 7), min(optimizer.last_steps, 18)
+            optimizer = replace(optimizer, inner_steps=inner, last_steps=last)
+            stages.append(replace(stage, optimizer=optimizer, steps=4 * max(1, inner) + last))
+        else:
+            stages.append(replace(stage, steps=steps))
+    return replace(problem, stages=stages)
+
+
+POPULATIONS = ("project", "project-basincma", "project-sampled", "project-cma-adam")
+
+
+@pytest.mark.parametrize("recipe", POPULATIONS)
+@pytest.mark.parametrize("seeds", [(0,), (3, 5)])
+def test_the_descents_of_populations_are_replayed_to_the_same_run(
+    recipe: str, seeds: tuple[int, ...]
+) -> None:
+    raw = read_raw(recipe)
+    wanted = {name: choice["default"] for name, choice in raw["choices"].items()}
+    wanted |= {"budget": "full"} | ({"finetune": "with"} if recipe == "project" else {})
+    job = tiny_projection(recipe, wanted)
+    run = assert_alike(lambda: short_generations(job.problem(seeds)), replayed=10)
+    assert not [sentence for sentence in run.replays.said if "does not say" in sentence]
+    assert run.obstacle == ""
+
+
+def test_a_replayed_population_goes_on_after_a_stop_at_any_step_bit_for_bit() -> None:
+    raw = read_raw("project")
+    wanted = {name: choice["default"] for name, choice in raw["choices"].items()}
+    job = tiny_projection("project", wanted | {"budget": "full"})
+
+    def make() -> Problem:
+        return short_generations(job.problem((3,)))
+
+    whole, said = taken(make, "graph")
+    for stop in (3, 7, 10, 28, 31, 50, 58, 72):
+        run = Run(make(), compile="graph")
+        for report in run.steps():
+            if report.step == stop:
+                break
+        other = Run(make(), compile="graph")
+        other.restore(through_a_file(run.save()))
+        after = [(r.losses, dict(r.values), dict(r.weights)) for r in other.steps()]
+        assert same(after, said[stop:])
+        assert same(state(other), state(whole))
+
+
+def test_chunks_of_a_population_are_replayed_to_the_same_run() -> None:
+    raw = read_raw("project")
+    wanted = {name: choice["default"] for name, choice in raw["choices"].items()}
+    job = tiny_projection("project", wanted | {"budget": "full"})
+    for memory in (0, 2 * 10**6):
+        problem = replace(short_generations(job.problem((3, 4))), memory=memory)
+        stages = [replace(stage, steps=28) for stage in problem.stages[:1]]
+        assert_alike(lambda: replace(problem, stages=stages), replayed=10)  # noqa: B023
 
 
 def test_a_replayed_run_goes_on_after_a_stop_at_any_step_bit_for_bit() -> None:

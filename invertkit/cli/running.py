@@ -43,6 +43,17 @@ def run(
     target: Target = None,
     seed: Annotated[int, typer.Option(help="Of the first image.")] = 0,
     seeds: Annotated[int, typer.Option(help="How many images.")] = 1,
+    each: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of photographs: NAME/{image,mask,target}.*, or pictures alone. --image, "
+            "--mask and --target then name a file in every sub-folder."
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(help="Images side by side at most; by default 1 on a CPU, else 16."),
+    ] = None,
     device: Device = "auto",
     budget: Budget = None,
     choose: Choose = [],
@@ -61,18 +72,21 @@ def run(
 ) -> None:
     """Carry out a recipe and leave a folder with the result."""
     from invertkit import job as jobs
-    from invertkit.report import new_folder, write
+    from invertkit.report import new_folder, write, write_index
 
     name = Path(recipe).stem
     folder = new_folder(out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
     try:
+        inputs: dict[str, Any] = {"image": image, "mask": mask, "target": target}
+        if each is not None:
+            files = {kind: name and str(name) for kind, name in inputs.items()}
+            inputs = {"photographs": each, "files": files}
         job = jobs.prepare(
             recipe,
-            image=image,
-            mask=mask,
-            target=target,
+            **inputs,
             seed=seed,
             seeds=seeds,
+            batch=batch,
             device=device,
             choices=choices(choose, budget),
             overrides=sets,
@@ -84,10 +98,13 @@ def run(
     except InvertkitError:
         _remove_if_empty(folder)
         raise
-    result = _carry_out(job, folder, quiet=quiet)
+    results = _carry_out(job, folder, quiet=quiet)
     if judge:
-        write(result, folder, judge=True)
-    _finish(result, folder, quiet=quiet)
+        for result in results:
+            write(result, folder / result.inputs.name, judge=True)
+        if each is not None:
+            write_index(results, folder, of=len(job.photographs))
+    _finish(results, folder, quiet=quiet)
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -97,7 +114,7 @@ def _remove_if_empty(folder: Path) -> None:
 
 def _carry_out(
     job: Job, folder: Path, *, quiet: bool, state: Mapping[str, Any] | None = None
-) -> Result:
+) -> list[Result]:
     from invertkit import api, execution
 
     if not quiet:
@@ -105,17 +122,19 @@ def _carry_out(
         for sentence in job.said:
             say(sentence)
     with api.progress_bar(job, wanted=False if quiet else None) as observers:
-        return execution.carry_out(job, folder=folder, observers=observers, state=state)
+        return execution.carry_out_each(job, folder=folder, observers=observers, state=state)
 
 
-def _finish(result: Result, folder: Path, *, quiet: bool) -> NoReturn:
+def _finish(results: list[Result], folder: Path, *, quiet: bool) -> NoReturn:
     from invertkit.problem import Status
 
-    if not quiet:
-        say(f"The run {result.status.value}. {result.steps} steps, {result.seconds:.1f} s.")
-    typer.echo(str(folder / "result.png"))
+    for result in results if not quiet else ():
+        of = f"{result.inputs.name}: " if result.inputs.name else ""
+        say(f"{of}The run {result.status.value}. {result.steps} steps, {result.seconds:.1f} s.")
+    index = folder / "index.html"
+    typer.echo(str(index if index.is_file() else folder / "result.png"))
     codes = {Status.INTERRUPTED: 130, Status.NON_FINITE: 1}
-    raise typer.Exit(codes.get(result.status, 0))
+    raise typer.Exit(max(codes.get(result.status, 0) for result in results))
 
 
 def resume(

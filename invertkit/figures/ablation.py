@@ -389,8 +389,8 @@ class _Study:
         if name not in self._sources:
             job = cell.job
             sides = [stage.size for _, stage in job.page.in_order() if stage.size]
-            size = job.inputs.size(max([_SHOWN, *sides[-1:]]), job.page.fit)
-            fitted = job.inputs.at(size, job.page.fit)
+            size = job.photographs[0].size(max([_SHOWN, *sides[-1:]]), job.page.fit)
+            fitted = job.photographs[0].at(size, job.page.fit)
             shown = {"source": fitted.image, "target": fitted.target}
             if fitted.target is None:
                 shown["mask"] = fitted.mask

@@ -287,7 +287,8 @@ def settings_of(job: Job, models: Mapping[str, nn.Module]) -> dict[str, Any]:
         "device": str(job.device),
         "inputs": {
             name: None if value is None else _checksum(value)
-            for name, value in vars(job.inputs).items()
+            for name, value in job.photographs[0].save().items()
+            if name != "name"
         },
         "files": {str(path): _file_sum(path, path.stat().st_mtime_ns) for path in known},
         "models": {name: _module_sum(model) for name, model in models.items()},

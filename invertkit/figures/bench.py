@@ -156,10 +156,10 @@ class _Going:
     def _timed(self, case: Case, row: Row, share: float) -> Row:
         began, job = self._clock(), case.job
         networks = networks_at_hand(job)
-        job = replace(job, models=networks.models)
+        job = replace(job, models=networks.models, batch=case.batch)
         with products(job.precision):
             problem = job.problem(job.seeds)
-            if case.batch > 1 and job.batches(problem) != [job.seeds]:
+            if case.batch > 1 and len(job.batches(problem)) > 1:
                 return replace(row, reason="its optimizer takes one image at a time.")
             times, peak = Times.of(problem), Peak(job.device)
             time_kinds(

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
 
 from invertkit.view import Needs, View
-
-EAGER: Final = "eager"
-"""A phase that is not replayed."""
 
 
 class Objective(ABC):
@@ -34,6 +31,14 @@ class Objective(ABC):
     variables that move the reference while images are judged (`Variable.frame`); ask for it in
     `forward` with `View.of_reference` and `View.kept` instead."""
 
+    @property
+    def couples_images(self) -> bool:
+        """Whether an image's value depends on its neighbours, as in some published loops.
+
+        Then images of several photographs do not share a batch.
+        """
+        return False
+
     replays: ClassVar[bool] = True
     """Whether `forward` can be recorded and replayed. It can if it reads no tensor back into
     Python, depends on the step only as `phase` says, and keeps nothing from one step to the next
@@ -53,15 +58,17 @@ class Objective(ABC):
         Called once at the start of every stage, since a stage may change the resolution.
 
         Args:
-            reference: A look at the reference, batch of one, where regions mean the source mask;
-                None where the run has no reference image.
+            reference: A look at the reference, where regions mean the source mask; None where the
+                run has no reference image. A batch of one, or of one row an image where images of
+                several photographs share a batch: `forward` takes what was kept of it through
+                `View.rows`, or prepares each photograph on its own with `View.photographs`.
         """
 
     def phase(self, step: int) -> Hashable:
         """What `forward` does on this step of the run: steps of equal phases are the same work.
 
         For objectives that read `view.step`; None, the default, for all others. A phase whose
-        work cannot be replayed is `EAGER`, or a tuple that begins with it.
+        work cannot be replayed is `invertkit.replay.EAGER`, or a tuple that begins with it.
         """
         return None
 

@@ -23,7 +23,7 @@ def neighbour_differences(image: Float[Tensor, "b c h w"]) -> tuple[Tensor, ...]
     )
 
 
-def neighbour_weights(weights: Float[Tensor, "1 1 h w"]) -> tuple[Tensor, ...]:
+def neighbour_weights(weights: Float[Tensor, "#b 1 h w"]) -> tuple[Tensor, ...]:
     """For each difference of `neighbour_differences`, the smaller weight of its two pixels."""
     w = weights
     return (
@@ -50,7 +50,7 @@ def weighted_mean(
 
 
 def total_variation_l1(
-    image: Float[Tensor, "b c h w"], weights: Float[Tensor, "1 1 h w"] | None = None
+    image: Float[Tensor, "b c h w"], weights: Float[Tensor, "#b 1 h w"] | None = None
 ) -> Float[Tensor, " b"]:
     """Sum over four directions of the mean absolute neighbour difference; independent of size.
 
@@ -66,7 +66,7 @@ def total_variation_l1(
 
 def total_variation_l2(
     image: Float[Tensor, "b c h w"],
-    weights: Float[Tensor, "1 1 h w"] | None = None,
+    weights: Float[Tensor, "#b 1 h w"] | None = None,
     *,
     coupled: bool = False,
 ) -> Float[Tensor, " b"]:
@@ -93,7 +93,7 @@ def total_variation_l2(
 
 def total_variation_mv(
     image: Float[Tensor, "b c h w"],
-    weights: Float[Tensor, "1 1 h w"] | None = None,
+    weights: Float[Tensor, "#b 1 h w"] | None = None,
     *,
     beta: float = 2.0,
 ) -> Float[Tensor, " b"]:

@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, final
 
 import torch
 from annotated_types import Gt, Le
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from invertkit.errors import InputError
 from invertkit.objectives.base import Objective
-from invertkit.objectives.correspondence import choose_keys, grid, register_masks
+from invertkit.objectives.patch_search import PatchSearch
 from invertkit.schedules import Count, NonNegative
-from invertkit.view import Scene, View, grow_mask
-
-_CHUNK = 1024  # queries whose distances are held at a time
-_FAINT = 1e-4  # added to distances and vote weights, so that none is infinite or 0
-_FEW = 60  # background patches below which less pure ones are taken too
-_FADE = 0.4  # a vote weighs distance to the power of minus this
-_FULL_SIZE = 96  # from this side on places weigh as asked; below, up to ten times as much
-_BESIDE = 2 / 128  # width of the ring around the source object that is not background, of the side
-
-
-@dataclass
-class _Keys:
-    """Patches of the reference that may be copied."""
-
-    places: Int[Tensor, " k"]
-    patches: Float[Tensor, "d k"]
-    valid: Float[Tensor, "d k"]
-    features: Float[Tensor, "f k"]
+from invertkit.view import View
 
 
 @final
@@ -86,72 +66,28 @@ class NearestPatches(Objective):
             raise ValueError(f"kernel: expected an odd side such as 7, got {kernel}")
         self.kernel, self.every, self.place, self.drift = kernel, every, place, drift
         self.coherence, self.keys, self.margin = coherence, keys, margin
-        self._goal: Tensor | None = None
-        self._asked = -1
+        self._searches: list[PatchSearch] = []
+        self._goals: dict[str, Tensor] = {}
+        self._asked: dict[str, int] = {}
 
     def prepare(self, reference: View | None) -> None:
         """Patches of object and background, and where each point of the target belongs."""
         if reference is None:
             raise InputError("`nearest_patches` copies from a reference; give an image.")
-        self._goal, self._asked = None, -1
-        image, scene = reference.image, reference.scene
-        size = (image.shape[-2], image.shape[-1])
-        side = math.sqrt(size[0] * size[1])
-        self._side = min(self.kernel, 3 if side < 32 else 5 if side < 64 else self.kernel)
-        self._size, self._reference = size, image
-        inside, wanted = _masks(scene, image)
-        self._wanted = wanted
-        self._free = grow_mask(torch.maximum(inside, wanted), self.margin * side)
-        if not bool(wanted.any()):
-            self._free = torch.ones_like(wanted)
-        self._prepare_object(image, inside, wanted)
-        self._prepare_background(image, inside)
-
-    def _prepare_object(self, image: Tensor, inside: Tensor, wanted: Tensor) -> None:
-        self._object_queries = wanted.flatten().nonzero()[:, 0]
-        keys = inside.flatten().nonzero()[:, 0]
-        if not len(self._object_queries) or not len(keys):
-            self._object_queries = self._object_queries[:0]
-            return
-        self._colour = (image * inside).sum((2, 3), keepdim=True) / inside.sum()
-        filled = image * inside + self._colour * (1 - inside)
-        known = self._patches(filled)[:, keys]
-        side = math.sqrt(self._size[0] * self._size[1])
-        stronger = min(10.0, max(1.0, (_FULL_SIZE / side) ** 3))
-        scale = (self.place * stronger * known.shape[0]) ** 0.5
-        here = scale * grid(self._size, image).flatten(2)[0]
-        there = scale * register_masks(inside, wanted).flatten(2)[0]
-        self._object_place = there[:, self._object_queries]
-        valid = self._patches(inside)[:, keys].repeat(3, 1).clamp(min=_FAINT)
-        self._object = _Keys(keys, known, valid, torch.cat([known, here[:, keys]]))
-
-    def _prepare_background(self, image: Tensor, inside: Tensor) -> None:
-        side = self._side
-        touched = F.max_pool2d(self._free, side, 1, side // 2) * (1 - self._wanted)
-        self._ground_queries = touched.flatten().nonzero()[:, 0]
-        ring = grow_mask(inside, _BESIDE * math.sqrt(self._size[0] * self._size[1]))
-        for avoided, reach in ((ring, side), (inside, side), (inside, 3), (inside, 1)):
-            pure = 1 - F.max_pool2d(avoided, reach, 1, reach // 2)
-            if pure.sum() >= _FEW:
-                break
-        keys = pure.flatten().nonzero()[:, 0]
-        if not len(keys):
-            self._ground_queries = self._ground_queries[:0]
-            return
-        if len(keys) > self.keys:
-            hole = (self._free * (1 - self._wanted))[0, 0]
-            distance = _distance_to(hole).flatten()[keys]
-            keys = keys[distance.argsort(stable=True)[: self.keys]]
-        known = self._patches(image)[:, keys]
-        stretch = image.new_tensor([0.5, 1.0]).reshape(2, 1)  # sky stays above ground
-        self._ground_place = stretch * grid(self._size, image).flatten(2)[0]
-        self._ground_seen = self._patches(1 - self._wanted)[:, self._ground_queries].repeat(3, 1)
-        self._ground = _Keys(keys, known, torch.ones_like(known), known.square())
-
-    def _patches(self, image: Float[Tensor, "1 c h w"]) -> Float[Tensor, "d hw"]:
-        """The patch around every pixel, borders reflected."""
-        reach = self._side // 2
-        return F.unfold(F.pad(image, (reach,) * 4, mode="reflect"), self._side)[0]
+        self._goals, self._asked = {}, {}
+        self._searches = [
+            PatchSearch(
+                photograph.image,
+                photograph.scene,
+                kernel=self.kernel,
+                place=self.place,
+                drift=self.drift,
+                coherence=self.coherence,
+                keys=self.keys,
+                margin=self.margin,
+            )
+            for photograph in reference.photographs()
+        ]
 
     def phase(self, step: int) -> bool:
         """Whether it searches."""
@@ -159,99 +95,30 @@ class NearestPatches(Objective):
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
         image = view.image
-        if self._goal is None or (view.step % self.every == 0 and self._asked != view.step):
+        which, rows = view.scene.which(len(image)), view.scene.place
+        due = view.step % self.every == 0 and self._asked.get(rows) != view.step
+        if due or rows not in self._goals:
             with torch.no_grad():
-                goal = torch.cat([self._search(one[None]) for one in image.detach()])
-                self._goal = goal if self._goal is None else self._goal.copy_(goal)
-            self._asked = view.step
-        weights = self._free
+                goal = torch.cat(
+                    [
+                        self._searches[i].goal(one[None])
+                        for i, one in zip(which, image.detach(), strict=True)
+                    ]
+                )
+                self._goals[rows] = self._goals[rows].copy_(goal) if rows in self._goals else goal
+            self._asked[rows] = view.step
+        weights = self._searches[0].free
+        if len(self._searches) > 1:
+            weights = torch.cat([self._searches[i].free for i in which])
         if (region := view.region(image.shape[-2:])) is not None:
             weights = weights * region
-        difference = (image - self._goal).square().mean(1, keepdim=True) * weights
-        return difference.sum((1, 2, 3)) / weights.sum().clamp(min=1)
-
-    def _search(self, image: Float[Tensor, "1 3 h w"]) -> Float[Tensor, "1 3 h w"]:
-        """What the nearest patches say of every pixel."""
-        goal = self._reference.clone()
-        if len(self._ground_queries):
-            goal = torch.where(self._wanted > 0, goal, self._search_background(image))
-        if len(self._object_queries):
-            goal = torch.where(self._wanted > 0, self._search_object(image), goal)
-        return goal
-
-    def _search_object(self, image: Tensor) -> Tensor:
-        keys, queries = self._object, self._object_queries
-        filled = image * self._wanted + self._colour * (1 - self._wanted)
-        features = torch.cat([self._patches(filled)[:, queries], self._object_place])
-        lengths = keys.features.square().sum(0)
-        distances = torch.cat(
-            [
-                lengths - 2 * part.T @ keys.features + part.square().sum(0)[:, None]
-                for part in features.split(_CHUNK, 1)
-            ]
-        )
-        near, chosen = distances.min(1)
-        near = near / keys.patches.shape[0]
-        return self._vote(keys.patches[:, chosen], keys.valid[:, chosen], near, queries)
-
-    def _search_background(self, image: Tensor) -> Tensor:
-        keys, queries, seen = self._ground, self._ground_queries, self._ground_seen
-        count = seen.sum(0).clamp(min=1)
-        patches = self._patches(image)[:, queries] * seen
-        places = self._ground_place
-        parts = []
-        for rows in torch.arange(len(queries), device=image.device).split(_CHUNK):
-            part, mask = patches[:, rows], seen[:, rows]
-            apart = mask.T @ keys.features - 2 * part.T @ keys.patches
-            apart = (apart + part.square().sum(0)[:, None]) / count[rows][:, None]
-            far = torch.cdist(places[:, queries[rows]].T, places[:, keys.places].T).square()
-            parts.append((apart + self.drift * far).clamp(min=0))
-        near, chosen = choose_keys(
-            torch.cat(parts), queries, keys.places, self._size, coherence=self.coherence
-        )
-        return self._vote(keys.patches[:, chosen], seen, near, queries)
-
-    def _vote(
-        self,
-        patches: Float[Tensor, "d q"],
-        valid: Float[Tensor, "d q"],
-        distances: Float[Tensor, " q"],
-        queries: Int[Tensor, " q"],
-    ) -> Float[Tensor, "1 3 h w"]:
-        """Weighted mean over the patches that cover each pixel; the reference where none does."""
-        weights = (distances.clamp(min=0) + _FAINT).pow(-_FADE) * valid
-        total, said = self._fold(weights, queries), self._fold(patches * weights, queries)
-        return torch.where(total > 0, said / total.clamp(min=1e-8), self._reference)
-
-    def _fold(self, values: Float[Tensor, "d q"], queries: Int[Tensor, " q"]) -> Tensor:
-        height, width = self._size
-        reach = self._side // 2
-        spread = values.new_zeros(values.shape[0], height * width)
-        spread[:, queries] = values
-        size = (height + 2 * reach, width + 2 * reach)
-        summed = F.fold(spread[None], size, self._side)
-        return summed[:, :, reach : reach + height, reach : reach + width]
+        difference = (image - self._goals[rows]).square().mean(1, keepdim=True) * weights
+        return difference.sum((1, 2, 3)) / weights.sum((1, 2, 3)).clamp(min=1)
 
     def save(self) -> dict[str, Any]:
-        """What the last search said."""
-        return {"goal": self._goal}
+        """What the last search said, by the rows it was asked for."""
+        return dict(self._goals)
 
     def load(self, saved: dict[str, Any]) -> None:
         """Take up what `save` saw, after `prepare`."""
-        self._goal, self._asked = saved["goal"], -1
-
-
-def _masks(scene: Scene, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Source mask and target, binary; nothing where there are none."""
-    nothing = image.new_zeros(1, 1, *image.shape[-2:])
-    if scene.mask is None or scene.target is None:
-        return nothing, nothing
-    return (scene.mask > 0.5).to(image), (scene.target > 0.5).to(image)
-
-
-def _distance_to(mask: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
-    """Distance of every pixel to the nearest one of the mask, in pixels."""
-    from scipy.ndimage import distance_transform_edt
-
-    away = distance_transform_edt(1 - mask.cpu().numpy())
-    return torch.from_numpy(away).to(mask)
+        self._goals, self._asked = dict(saved), {}

@@ -57,7 +57,8 @@ class CrossEntropy(Objective):
             raise InputError("`cross_entropy` was not prepared with a reference.")
         if not isinstance(label, Tensor):  # filled on the device: copying to it would wait for it
             label = torch.full((1,), label, device=logits.device)
-        return F.cross_entropy(logits, label.expand(len(logits)), reduction="none")
+        label = view.rows(label).expand(len(logits))
+        return F.cross_entropy(logits, label, reduction="none")
 
 
 def _class_index(target: int | str, model: Any) -> int:
@@ -106,9 +107,8 @@ class KLDivergence(Objective):
         log_q = view.logits(model=self.model).log_softmax(1)
         if self._wanted is None:
             raise InputError("`kl_divergence` was not prepared with a reference.")
-        return F.kl_div(
-            log_q, self._wanted.expand_as(log_q), reduction="none", log_target=True
-        ).sum(1)
+        wanted = view.rows(self._wanted).expand_as(log_q)
+        return F.kl_div(log_q, wanted, reduction="none", log_target=True).sum(1)
 
 
 @final
@@ -183,7 +183,8 @@ class Attention(Objective):
         if view.scene.target is None or self._weights is None:
             raise InputError("`attention` needs a reference and a target mask; give both.")
         features = view.tap(self.layer, model=self.model)
-        maps = (features * self._weights).sum(1, keepdim=True).relu() + _FAINT
+        weights = view.rows(self._weights)
+        maps = (features * weights).sum(1, keepdim=True).relu() + _FAINT
         wanted = resize_mask(view.scene.target, (maps.shape[-2], maps.shape[-1]))
         inside = (maps * wanted).sum((1, 2, 3)) / maps.sum((1, 2, 3))
         return -inside.clamp(min=_FAINT).log()

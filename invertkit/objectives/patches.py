@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple, final
 
 import numpy as np
@@ -54,28 +55,33 @@ class PatchSWD(Objective):
 
     def __init__(self, *, filters: Count = 64, kernel: Count = 7, split: bool = True) -> None:
         self.filters, self.kernel, self.split = filters, kernel, split
-        self._reference: Tensor | None = None
-        self._parts: list[_Part] = []
+        self._references: list[Tensor] = []
+        self._parts: list[list[_Part]] = []
         self._side = kernel
 
     def prepare(self, reference: View | None) -> None:
-        """Where the patches of every part are centred."""
+        """Where the patches of every part are centred, in each photograph."""
         if reference is None:
             raise InputError("`patch_swd` compares with a reference; give an image.")
+        self._side = min(self.kernel, *reference.image.shape[-2:])
+        photographs = reference.photographs()
+        self._references = [photograph.image for photograph in photographs]
+        self._parts = [self._parts_of(photograph) for photograph in photographs]
+
+    def _parts_of(self, reference: View) -> list[_Part]:
         image = reference.image
-        self._reference = image
-        self._side = min(self.kernel, *image.shape[-2:])
         scene = reference.scene
         names = ["object", "background"] if self.split and scene.mask is not None else []
         if reference.region_name != "everywhere" or not names or scene.target is None:
             names = [reference.region_name]
-        self._parts = []
+        parts = []
         count = (image.shape[-2] - self._side + 1) * (image.shape[-1] - self._side + 1)
         for name in names:
             source = self._centres(scene.region(name, of_reference=True), image)
             result = self._centres(scene.region(name, of_reference=False), image)
             if len(source) and len(result):
-                self._parts.append(_Part(source, result, math.sqrt(len(result) / count)))
+                parts.append(_Part(source, result, math.sqrt(len(result) / count)))
+        return parts
 
     def _centres(self, weights: Tensor | None, image: Tensor) -> Int[Tensor, " n"]:
         """Flat positions, among all patches, of those whose centre is more inside than out."""
@@ -88,21 +94,42 @@ class PatchSWD(Objective):
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
         image = view.image
-        total = image.new_zeros(len(image))
-        if self._reference is None:
+        if not self._references:
             raise InputError("`patch_swd` was not prepared with a reference.")
         directions = view.normal(f"patch_swd/{self.kernel}", self.filters, 3 * self._side**2)
         directions = directions / torch.linalg.vector_norm(directions, dim=2, keepdim=True)
         filters = directions.reshape(-1, 3, self._side, self._side).to(image.dtype)
+        which = view.scene.which(len(image))
+        several = len(self._references) > 1
         with torch.no_grad():
-            wanted = F.conv2d(self._reference, filters).reshape(len(image), self.filters, -1)
+            if several:
+                photographs = torch.cat([self._references[i] for i in which], 1)
+                wanted = F.conv2d(photographs, filters, groups=len(image))
+            else:
+                wanted = F.conv2d(self._references[0], filters)
+            wanted = wanted.reshape(len(image), self.filters, -1)
         here = F.conv2d(
             image.reshape(1, -1, *image.shape[-2:]), filters, groups=len(image)
         ).reshape(len(image), self.filters, -1)
-        for part in self._parts:
-            distance = wasserstein_1d(here[..., part.result], wanted[..., part.source])
-            total = total + part.weight * distance.mean(1)
-        return total
+        if not several:
+            return _apart(here, wanted, self._parts[0])
+        return torch.cat(
+            [
+                _apart(here[row : row + 1], wanted[row : row + 1], self._parts[i])
+                for row, i in enumerate(which)
+            ]
+        )
+
+
+def _apart(
+    here: Float[Tensor, "b f n"], wanted: Float[Tensor, "b f m"], parts: Sequence[_Part]
+) -> Float[Tensor, " b"]:
+    """Weighted sum over the parts of the mean distance of the projected patches."""
+    total = here.new_zeros(len(here))
+    for part in parts:
+        distance = wasserstein_1d(here[..., part.result], wanted[..., part.source])
+        total = total + part.weight * distance.mean(1)
+    return total
 
 
 def wasserstein_1d(

@@ -45,6 +45,11 @@ class TotalVariation(Objective):
     ) -> None:
         self.form, self.space, self.coupled, self.beta = form, space, coupled, beta
 
+    @property
+    def couples_images(self) -> bool:
+        """If so asked."""
+        return self.form == "l2" and self.coupled
+
     def forward(self, view: View) -> Float[Tensor, " b"]:
         image = in_space(view.image, self.space)
         weights = view.region(image.shape[-2:])

@@ -69,7 +69,8 @@ class FeatureStatistics(Objective):
     def forward(self, view: View) -> Float[Tensor, " b"]:
         total = view.image.new_zeros(len(view.image))
         for name in self._names:
-            for here, wanted in zip(self._statistics(view, name), self._wanted[name], strict=True):
+            for here, kept in zip(self._statistics(view, name), self._wanted[name], strict=True):
+                wanted = view.rows(kept)
                 if self.form == "mse":
                     total = total + (here - wanted).square().mean(1)
                 else:
@@ -115,6 +116,11 @@ class BatchNormStatistics(Objective):
     ) -> None:
         self.model, self.first_multiplier, self.coupled = model, first_multiplier, coupled
         self._wanted: dict[str, tuple[Tensor, Tensor]] = {}
+
+    @property
+    def couples_images(self) -> bool:
+        """If so asked."""
+        return self.coupled
 
     def needs(self, models: Mapping[str, Any]) -> Needs:
         """The input of every batch-norm layer that keeps running statistics."""

@@ -130,6 +130,18 @@ class Optimizer(ABC):
             names: What they are called.
         """
 
+    def restart(self, params: Params, state: Any, names: Sequence[str] = ()) -> Any:
+        """A state as fresh as `init` makes it, for tensors that have been filled anew.
+
+        A rule that forgets in place keeps its recordings; by default `init` is called again.
+
+        Args:
+            params: The tensors that `state` was made for.
+            state: What `init` made; not used after this.
+            names: What the tensors are called.
+        """
+        return self.init(params, names)
+
     @abstractmethod
     def step(
         self, landscape: Landscape, params: Params, state: Any, *, step: int, total: int

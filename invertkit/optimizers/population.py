@@ -16,6 +16,7 @@ from invertkit.optimizers.base import Landscape, Optimizer, Params, chosen
 from invertkit.optimizers.evolution import CMA, CMAState, Population
 from invertkit.optimizers.pycma import PyCMA, PyCMAState
 from invertkit.optimizers.torch_optim import Adam
+from invertkit.replay import EAGER
 from invertkit.schedules import Count, Index, Positive
 
 LARGEST = 4096
@@ -61,6 +62,11 @@ class Outer(Optimizer):
     @abstractmethod
     def load_search(self, saved: dict[str, Any], device: torch.device) -> Any:
         """The state that `save_search` saw."""
+
+    @property
+    def obstacle(self) -> str:
+        """That it has no steps between the drawing and the telling."""
+        return f"{type(self).__name__} draws and judges a generation at every step"
 
     @property
     def searches(self) -> bool:
@@ -264,11 +270,23 @@ class BasinCMA(Optimizer):
         each = self.last_steps if last else max(1, self.inner_steps)
         return last, step - (total - self.last_steps) if last else step % each, each
 
+    @property
+    def obstacle(self) -> str:
+        """That of the descent."""
+        return self.inner.obstacle if self._descends else ""
+
     def phase(self, *, step: int, total: int) -> Hashable:
-        """Whether it draws, descends, judges."""
+        """Whether it draws, descends, judges; drawing and judging are left to Python."""
         last, inside, each = self._place(step, total)
         descent = self.inner.phase(step=inside, total=each)
-        return last, inside == 0, inside + 1 == each, descent
+        draws, judges = inside == 0, inside + 1 == each
+        place = (last, draws, judges, descent)
+        return (EAGER, *place) if draws or judges else place
+
+    def schedule(self, state: _Basin, *, step: int, total: int) -> None:
+        _, inside, each = self._place(step, total)
+        if state.inner is not None:
+            self.inner.schedule(state.inner, step=inside, total=each)
 
     def check(self, steps: int) -> None:
         """Generations and last steps must fill the stage."""
@@ -329,24 +347,30 @@ class BasinCMA(Optimizer):
         state.drawn = drawn = outer.draw(state.search, landscape, state.generation)
         count = drawn.shape[1]
         starts = landscape.fresh(count, f"generation{state.generation}") if state.fresh else []
-        candidates = []
-        offset = 0
+        begun, offset = bool(state.candidates), 0
         for place, point in enumerate(landscape.points):
             if place in state.places:
                 size = point[0].numel()
                 rows = drawn[..., offset : offset + size].reshape(-1, *point.shape[1:])
                 offset += size
-                candidates.append(rows.to(point).clone())
             elif place in state.fresh:
-                candidates.append(starts[place].to(point).clone())
-            elif state.candidates and len(state.candidates[place]) == count * len(point):
-                candidates.append(state.candidates[place])  # the same tensor: frames stay valid
+                rows = starts[place]
+            elif begun:
+                continue  # it is where it was
             else:
-                candidates.append(point.detach().repeat_interleave(count, 0))
-        state.candidates = candidates
-        landscape.at(candidates).confine()
-        if self._descends:
+                rows = point.detach().repeat_interleave(count, 0)
+            if begun:  # the same tensors, which recordings know
+                with torch.no_grad():
+                    state.candidates[place].copy_(rows)
+            else:
+                state.candidates.append(rows.to(point, copy=True))
+        landscape.at(state.candidates).confine()
+        if not self._descends:
+            return
+        if state.inner is None:
             state.inner = self.inner.init(state.candidates, state.names)
+        else:
+            state.inner = self.inner.restart(state.candidates, state.inner, state.names)
 
     def _judge(
         self, here: Landscape, params: Params, state: _Basin, images: int, *, tell: bool

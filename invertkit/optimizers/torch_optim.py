@@ -76,6 +76,15 @@ class Adam(Optimizer):
             group["rate"] = self.rates.get(names[place], 1.0)
         return fused_adam(groups, lr=1.0, betas=self.betas, eps=self.eps)
 
+    def restart(
+        self, params: Params, state: torch.optim.Adam, names: Sequence[str] = ()
+    ) -> torch.optim.Adam:
+        state.zero_grad()
+        for moments in state.state.values():
+            for tensor in moments.values():
+                tensor.zero_()
+        return state
+
     def schedule(self, state: Any, *, step: int, total: int) -> None:
         set_rate(state, value_at(self.lr, step, total))
 

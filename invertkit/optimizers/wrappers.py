@@ -72,6 +72,9 @@ class Clip(Optimizer):
                 )
         return self.inner.init(params, names)
 
+    def restart(self, params: Params, state: Any, names: Sequence[str] = ()) -> Any:
+        return self.inner.restart(params, state, names)
+
     def schedule(self, state: Any, *, step: int, total: int) -> None:
         self.inner.schedule(state, step=step, total=total)
 
@@ -163,6 +166,13 @@ class KeepBest(Optimizer):
             [param.detach().clone() for param in params],
             self.inner.init(params, names),
         )
+
+    def restart(self, params: Params, state: _Best, names: Sequence[str] = ()) -> _Best:
+        state.losses.fill_(torch.inf)
+        for best, param in zip(state.params, params, strict=True):
+            best.copy_(param.detach())
+        state.inner = self.inner.restart(params, state.inner, names)
+        return state
 
     def step(
         self, landscape: Landscape, params: Params, state: _Best, *, step: int, total: int

@@ -21,6 +21,14 @@ class Player(ABC):
     its tensors in place, reads none back, depends on the step only as `phase` says, and draws its
     random numbers from the `Randomness` that `begin` was given."""
 
+    @property
+    def couples_images(self) -> bool:
+        """Whether what it says of an image depends on its neighbours.
+
+        Then images of several photographs do not share a batch.
+        """
+        return False
+
     @abstractmethod
     def begin(self, scene: Scene, randomness: Randomness, *, purpose: str) -> None:
         """Start a stage. Networks are made on the first call and kept; optimizers are fresh.

@@ -85,6 +85,11 @@ class PatchCritic(Player):
         self._purpose = ""
         self._precision: Precision = "float32"
 
+    @property
+    def couples_images(self) -> bool:
+        """If it is shared."""
+        return self.shared
+
     def begin(self, scene: Scene, randomness: Randomness, *, purpose: str) -> None:
         if scene.reference is None:
             raise InputError("`patch_critic` learns from a reference; give an image.")

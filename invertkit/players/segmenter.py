@@ -27,8 +27,9 @@ from invertkit.view import Scene
 class Segmenter(Player):
     """Trained by Adam on the cross-entropy between its map of the reference and the mask.
 
-    One network serves all images: it learns from the reference alone. Where each image has a
-    reference or a mask of its own, each has a network of its own, which learns as it would alone.
+    One network serves all images of a photograph: it learns from the reference alone. Where a
+    batch holds images of several photographs, each photograph has a network of its own, which
+    learns as it would alone.
 
     Args:
         when: `before`: `updates` updates before the first step of a stage, then frozen (the
@@ -71,14 +72,15 @@ class Segmenter(Player):
         if scene.reference is None or scene.mask is None:
             raise InputError("`segmenter` learns from a reference and its mask; give both.")
         self._precision = scene.precision
-        count = max(len(scene.reference), len(scene.mask))
-        self._reference = in_space(scene.reference, self.space).expand(count, -1, -1, -1)
-        self._mask = scene.mask.expand(count, -1, -1, -1)
+        photographs = scene.photographs()
+        references = [each.reference for each in photographs if each.reference is not None]
+        self._reference = in_space(torch.cat(references), self.space)
+        self._mask = torch.cat([each.mask for each in photographs if each.mask is not None])
         if self.net is None:
             self.net = EncoderDecoder(
                 width=self.width,
                 norm=self.norm,
-                generators=[generator(self.seed, f"{purpose}/weights") for _ in range(count)],
+                generators=[generator(self.seed, f"{purpose}/weights") for _ in photographs],
             ).to(randomness.device)
         self._optimizer = fused_adam(self.net.learnt(), lr=self.lr, betas=self.betas)
         if self.when == "before":

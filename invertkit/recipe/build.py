@@ -35,7 +35,7 @@ _ROLES: dict[type, Kind] = {
 
 def build(
     page: Page,
-    inputs: Inputs,
+    inputs: Sequence[Inputs],
     *,
     seeds: tuple[int, ...],
     device: torch.device,
@@ -47,7 +47,8 @@ def build(
 
     Args:
         page: The recipe.
-        inputs: Photograph and masks at full size.
+        inputs: Photograph and masks at full size: of every image, or one for all of them. Images
+            of one photograph stand side by side, as many of each.
         seeds: One per image.
         device: Where to run.
         registry: The parts that exist.
@@ -59,7 +60,8 @@ def build(
             page lacks; the message starts with the path.
         InputError: The recipe needs an input that is missing.
     """
-    _check_inputs(page, inputs)
+    for each in inputs:
+        _check_inputs(page, each)
     given = dict(models or {})
     networks = {
         name: given.pop(name)
@@ -85,23 +87,14 @@ def build(
             "variable.type: `jitter` moves the image and its masks would not follow; use it in "
             "recipes without masks."
         )
-    fit: Fit = page.fit
-
-    def scene(size: tuple[int, int]) -> Scene:
-        here = inputs.at(size, fit)
-        to = functools.partial(_to, device=device)
-        mask, target = to(here.mask), to(here.target)
-        target = mask if target is None else target
-        return Scene(size, to(here.image), mask, target, precision=precision)
-
     return Problem(
-        scene=scene,
+        scene=functools.partial(_scene, inputs, fit=page.fit, device=device, precision=precision),
         models=networks,
         variable=variable,
         terms=terms,
         optimizer=build_part("optimizer", page.optimizer, at="optimizer", registry=registry),
         players=players,
-        stages=_stages(page, inputs, registry),
+        stages=_stages(page, inputs[0], registry),
         seeds=seeds,
         device=device,
         memory=int(page.memory * 2**30),
@@ -153,8 +146,34 @@ def model_node(node: Node | str, registry: Registry) -> Node:
     return {"type": "classifier", "name": node}
 
 
-def _to(value: torch.Tensor | None, *, device: torch.device) -> torch.Tensor | None:
-    return None if value is None else value.to(device)
+def _scene(
+    inputs: Sequence[Inputs],
+    size: tuple[int, int],
+    *,
+    fit: Fit,
+    device: torch.device,
+    precision: Precision,
+) -> Scene:
+    """What the images of a stage are compared with, one row for each of several photographs."""
+    fitted: dict[int, Inputs] = {id(each): each.at(size, fit) for each in inputs}
+    here = [fitted[id(each)] for each in inputs]
+    if len(fitted) == 1:
+        here = here[:1]
+
+    def joined(name: str) -> torch.Tensor | None:
+        tensors = [tensor for each in here if (tensor := getattr(each, name)) is not None]
+        return torch.cat(tensors).to(device) if tensors else None
+
+    mask, target = joined("mask"), joined("target")
+    numbers = {key: number for number, key in enumerate(fitted)}
+    return Scene(
+        size,
+        joined("image"),
+        mask,
+        mask if target is None else target,
+        precision=precision,
+        owners=tuple(numbers[id(each)] for each in inputs) if len(fitted) > 1 else (),
+    )
 
 
 def _check_inputs(page: Page, inputs: Inputs) -> None:

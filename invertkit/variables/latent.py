@@ -177,8 +177,8 @@ class Latent(Variable):
 
     def _predicted(
         self, scene: Scene, generator: Generator, reference: Tensor | None, mask: Tensor | None
-    ) -> int:
-        """The generator's class that the classifier sees in the reference's object."""
+    ) -> list[int]:
+        """The generator's class that the classifier sees in each reference's object."""
         if reference is None:
             raise InputError("`embedding: predicted` looks at a reference; give an image.")
         if self.classifier not in scene.models:
@@ -186,25 +186,30 @@ class Latent(Variable):
         classifier = scene.models[self.classifier]
         if not hasattr(classifier, "observe"):
             raise TapError(f"variable.classifier: {self.classifier!r} is no classifier.")
-        seen = reference if mask is None else _around(reference, mask)
         side = getattr(classifier, "size", 224)
-        logits = classifier.observe(resize_image(seen, (side, side)), (LOGITS,))[LOGITS][0]
+        looks = []
+        for row in range(max(len(reference), 1 if mask is None else len(mask))):
+            image = reference[row : row + 1] if len(reference) > 1 else reference
+            inside = mask if mask is None or len(mask) == 1 else mask[row : row + 1]
+            seen = image if inside is None else _around(image, inside)
+            looks.append(resize_image(seen, (side, side)))
+        logits = classifier.observe(torch.cat(looks), (LOGITS,))[LOGITS]
         names = getattr(classifier, "classes", ())
         shared = [
             (i, generator.classes.index(name))
             for i, name in enumerate(names)
             if name in generator.classes
         ]
-        if not shared and len(logits) == len(generator.classes):
-            shared = [(i, i) for i in range(len(logits))]
+        if not shared and logits.shape[1] == len(generator.classes):
+            shared = [(i, i) for i in range(logits.shape[1])]
         if not shared:
             raise InputError(
                 "`embedding: predicted` needs a classifier that knows classes of the generator; "
                 f"{getattr(classifier, 'description', 'this classifier')} knows none of them. "
                 "Name the class: `--set variable.embedding=given --set variable.label=CLASS`."
             )
-        best = max(shared, key=lambda pair: float(logits[pair[0]]))
-        return best[1]
+        there, here = (list(places) for places in zip(*shared, strict=True))
+        return [here[place] for place in logits[:, there].argmax(1).tolist()]
 
     def resize(self, params: list[Tensor], old: Size, new: Size) -> list[Tensor]:
         return params
@@ -308,15 +313,16 @@ class Transformed(Variable):
         first = self._first(scene)
         moved = scene
         if scene.reference is not None:
-            moved = self.frame([first[None]] * 3, scene)
+            first = first.expand(max(len(first), len(scene.reference)), -1)
+            moved = self.frame([first] * 3, scene)
         latents = self.inner.begin(
             replace(moved, kept=scene.kept), moved.reference, moved.mask, randomness, noise
         )
         return [*latents, first.expand(len(randomness.seeds), -1).to(latents[0], copy=True)]
 
-    def _first(self, scene: Scene) -> Float[Tensor, " k"]:
-        """φ₀."""
-        first = self.transform.identity()
+    def _first(self, scene: Scene) -> Float[Tensor, "#b k"]:
+        """φ₀: one row, or one for each mask."""
+        first = self.transform.identity()[None]
         if self.spatial is None or self.start_from == "identity":
             return first
         if scene.mask is None:
@@ -325,14 +331,20 @@ class Transformed(Variable):
                 "`start: identity`."
             )
         where = self.inner.generator(scene).statistics
-        placed = spatial_start(
-            scene.mask.cpu(),
-            centre=where.centre,
-            size=where.size,
-            anisotropic=self.spatial.anisotropic,
-            form="exact" if self.start_from == "mask" else "published",
+        placed = torch.stack(
+            [
+                spatial_start(
+                    mask[None],
+                    centre=where.centre,
+                    size=where.size,
+                    anisotropic=self.spatial.anisotropic,
+                    form="exact" if self.start_from == "mask" else "published",
+                )
+                for mask in scene.mask.cpu()
+            ]
         )
-        return torch.cat([first[: len(first) - len(placed)], placed.to(first)])
+        colours = first[:, : first.shape[1] - placed.shape[1]].expand(len(placed), -1)
+        return torch.cat([colours, placed.to(first)], 1)
 
     def resize(self, params: list[Tensor], old: Size, new: Size) -> list[Tensor]:
         return params

@@ -12,7 +12,7 @@ from invertkit.normalization import IMAGENET_MEAN, IMAGENET_STD
 from invertkit.optimizers.base import Landscape, Optimizer, Params
 from invertkit.optimizers.torch_optim import LBFGS, Adam, TorchOptimizer
 from invertkit.optimizers.wrappers import Clip, KeepBest
-from tests.helpers import normal, uniform
+from tests.helpers import normal, same, uniform
 
 
 class Script(Optimizer):
@@ -143,3 +143,39 @@ def test_a_wrapper_couples_images_where_its_inner_optimizer_does() -> None:
         assert wrap(LBFGS()).couples_images
         assert wrap(TorchOptimizer("LBFGS")).couples_images
         assert not wrap(Adam()).couples_images
+
+
+# ---------------------------------------------------------------------- another start
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        Adam(lr=0.1),
+        Clip(Adam(lr=0.1)),
+        KeepBest(Adam(lr=0.1)),
+        Clip(KeepBest(Adam(lr=0.1))),
+        TorchOptimizer("SGD", lr=0.1, options={"momentum": 0.9}),
+        LBFGS(),
+    ],
+    ids=lambda optimizer: type(optimizer).__name__,
+)
+def test_a_restart_forgets_everything(optimizer: Optimizer) -> None:
+    def losses(param: Tensor) -> Tensor:
+        return (param - uniform(1, 3, 4, 5, seed=3)).square().flatten(1).sum(1)
+
+    def go_on(state: Any, param: Tensor) -> list[Any]:
+        for step in range(4):
+            here = Landscape(lambda points: losses(points[0]), [param])
+            optimizer.step(here, [param], state, step=step, total=4)
+        optimizer.finish([param], state)
+        return [param.detach().clone(), optimizer.save(state)]
+
+    param = uniform(1, 3, 4, 5, seed=1).requires_grad_()
+    state = optimizer.init([param])
+    go_on(state, param)
+    with torch.no_grad():
+        param.copy_(uniform(1, 3, 4, 5, seed=2))
+    again = go_on(optimizer.restart([param], state), param)
+    other = uniform(1, 3, 4, 5, seed=2).requires_grad_()
+    assert same(again, go_on(optimizer.init([other]), other))

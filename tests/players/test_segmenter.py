@@ -106,11 +106,13 @@ def test_released_statistics_are_shared_by_the_batch() -> None:
 def scene_of(references: int, masks: int) -> Scene:
     """Photographs and masks, one or one for each image, in float64."""
     size, scene = (12, 13), make_scene((12, 13))
+    images = max(references, masks)
     return Scene(
         size,
         uniform(references, 3, *size, seed=1),
         (uniform(masks, 1, *size, seed=2) > 0.6).double(),
         scene.target,
+        owners=tuple(range(images)) if images > 1 else (),
     )
 
 
