@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from invertkit.execution import Observer, carry_out, carry_out_each, log, restor
 from invertkit.images import ImageLike
 from invertkit.job import Job, prepare
 from invertkit.many import Photographs
+from invertkit.outcomes import Outcome
 from invertkit.precision import Precision
 from invertkit.replay import Compile
 from invertkit.report import new_folder
@@ -155,7 +157,8 @@ def run_each(
         checkpoint_every: Seconds between checkpoints, if there is a folder.
 
     Returns:
-        A result for each photograph, in order; interrupted by Ctrl-C, those that were begun.
+        A result for each photograph, in order; interrupted by Ctrl-C, of those that were begun. A
+        photograph with which the recipe cannot go on is left out with a warning.
 
     Raises:
         InvertkitError: Anything the caller can mend, in one sentence.
@@ -179,9 +182,10 @@ def run_each(
         log.info(sentence)
     folder = new_folder(Path(out)) if out is not None else None
     with progress_bar(job, wanted=progress) as bar:
-        return carry_out_each(
+        outcome = carry_out_each(
             job, folder=folder, observers=(*observers, *bar), checkpoint_every=checkpoint_every
         )
+    return _warned(outcome)
 
 
 def resume(
@@ -210,7 +214,7 @@ def resume(
             f"{folder}: is a run over {len(job.photographs)} photographs; go on with "
             f"`invertkit.resume_each({str(folder)!r})`."
         )
-    with progress_bar(job, wanted=progress) as bar:
+    with progress_bar(job, wanted=progress, made=made(state)) as bar:
         return carry_out(
             job,
             folder=Path(folder),
@@ -242,23 +246,36 @@ def resume_each(
     """
     path = Path(folder)
     job, state = restored(path, models=models)
-    with progress_bar(job, wanted=progress) as bar:
-        return carry_out_each(
+    with progress_bar(job, wanted=progress, made=made(state)) as bar:
+        outcome = carry_out_each(
             job,
             folder=path,
             observers=(*observers, *bar),
             checkpoint_every=checkpoint_every,
             state=state,
         )
+    return _warned(outcome)
+
+
+def _warned(outcome: Outcome) -> list[Result]:
+    """The results; what was left out is told where nobody can miss it."""
+    for name, reason in outcome.failed.items():
+        warnings.warn(f"{name} was left out: {reason}", RuntimeWarning, stacklevel=3)
+    return outcome.results
+
+
+def made(state: Mapping[str, Any]) -> int:
+    """How many images a checkpoint holds."""
+    return sum(len(batch["of"]) for batch in state["done"])
 
 
 @contextlib.contextmanager
-def progress_bar(job: Job, *, wanted: bool | None) -> Iterator[tuple[Observer, ...]]:
-    """A progress bar as an observer, if it is wanted."""
+def progress_bar(job: Job, *, wanted: bool | None, made: int = 0) -> Iterator[tuple[Observer, ...]]:
+    """A progress bar as an observer, if it is wanted; `made` images are there already."""
     from invertkit import progress
 
     if not (progress.somebody_looks() if wanted is None else wanted):
         yield ()
         return
-    with progress.Bar(images=len(job.photographs) * len(job.seeds)) as bar:
+    with progress.Bar(images=len(job.photographs) * len(job.seeds), made=made) as bar:
         yield (bar,)

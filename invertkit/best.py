@@ -26,6 +26,7 @@ class Best:
         terms: That the losses are of.
         stage: Likewise.
         params: The variable's tensors, if they are worth keeping.
+        lost: Images whose loss was not finite: what comes after does not count.
     """
 
     losses: Tensor
@@ -34,6 +35,11 @@ class Best:
     terms: tuple[str, ...] = ()
     stage: int = -1
     params: list[Tensor] = field(default_factory=list)
+    lost: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
+
+    def __post_init__(self) -> None:
+        if not len(self.lost):
+            self.lost = torch.zeros_like(self.losses, dtype=torch.bool)
 
     @classmethod
     def afresh(
@@ -62,11 +68,13 @@ class Best:
             terms=terms,
             stage=stage,
             params=[point.clone() for point in points],
+            lost=torch.zeros_like(losses, dtype=torch.bool) if before is None else before.lost,
         )
 
     def offer(self, losses: Tensor, images: Tensor, points: Sequence[Tensor], step: Tensor) -> None:
         """Take what is better, image by image."""
-        better = (losses < self.losses) & losses.isfinite()
+        self.lost |= ~losses.isfinite()
+        better = (losses < self.losses) & ~self.lost
         pairs = [(losses, self.losses), (step, self.steps), (images, self.images)]
         for now, best in [*pairs, *zip(points, self.params, strict=True)]:
             best.copy_(torch.where(better.reshape(-1, *[1] * (best.ndim - 1)), now, best))
@@ -80,6 +88,7 @@ class Best:
             "terms": list(self.terms),
             "stage": self.stage,
             "params": [param.clone() for param in self.params],
+            "lost": self.lost.clone(),
         }
 
     @classmethod
@@ -89,4 +98,5 @@ class Best:
             saved[name].to(device, copy=True) for name in ("losses", "images", "steps")
         )
         params = [param.to(device, copy=True) for param in saved["params"]]
-        return cls(losses, images, steps, tuple(saved["terms"]), saved["stage"], params)
+        lost = saved["lost"].to(device, copy=True)
+        return cls(losses, images, steps, tuple(saved["terms"]), saved["stage"], params, lost)

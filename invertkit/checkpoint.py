@@ -11,7 +11,7 @@ from typing import Any, final
 
 import torch
 
-from invertkit.errors import InputError
+from invertkit.errors import InputError, WriteError
 from invertkit.images import Inputs
 
 _BEGUN, _STATE, _DONE = "begun.pt", "state.pt", "batch-{}.pt"
@@ -26,10 +26,21 @@ class Saver:
         folder: Of the run.
         every: Seconds between checkpoints.
         done: How many batches are finished.
+        split: Batches that were taken apart, by their places at that time, in order; it may grow.
+        run: The folder that can be resumed, for messages; by default `folder`.
     """
 
-    def __init__(self, folder: Path, *, every: float, done: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        every: float,
+        done: int = 0,
+        split: Sequence[int] = (),
+        run: Path | None = None,
+    ) -> None:
         self.folder, self.every, self.done = folder / "checkpoint", every, done
+        self.split, self.run = split, run or folder
         self._last = time.monotonic()
 
     def begin(
@@ -49,7 +60,7 @@ class Saver:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"{self.folder}: cannot be made ({error}).") from None
+            raise WriteError(f"{self.folder}: cannot be made ({error}).") from None
         begun = {
             "format": _FORMAT,
             "recipe": json.dumps(recipe),
@@ -62,7 +73,7 @@ class Saver:
             "precision": precision,
             "batch": batch,
         }
-        _write(begun, self.folder / _BEGUN)
+        self._write(begun, _BEGUN)
         self.save(None)
 
     def save_if_due(self, now: Callable[[], Mapping[str, Any]]) -> None:
@@ -74,20 +85,37 @@ class Saver:
         """Write the batch under way.
 
         Raises:
-            InputError: The disk is full or the folder gone; the checkpoint before is untouched.
+            WriteError: The disk is full or the folder gone; the checkpoint before is untouched.
         """
-        _write({"done": self.done, "now": now}, self.folder / _STATE)
+        self._write({"done": self.done, "split": list(self.split), "now": now}, _STATE)
         self._last = time.monotonic()
 
     def add(self, batch: Mapping[str, Any]) -> None:
         """Write a finished batch, once and for all.
 
         Raises:
-            InputError: As `save`.
+            WriteError: As `save`.
         """
-        _write(batch, self.folder / _DONE.format(self.done))
+        self._write(batch, _DONE.format(self.done))
         self.done += 1
         self.save(None)
+
+    def _write(self, data: Mapping[str, Any], name: str) -> None:
+        """To a file beside it first, forced to the disk, then renamed: never half a file."""
+        path = self.folder / name
+        partial = path.with_name(path.name + ".partial")
+        try:
+            with partial.open("wb") as file:
+                torch.save(dict(data), file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except (OSError, RuntimeError) as error:
+            partial.unlink(missing_ok=True)
+            raise WriteError(
+                f"{path}: the checkpoint cannot be written ({error}). The one before is whole: "
+                f"make room, then `invertkit resume {self.run}`."
+            ) from None
 
 
 def load(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -125,18 +153,6 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"{folder}: its checkpoint cannot be read ({error}).") from None
 
 
-def _write(data: Mapping[str, Any], path: Path) -> None:
-    """To a file beside it first, forced to the disk, then renamed: never half a file."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            torch.save(dict(data), file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(
-            f"{path}: the checkpoint cannot be written ({error}). The one before is whole: make "
-            f"room, then `invertkit resume {path.parents[1]}`."
-        ) from None
+def is_finished(folder: Path, *, batches: int) -> bool:
+    """Whether so many batches are finished there."""
+    return (folder / "checkpoint" / _DONE.format(batches - 1)).is_file()

@@ -407,7 +407,7 @@ class _Projection:
             raise InputError(
                 f"{run}: is a run over several photographs; edit one of them, such as {run / name}."
             )
-        self.inputs = Inputs(**begun["photographs"][0])
+        self.inputs = Inputs.load(begun["photographs"][0])
         self.transform, latent = _unwrapped(run, self.page, registry)
         batches = state["done"]
         losses = {

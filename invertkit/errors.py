@@ -2,7 +2,8 @@
 
 InvertkitError
 ├── InputError     a picture, a mask, a folder or a device the user named cannot be used
-│   └── ShapeError a tensor has the wrong rank, size or dtype
+│   ├── ShapeError a tensor has the wrong rank, size or dtype
+│   └── WriteError a file or folder cannot be written
 ├── RecipeError    the recipe is wrong; the message starts with the path to the fault
 ├── TapError       an objective asked for a layer the model does not have
 └── WeightsError   a weights file is damaged, belongs to another network, or would run code
@@ -22,6 +23,10 @@ class InputError(InvertkitError, ValueError):
 
 class ShapeError(InputError):
     """A tensor has the wrong rank, size or dtype."""
+
+
+class WriteError(InputError):
+    """A file or folder cannot be written."""
 
 
 class RecipeError(InvertkitError, ValueError):

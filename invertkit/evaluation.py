@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from invertkit.errors import InputError
 from invertkit.objectives.base import Objective, evaluate
 from invertkit.optimizers.base import Landscape, Params
 from invertkit.problem import Term
@@ -291,11 +292,36 @@ class Evaluation(Landscape):
         losses, values = images.new_zeros(len(images)), {}
         for term in self._terms:
             with speaking_of(f"objective.{term.name}"):
-                value = evaluate(term.objective, view, term.region)
+                value = self._value(term, view)
                 self._watch(term)
             values[term.name] = value.detach()
             losses = losses + self._weights[term.name] * value
         return losses, values
+
+    def _value(self, term: Term, view: View) -> Float[Tensor, " n"]:
+        """One number an image.
+
+        Raises:
+            InputError: The objective gives something else, or cannot deal with several photographs.
+        """
+        fault: Exception | None = None
+        try:
+            value = evaluate(term.objective, view, term.region)
+            if value.shape == (len(view.image),):
+                return value
+            said = f"got shape {tuple(value.shape)}"
+        except (RuntimeError, IndexError) as error:
+            if not view.scene.owners:
+                raise
+            said, fault = str(error).strip().split("\n")[0][:200], error
+        several = (
+            " What `prepare` keeps has a row for each photograph of the batch: take "
+            "`view.rows(kept)` in `forward`, or make images one by one: `--batch 1`."
+        )
+        raise InputError(
+            f"objective.{term.name}: expected one number an image, of shape ({len(view.image)},): "
+            f"{said}.{several if view.scene.owners else ' Reduce over the other axes.'}"
+        ) from fault
 
     def _watch(self, term: Term) -> None:
         """A term that goes by the number of the step must say which steps are alike."""

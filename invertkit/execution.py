@@ -17,14 +17,14 @@ from torch import Tensor
 
 from invertkit import checkpoint
 from invertkit.engine import Report, Run
-from invertkit.errors import InputError
+from invertkit.errors import InputError, WriteError
 from invertkit.images import Inputs
 from invertkit.job import Job, pick_device
+from invertkit.outcomes import Outcome, Outcomes, begin
 from invertkit.precision import products
 from invertkit.problem import Status
 from invertkit.recipe.page import validate
 from invertkit.registry import Registry
-from invertkit.report import is_whole, write, write_index
 from invertkit.result import History, Result
 from invertkit.view import resize_image
 
@@ -48,14 +48,14 @@ def carry_out(
     state: Mapping[str, Any] | None = None,
 ) -> Result:
     """`carry_out_each` for a job with one photograph, or none: its one result."""
-    (result,) = carry_out_each(
+    outcome = carry_out_each(
         job,
         folder=folder,
         observers=observers,
         checkpoint_every=checkpoint_every,
         state=state,
     )
-    return result
+    return outcome.results[0]
 
 
 def carry_out_each(
@@ -65,8 +65,10 @@ def carry_out_each(
     observers: Sequence[Observer] = (),
     checkpoint_every: float = 20.0,
     state: Mapping[str, Any] | None = None,
-) -> list[Result]:
+) -> Outcome:
     """Run a job to its end, to an interruption or to a stop; write its folder if there is one.
+
+    A photograph with which the recipe cannot go on is left out, and the others are made.
 
     Args:
         job: What to do.
@@ -76,127 +78,63 @@ def carry_out_each(
         checkpoint_every: Seconds between checkpoints.
         state: The checkpoint to go on from.
 
-    Returns:
-        A result for every photograph that has an image, in the order of the job.
+    Raises:
+        WriteError: The disk is full; what was saved can be gone on with.
     """
     done: Sequence[Mapping[str, Any]] = state["done"] if state else []
+    split: list[int] = list(state["split"]) if state else []
     saver = None
     if folder is not None:
-        saver = checkpoint.Saver(folder, every=checkpoint_every, done=len(done))
+        saver = checkpoint.Saver(folder, every=checkpoint_every, done=len(done), split=split)
         if state is None:
-            _begin(saver, job, job.photographs)
+            begin(saver, job, job.photographs)
     problem = job.problem(job.seeds[:1])
     batches = job.batches(problem)
+    for place in split:
+        batches[place : place + 1] = batches[place].apart()
     names = {
         name: str(getattr(model, "description", type(model).__name__))
         for name, model in problem.models.items()
     }
     for model in names.values():
         log.info(f"Model: {model}.")
-    results = _Results(job, names, folder)
-    for outcome in done:
-        results.add(outcome, again=True)
+    outcomes = Outcomes(job, names, folder)
+    for ended in done:
+        outcomes.add(ended, again=True)
+    opened = replace(job, models=problem.models)
+    now, index = state["now"] if state else None, len(done)
     with _interrupts() as interrupted, products(job.precision):
-        for index in range(len(done), len(batches)):
+        while index < len(batches):
             batch = batches[index]
-            if batch.of != (0,) or batch.seeds != job.seeds[:1]:
-                problem = job.problem(batch.seeds, batch.of)
-            going = _Going(
-                Run(problem, compile=job.compile),
-                batch.of,
-                state["now"] if state and index == len(done) else None,
-            )
-            status = going.go(
-                observers,
-                interrupted,
-                lambda now: None if saver is None else saver.save_if_due(now),
-            )
-            if status in (Status.INTERRUPTED, Status.STOPPED):
-                if saver is not None:
-                    saver.save(going.state())
-                results.add(going.outcome())
-                break
-            outcome = going.outcome()
+            try:
+                if index or batch != (job.seeds[:1], (0,)) or len(split):
+                    problem = opened.problem(batch.seeds, batch.of)
+                going = _Going(Run(problem, compile=job.compile), batch.of, now)
+                status = going.go(
+                    observers,
+                    interrupted,
+                    lambda now: None if saver is None else saver.save_if_due(now),
+                )
+            except InputError as error:
+                if isinstance(error, WriteError) or not job.each:
+                    raise
+                if len(apart := batch.apart()) > 1:  # to see which of them it is
+                    batches[index : index + 1], now = apart, None
+                    split.append(index)
+                    continue
+                ended = {"of": list(batch.of), "failed": str(error)}
+            else:
+                ended = going.outcome()
+                if status in (Status.INTERRUPTED, Status.STOPPED):
+                    if saver is not None:
+                        saver.save(going.state())
+                    outcomes.add(ended)
+                    break
             if saver is not None:
-                saver.add(outcome)
-            results.add(outcome)
-    return results.finish()
-
-
-def _begin(saver: checkpoint.Saver, job: Job, photographs: Sequence[Inputs]) -> None:
-    saver.begin(
-        job.raw,
-        photographs,
-        seeds=job.seeds,
-        device=str(job.device),
-        parts=job.parts,
-        models=tuple(job.models),
-        compile=job.compile,
-        precision=job.precision,
-        batch=job.batch,
-    )
-
-
-@final
-class _Results:
-    """What the batches of a job have come to, photograph by photograph.
-
-    Args:
-        job: That is carried out.
-        models: What its networks are.
-        folder: Of the run, or None.
-    """
-
-    def __init__(self, job: Job, models: Mapping[str, str], folder: Path | None) -> None:
-        self.job, self.models, self.folder = job, models, folder
-        self._parts: dict[int, list[dict[str, Any]]] = {}
-        self._made: dict[int, Result] = {}
-
-    def add(self, outcome: Mapping[str, Any], *, again: bool = False) -> None:
-        """Take in a batch; a photograph whose last image it holds is written.
-
-        Args:
-            outcome: Of a batch that has ended.
-            again: It ended before the run was resumed, so what is there is not written again.
-        """
-        for number in dict.fromkeys(outcome["of"]):
-            parts = self._parts.setdefault(number, [])
-            parts.append(_part(outcome, number))
-            whole = sum(len(part["seeds"]) for part in parts) == len(self.job.seeds)
-            ended = all(part["status"] not in ("INTERRUPTED", "STOPPED") for part in parts)
-            if whole and ended:
-                self._make(number, again=again)
-
-    def finish(self) -> list[Result]:
-        """Write what is not whole, and the page about all; every result."""
-        for number in self._parts:
-            if number not in self._made:
-                self._make(number)
-        results = [self._made[number] for number in sorted(self._made)]
-        if self.folder is not None and self.job.each:
-            write_index(results, self.folder, of=len(self.job.photographs))
-        return results
-
-    def _make(self, number: int, *, again: bool = False) -> None:
-        parts, photograph = self._parts[number], self.job.photographs[number]
-        result = self._made[number] = _result(self.job, photograph, parts, self.models)
-        if self.folder is None:
-            return
-        if not self.job.each:
-            write(result, self.folder)
-            return
-        place = self.folder / photograph.name
-        if again and is_whole(place, images=len(result.seeds)):
-            return
-        try:
-            place.mkdir(exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{place}: cannot be made ({error.strerror or error}).") from None
-        own = checkpoint.Saver(place, every=0)
-        _begin(own, self.job, [replace(photograph, name="")])
-        for part in parts:
-            own.add(part)
-        write(result, place)
+                saver.add(ended)
+            outcomes.add(ended)
+            index, now = index + 1, None
+    return outcomes.finish()
 
 
 @final
@@ -262,85 +200,12 @@ class _Going:
         }
 
 
-def _part(outcome: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """Of a batch that has ended, the images of one photograph."""
-    of = outcome["of"]
-    mine = [row for row, owner in enumerate(of) if owner == number]
-
-    def some(values: Sequence[Any]) -> list[Any]:
-        return [values[row] for row in mine]
-
-    return {
-        "of": [0] * len(mine),
-        "step": outcome["step"],
-        "seconds": outcome["seconds"] * len(mine) / len(of),
-        "rows": [
-            {
-                **row,
-                "values": {name: some(values) for name, values in row["values"].items()},
-                "losses": some(row["losses"]),
-            }
-            for row in outcome["rows"]
-        ],
-        "frames": [outcome["frames"][list(dict.fromkeys(of)).index(number)]],
-        "tensors": {name: value[mine] for name, value in outcome["tensors"].items()},
-        "status": outcome["status"],
-        **{name: outcome[name][mine] for name in ("best", "last")},
-        **{name: some(outcome[name]) for name in ("seeds", "lost", "best_steps", "best_losses")},
-    }
-
-
 def _frame(image: Tensor) -> Tensor:
     """A small copy as bytes, for the animation."""
     height, width = image.shape[-2:]
     scale = min(1.0, FRAME_SIDE / max(height, width))
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
     return (resize_image(image[None], size)[0].clamp(0, 1) * 255).round().to("cpu", torch.uint8)
-
-
-def _result(
-    job: Job, photograph: Inputs, parts: Sequence[Mapping[str, Any]], models: Mapping[str, str]
-) -> Result:
-    """The result of one photograph."""
-    status = Status[parts[-1]["status"]]
-    if any(any(part["lost"]) for part in parts):
-        status = Status.NON_FINITE
-    elif status is Status.NON_FINITE:  # of its company
-        status = Status.FINISHED
-    count = sum(len(part["seeds"]) for part in parts)
-    final_size = parts[-1]["best"].shape[-2:]
-
-    def gather(key: str) -> Tensor:
-        return torch.cat([resize_image(part[key].cpu(), tuple(final_size)) for part in parts])
-
-    return Result(
-        best=gather("best").clamp(0, 1),
-        last=gather("last").clamp(0, 1),
-        result=job.page.result,
-        tensors=_tensors([part["tensors"] for part in parts]),
-        seeds=job.seeds[:count],
-        best_steps=tuple(step for part in parts for step in part["best_steps"]),
-        best_losses=tuple(loss for part in parts for loss in part["best_losses"]),
-        status=status,
-        steps=max(part["step"] for part in parts),
-        seconds=sum(part["seconds"] for part in parts),
-        rows=tuple(part["rows"] for part in parts),
-        batches=tuple(len(part["seeds"]) for part in parts),
-        recipe=job.raw,
-        inputs=photograph,
-        models=models,
-        device=str(job.device),
-        frames=tuple(parts[0]["frames"][0]),
-    )
-
-
-def _tensors(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors of all batches under one another; those that only some of them reached are cut.
-
-    A run stopped in an early stage has no tensors of a later one.
-    """
-    shared = [name for name in parts[-1] if all(name in part for part in parts)]
-    return {name: torch.cat([part[name].cpu() for part in parts]) for name in shared}
 
 
 def dry_run(job: Job, *, steps: int = 2) -> int:
@@ -377,9 +242,10 @@ def restored(
     begun, state = checkpoint.load(folder)
     lacking = [name for name in begun["models"] if name not in (models or {})]
     if lacking:
+        way = "resume_each" if begun["photographs"][0]["name"] else "resume"
         raise InputError(
             f"{folder}: was begun with networks given from Python ({', '.join(lacking)}); go on "
-            f"from there: `invertkit.resume({str(folder)!r}, models={{{lacking[0]!r}: …}})`."
+            f"from there: `invertkit.{way}({str(folder)!r}, models={{{lacking[0]!r}: …}})`."
         )
     registry = Registry()
     for path in begun["parts"]:
@@ -387,7 +253,7 @@ def restored(
     job = Job(
         page=validate(begun["recipe"]),
         raw=begun["recipe"],
-        photographs=tuple(Inputs(**saved) for saved in begun["photographs"]),
+        photographs=tuple(Inputs.load(saved) for saved in begun["photographs"]),
         seeds=tuple(begun["seeds"]),
         device=pick_device(begun["device"]),
         registry=registry,

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from PIL import Image, ImageOps, PngImagePlugin
 from torch import Tensor
 
-from invertkit.errors import InputError, ShapeError
+from invertkit.errors import InputError, ShapeError, WriteError
 from invertkit.view import resize_image, resize_mask
 
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
@@ -260,13 +260,26 @@ class Inputs:
         return Inputs(image, fitted(self.mask), fitted(self.target), self.name)
 
     def save(self) -> dict[str, Any]:
-        """All of it, for `Inputs(**saved)`."""
-        return {
-            "image": self.image,
-            "mask": self.mask,
-            "target": self.target,
-            "name": self.name,
-        }
+        """All of it, for `load`; what came from 8 bits goes back to them."""
+        tensors = {"image": self.image, "mask": self.mask, "target": self.target}
+        return {**{kind: _packed(tensor) for kind, tensor in tensors.items()}, "name": self.name}
+
+    @classmethod
+    def load(cls, saved: Mapping[str, Any]) -> Inputs:
+        """What `save` saw, bit for bit."""
+        image, mask, target = (_unpacked(saved[kind]) for kind in ("image", "mask", "target"))
+        return cls(image, mask, target, saved["name"])
+
+
+def _packed(tensor: Tensor | None) -> Tensor | None:
+    if tensor is None:
+        return None
+    bytes_ = (tensor * 255).round().to(torch.uint8)
+    return bytes_ if torch.equal(bytes_.to(tensor.dtype) / 255, tensor) else tensor
+
+
+def _unpacked(tensor: Tensor | None) -> Tensor | None:
+    return tensor.float() / 255 if tensor is not None and tensor.dtype == torch.uint8 else tensor
 
 
 def to_picture(image: Float[Tensor, "3 h w"]) -> Image.Image:
@@ -281,7 +294,7 @@ def save_png(
     """Write a PNG, whole or not at all, with `text` in its text chunks.
 
     Raises:
-        InputError: The file cannot be written.
+        WriteError: The file cannot be written.
     """
     info = PngImagePlugin.PngInfo()
     for key, value in (text or {}).items():
@@ -291,4 +304,4 @@ def save_png(
         to_picture(image).save(partial, format="PNG", pnginfo=info)
         partial.replace(path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error}).") from None
+        raise WriteError(f"{path}: cannot be written ({error}).") from None

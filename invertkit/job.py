@@ -13,7 +13,7 @@ import torch
 
 from invertkit.demo import CREDIT, demo_inputs
 from invertkit.errors import InputError
-from invertkit.images import ImageLike, Inputs, load_image, load_mask
+from invertkit.images import Fit, ImageLike, Inputs, load_image, load_mask
 from invertkit.many import Photographs, load_each
 from invertkit.precision import PRECISIONS, Precision
 from invertkit.problem import Problem
@@ -40,6 +40,16 @@ class Batch(NamedTuple):
 
     seeds: tuple[int, ...]
     of: tuple[int, ...]
+
+    def apart(self) -> list[Batch]:
+        """A batch for each photograph."""
+        rows = {
+            number: [i for i, owner in enumerate(self.of) if owner == number] for number in self.of
+        }
+        return [
+            Batch(tuple(self.seeds[i] for i in own), (number,) * len(own))
+            for number, own in rows.items()
+        ]
 
 
 @final
@@ -164,8 +174,8 @@ def prepare(
     """Read, choose, override and check a recipe, and load its inputs; see `run`, `run_each`."""
     if seeds < 1:
         raise InputError(f"seeds: expected at least 1 image, got {seeds}.")
-    if batch is not None and batch < 1:
-        raise InputError(f"batch: expected at least 1 image side by side, got {batch}.")
+    if batch is not None and (batch != int(batch) or batch < 1):
+        raise InputError(f"batch: expected a number of images from 1, got {batch}.")
     how = one_of("compile", compile, COMPILE)
     numbers = one_of("precision", precision, PRECISIONS)
     where = pick_device(device)
@@ -204,6 +214,8 @@ def prepare(
                 None if target is None else load_mask(target, who="target"),
             ),
         )
+    for each in inputs:
+        _check_cut(each, page.fit)
     return Job(
         page=page,
         raw=raw,
@@ -219,6 +231,20 @@ def prepare(
         precision=numbers,
         batch=batch,
     )
+
+
+def _check_cut(inputs: Inputs, fit: Fit) -> None:
+    """Whether `fit: crop` leaves something of object and target."""
+    side = min(inputs.image.shape[-2:]) if inputs.image is not None and fit == "crop" else 0
+    fitted = inputs.at((side, side), fit) if side else inputs
+    for kind, mask in (("mask", fitted.mask), ("target", fitted.target)):
+        if mask is not None and not mask.any():
+            of = f"{inputs.name}: " if inputs.name else ""
+            raise InputError(
+                f"{of}{kind}: the recipe looks at the square in the middle (`fit: crop`), where no "
+                "pixel of it is white. Give a photograph cut around the object, or `--set "
+                "fit=stretch`."
+            )
 
 
 def _few(names: Sequence[str]) -> str:

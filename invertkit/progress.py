@@ -74,18 +74,18 @@ class Bar(LiveBar):
 
     Args:
         images: How many images the job makes.
+        made: How many of them are there already.
         console: Where to draw; the terminal's error stream by default.
     """
 
-    def __init__(self, *, images: int = 1, console: Console | None = None) -> None:
+    def __init__(self, *, images: int = 1, made: int = 0, console: Console | None = None) -> None:
         super().__init__(console)
-        self._images = images
-        self._made = self._making = 0
+        self._images, self._made, self._making = images, made, 0
         self._last_step = 0
 
     def __call__(self, report: Report) -> None:
         """Take in a step."""
-        if report.step < self._last_step:
+        if report.step <= self._last_step:
             self._made += self._making
         self._last_step, self._making = report.step, len(report.losses)
         if not self.due() and report.step < report.total:

@@ -9,7 +9,7 @@ import json
 import math
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from invertkit import __version__
-from invertkit.errors import InputError
+from invertkit.errors import InputError, WriteError
 from invertkit.images import save_png, to_picture
 from invertkit.recipe.page import dump_yaml
 
@@ -33,6 +33,7 @@ _COLOURS: Final = (
 )  # fmt: skip
 _LABEL = 18
 _PAGE: Final = "report.html"
+_BOTH: Final = ("best", "last")
 
 
 def new_folder(folder: Path) -> Path:
@@ -62,22 +63,22 @@ def new_folder(folder: Path) -> Path:
     return folder
 
 
-def is_whole(folder: Path, *, images: int) -> bool:
-    """Whether `write` has written so many images there, to the end."""
-    try:
-        facts = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return (folder / _PAGE).is_file() and len(facts["images"]) == images
+def is_written(result: Result, folder: Path) -> bool:
+    """Whether `write` has written it there, to the end."""
+    files = [_PAGE, *(f"images/seed-{seed}-{kind}.png" for seed in result.seeds for kind in _BOTH)]
+    return all((folder / name).is_file() for name in files)
 
 
-def write_index(results: Sequence[Result], folder: Path, *, of: int) -> Path:
+def write_index(
+    results: Sequence[Result], folder: Path, *, of: int, failed: Mapping[str, str] | None = None
+) -> Path:
     """A page and a table about all photographs of a run: `index.html`, `results.csv`.
 
     Args:
         results: Written into a sub-folder each, by the names of their inputs.
         folder: That holds the sub-folders.
         of: How many photographs the run has; some may not be begun.
+        failed: What is wrong with those that could not be gone on with, by name.
 
     Raises:
         InputError: A file cannot be written.
@@ -98,6 +99,7 @@ def write_index(results: Sequence[Result], folder: Path, *, of: int) -> Path:
             entries=list(zip(names, facts, strict=True)),
             columns=_columns(facts),
             of=of,
+            failed=failed or {},
             version=__version__,
         )
         (folder / "index.html").write_text(page, encoding="utf-8")
@@ -110,7 +112,7 @@ def write_index(results: Sequence[Result], folder: Path, *, of: int) -> Path:
                     row = [image.get(column, "") for column in columns]
                     writer.writerow([name, entry["status"], *row])
     except OSError as error:
-        raise InputError(
+        raise WriteError(
             f"{folder}: cannot be written ({error.strerror or error}). Make room and run "
             f"`invertkit resume {folder}`: the checkpoint there is whole."
         ) from None
@@ -122,16 +124,17 @@ def _columns(facts: Sequence[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(key for entry in facts for image in entry["images"] for key in image))
 
 
-def write(result: Result, folder: Path, *, judge: bool = False) -> Path:
+def write(result: Result, folder: Path, *, judge: bool = False, run: Path | None = None) -> Path:
     """Write everything of a result into its folder; see DESIGN, "A run's folder".
 
     Args:
         result: Of the run.
         folder: Exists; files of an earlier write are replaced.
         judge: Also measure IoU with the target by a segmenter trained for it (seconds).
+        run: The folder that can be resumed, for messages; by default `folder`.
 
     Raises:
-        InputError: A file cannot be written.
+        WriteError: A file cannot be written.
     """
     try:
         (folder / _PAGE).unlink(missing_ok=True)  # written last: whoever finds it finds all
@@ -152,9 +155,9 @@ def write(result: Result, folder: Path, *, judge: bool = False) -> Path:
         page = html(result, picture, facts)
         (folder / _PAGE).write_text(page, encoding="utf-8")
     except OSError as error:
-        raise InputError(
+        raise WriteError(
             f"{folder}: cannot be written ({error.strerror or error}). Make room and run "
-            f"`invertkit resume {folder}`: the checkpoint there is whole."
+            f"`invertkit resume {run or folder}`: the checkpoint there is whole."
         ) from None
     return folder
 

@@ -104,7 +104,7 @@ class Scene:
         return f"{self.candidates}/{self.span}"
 
     def at(self, candidates: int, span: tuple[int, int] | None) -> Scene:
-        """The scene of some rows, where every image of the stage has so many.
+        """The scene of some rows, where every image of the stage has so many; this is the stage's.
 
         Args:
             candidates: Rows of each image, side by side.
@@ -120,11 +120,19 @@ class Scene:
         return replace(here, reference=reference, mask=mask, target=target)
 
     def photographs(self) -> list[Scene]:
-        """A scene for each photograph of the stage, alone."""
+        """A scene for each photograph that has a row here, alone."""
         if not self.owners:
             return [self]
-        firsts = [self.owners.index(owner) for owner in dict.fromkeys(self.owners)]
-        return [replace(self.at(1, (i, i + 1)), owners=(), span=None) for i in firsts]
+        rows = self.which(len(self.owners) * self.candidates)
+        found = []
+        for first in (rows.index(owner) for owner in dict.fromkeys(rows)):
+            reference, mask, target = (
+                tensor if tensor is None or len(tensor) == 1 else tensor[first : first + 1]
+                for tensor in (self.reference, self.mask, self.target)
+            )
+            alone = replace(self, reference=reference, mask=mask, target=target)
+            found.append(replace(alone, owners=(), candidates=1, span=None, kept={}))
+        return found
 
     def region(self, name: str, *, of_reference: bool) -> Tensor | None:
         """Weights of a region in the reference or in the result; None means everywhere."""

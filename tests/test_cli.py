@@ -281,7 +281,7 @@ def test_an_interrupted_process_saves_what_it_has_and_is_resumed(
     assert "Traceback" not in said
     assert "was interrupted; `invertkit resume` continues it" in said
     assert printed == f"{out}/result.png\n"
-    assert files(out) == FILES
+    assert files(out) == [name for name in FILES if name != "checkpoint/batch-0.pt"]
     assert 0 < load(out)[1]["now"]["run"]["step"] < 500
     answer = invertkit("resume", out, "-q")
     assert answer.code == 0

@@ -319,6 +319,25 @@ def test_an_image_that_is_lost_does_not_end_the_others(bad: float) -> None:
     assert run.best_images().isfinite().all()
 
 
+def test_what_comes_after_a_loss_that_is_not_finite_does_not_count() -> None:
+    run = Run(scripted([[3, 3], [2, float("inf")], [1, 1]]))
+    list(run.steps())
+    assert run.best_losses() == [1, 3]
+    assert run.best_steps() == [2, 0]
+    assert not torch.equal(run.best_images()[0], run.best_images()[1])
+    alone = Run(scripted([[3], [float("inf")], [1]]))
+    list(alone.steps())
+    assert torch.equal(alone.best_images()[0], run.best_images()[1])
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2, 1), (2, 3)])
+def test_an_objective_gives_one_number_an_image(shape: tuple[int, ...]) -> None:
+    wrong = Script(lambda step, mean: mean.sum() * torch.ones(shape))
+    run = Run(make_problem(Term("wrong", wrong), seeds=(0, 1)))
+    with pytest.raises(InputError, match=r"one number an image, of shape \(2,\): got shape"):
+        list(run.steps())
+
+
 def test_a_run_that_lost_an_image_says_so_at_its_end() -> None:
     run = Run(scripted([[3, 3], [2, float("nan")], [1, 1]]))
     assert len(list(run.steps())) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -17,10 +18,10 @@ from torch import Tensor
 
 import invertkit as package
 from invertkit.engine import Report, Run
-from invertkit.errors import InputError
+from invertkit.errors import InputError, WriteError
 from invertkit.execution import STOP
-from invertkit.images import Inputs
-from invertkit.job import Job
+from invertkit.images import Inputs, load_image
+from invertkit.job import Job, prepare
 from invertkit.many import load_each
 from invertkit.objectives.priors import TotalVariation
 from invertkit.objectives.statistics import BatchNormStatistics
@@ -270,12 +271,21 @@ def test_a_folder_a_list_and_names_of_files_mean_the_same(tmp_path: Path) -> Non
 
 
 def test_a_recipe_without_masks_takes_a_folder_of_pictures(tmp_path: Path) -> None:
-    for name in ("b.png", "a.jpg", "a.png"):
+    for name in ("b.png", "a.JPG", "c.png.png"):
         picture(uniform(1, 3, 20, 24, dtype=torch.float32)).save(tmp_path / name)
     (tmp_path / "read me.txt").write_text("no photograph")
+    (tmp_path / "paper.pdf").write_bytes(b"Pillow writes it, and does not read it")
+    (tmp_path / "runs" / "of-before").mkdir(parents=True)
     made = load_each(tmp_path, ["image"])
-    assert [each.name for each in made] == ["a.jpg", "a.png", "b"]
+    assert [each.name for each in made] == ["a", "b", "c.png"]
     assert all(each.mask is None for each in made)
+    picture(IMAGE).save(tmp_path / "a.png")
+    picture(IMAGE).save(tmp_path / "a.png.png")
+    names = ["a.JPG", "a.png", "a.png.png", "b.png", "c.png.png"]
+    assert [each.name for each in load_each(tmp_path, ["image"])] == names
+    picture(IMAGE).save(tmp_path / "runs" / "image.png")
+    with pytest.raises(InputError, match="holds pictures and folders with pictures"):
+        load_each(tmp_path, ["image"])
     listed = load_each([{"image": uniform(1, 3, 20, 24)}] * 11, ["image"])
     assert [each.name for each in listed] == [f"{n:02}" for n in range(11)]
 
@@ -326,6 +336,7 @@ IMAGE = torch.full((1, 3, 20, 20), 0.5)
         ([{"image": IMAGE, "goal": 1}], ["image"], "0: expected image, mask, .*got 'goal'"),
         ([{"image": IMAGE, "name": "a"}] * 2, ["image"], "two are called 'a'"),
         ([{"image": IMAGE, "name": "a/b"}], ["image"], "'a/b' cannot be the name of a folder"),
+        ([{"image": IMAGE, "name": "Checkpoint"}], ["image"], "one is called 'Checkpoint'"),
         ([{"image": IMAGE, "name": ".."}], ["image"], "'..' cannot be the name of a folder"),
         (
             [{"image": IMAGE}, {"image": IMAGE, "mask": IMAGE[:, :1].round()}],
@@ -334,7 +345,14 @@ IMAGE = torch.full((1, 3, 20, 20), 0.5)
         ),
         ("nowhere", ["image"], "nowhere: no such folder; expected a folder of photographs"),
         ("tests/test_many.py", ["image"], "is a file; expected a folder of photographs"),
-        ("invertkit/cli", ["image"], "holds neither folders nor pictures"),
+        ("invertkit/cli", ["image"], "holds neither pictures nor folders with pictures"),
+        (["a.png", "b.png"], ["image"], "expected a folder or a list .*got a list with 'a"),
+        ({"image": IMAGE}, ["image"], "expected a folder or a list such as .*, got dict"),
+        (IMAGE, ["image"], "expected a folder or a list such as .*, got Tensor"),
+        ([{"image": IMAGE, "name": name} for name in "Aa"], ["image"], "'A' and 'a' would share"),
+        ([{"image": IMAGE, "name": "a\0b"}], ["image"], "cannot be the name of a folder"),
+        ([{"image": IMAGE, "name": "\udce9"}], ["image"], "cannot be the name of a folder"),
+        ([{"image": IMAGE, "name": 300 * "n"}], ["image"], "a printable name of at most 200 bytes"),
         ("invertkit/demo_masks", ["image", "mask"], "sub-folder for every photograph, with files "
          "image.png, mask.png"),
     ],
@@ -432,6 +450,119 @@ def test_a_run_over_photographs_goes_on_where_it_was_interrupted(
         package.resume(out)
 
 
+def test_a_photograph_that_is_not_whole_is_no_run_of_its_own(tmp_path: Path) -> None:
+    page, edits = write_page(tmp_path), folder_of(tmp_path / "edits")
+    out = tmp_path / "out"
+    steps = iter(range(100))
+    run_each(page, edits, out=out, observers=[lambda _: STOP if next(steps) == 9 else None])
+    assert (out / "photograph 0" / "report.html").is_file()
+    with pytest.raises(InputError, match="photograph 0: holds no checkpoint"):
+        package.resume(out / "photograph 0")
+
+
+@pytest.mark.parametrize("broken", range(1, 30, 3))
+def test_no_picture_stays_half_made_when_the_disk_fills_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: int
+) -> None:
+    page, edits = write_page(tmp_path), folder_of(tmp_path / "edits", 2)
+    whole, out = run_each(page, edits), tmp_path / "out"
+    steps = iter(range(100))
+    run_each(page, edits, out=out, observers=[lambda _: STOP if next(steps) == 9 else None])
+    written, replace_ = iter(range(1000)), Path.replace
+
+    def fail(path: Path, target: Path) -> Path:
+        if next(written) >= broken:
+            raise OSError(28, "No space left on device")
+        return replace_(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", fail)
+        with contextlib.suppress(WriteError):
+            package.resume_each(out)
+    for ours, theirs in zip(package.resume_each(out), whole, strict=True):
+        assert torch.equal(ours.images, theirs.images)
+        for i, seed in enumerate(ours.seeds):
+            path = out / ours.inputs.name / "images" / f"seed-{seed}-last.png"
+            assert torch.equal(load_image(path)[0], (theirs.last[i] * 255).round() / 255)
+
+
+OWN = """
+from invertkit import InputError, Objective
+
+class Shy(Objective):
+    \"\"\"Goes with dark photographs only.\"\"\"
+
+    def __init__(self) -> None:
+        pass
+
+    def prepare(self, reference):
+        if reference.image.mean() > 0.6 or len(reference.image) > 1:
+            raise InputError("too bright for me.")
+
+    def forward(self, view):
+        return view.image.square().mean((1, 2, 3))
+"""
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_photograph_with_which_the_recipe_cannot_go_on_is_left_out(
+    tmp_path: Path, batch: int
+) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    page = write_page(tmp_path, inputs=["image"], objective={"shy": {"type": "shy"}})
+    for name, shade in (("a", 0.2), ("b", 0.9), ("c", 0.4)):
+        picture(torch.full((1, 3, 20, 20), shade)).save(tmp_path / f"{name}.png")
+    out, given_ = tmp_path / "out", [{"image": tmp_path / f"{n}.png", "name": n} for n in "abc"]
+    options: dict[str, Any] = {"device": "cpu", "parts": [tmp_path / "own.py"]}
+    with pytest.warns(RuntimeWarning, match="b was left out: too bright for me"):
+        results = package.run_each(page, given_, batch=batch, out=out, **options)
+    assert [result.inputs.name for result in results] == ["a", "c"]
+    assert "too bright for me" in (out / "index.html").read_text()
+    with pytest.warns(RuntimeWarning, match="b was left out"):
+        again = package.resume_each(out)
+    for ours, theirs in zip(again, results, strict=True):
+        assert torch.equal(ours.images, theirs.images)
+    with pytest.raises(InputError, match="too bright for me"):
+        package.run(page, image=given_[1]["image"], **options)
+    with pytest.raises(InputError, match="b: too bright for me"):
+        package.run_each(page, given_[1:2], **options)
+
+
+def test_the_cut_of_every_photograph_is_looked_at_before_the_first_step(tmp_path: Path) -> None:
+    wide, mask = torch.full((1, 3, 20, 60), 0.5), torch.zeros(1, 1, 20, 60)
+    mask[..., 5:15, 2:12] = 1
+    middle = mask.roll(24, 3)
+    page = write_page(tmp_path, inputs=["image", "mask"], fit="crop", objective={
+        "match": {"type": "pixel_distance"},
+    })  # fmt: skip
+    given_ = [{"image": wide, "mask": middle}, {"image": wide, "mask": mask}]
+    with pytest.raises(InputError, match=r"1: mask: the recipe looks at the square in the middle"):
+        package.run_each(page, given_, device="cpu")
+    assert len(package.run_each(page, given_[:1], device="cpu")) == 1
+
+
+def test_an_objective_that_does_not_ask_for_its_rows_is_told_to(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        OWN.replace(" or len(reference.image) > 1", "")
+        .replace(
+            "view.image.square().mean((1, 2, 3))",
+            "(view.image - self.kept).square().mean((1, 2, 3))",
+        )
+        .replace(
+            "if reference.image.mean() > 0.6:", "self.kept = reference.image\n        if False:"
+        )
+    )
+    page = write_page(
+        tmp_path, inputs=["image"], objective={"shy": {"type": "shy"}}, memory=1e-9, fit="stretch"
+    )
+    given_ = [{"image": uniform(1, 3, 20, 20, seed=i)} for i in range(3)]
+    options: dict[str, Any] = {"device": "cpu", "parts": [tmp_path / "own.py"]}
+    assert len(package.run_each(page, given_, **options)) == 3
+    problem = prepare(page, photographs=given_, **options).problem((0,) * 3, (0, 1, 2))
+    with pytest.raises(InputError, match=r"objective.shy: .*view.rows\(kept\)"):
+        list(Run(problem).steps())
+
+
 def test_one_photograph_of_a_run_is_a_run_of_its_own(tmp_path: Path) -> None:
     page, edits = write_page(tmp_path), folder_of(tmp_path / "edits")
     (first, *_) = run_each(page, edits, batch=4, out=tmp_path / "out")
@@ -478,4 +609,7 @@ def test_the_command_line_takes_a_folder(tmp_path: Path) -> None:
     assert "3 photographs: photograph 0, photograph 1, photograph 2." in answer.err
     assert "mask iou" in (out / "index.html").read_text()
     assert invertkit("resume", out, "-q").out.strip() == str(out / "index.html")
-    assert "batch: expected at least 1" in invertkit("run", page, "--batch", 0).sentence
+    assert "batch: expected a number" in invertkit("run", page, "--batch", 0).sentence
+    inside = invertkit("run", page, *more[:-1], edits / "out").sentence
+    assert "whose folders are photographs" in inside
+    assert not (edits / "out").exists()

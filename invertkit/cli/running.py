@@ -21,13 +21,13 @@ from invertkit.cli.common import (
     say,
     show_log,
 )
-from invertkit.errors import InvertkitError
+from invertkit.errors import InputError, InvertkitError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from invertkit.job import Job
-    from invertkit.result import Result
+    from invertkit.outcomes import Outcome
 
 
 def add_to(app: typer.Typer) -> None:
@@ -75,12 +75,17 @@ def run(
     from invertkit.report import new_folder, write, write_index
 
     name = Path(recipe).stem
-    folder = new_folder(out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
+    place = out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    inputs: dict[str, Any] = {"image": image, "mask": mask, "target": target}
+    if each is not None:
+        files = {kind: name and str(name) for kind, name in inputs.items()}
+        inputs = {"photographs": each, "files": files}
+        if out is not None and out.resolve().is_relative_to(each.resolve()):
+            raise InputError(
+                f"{out}: lies in {each}, whose folders are photographs. Choose another `--out`."
+            )
+    folder = new_folder(place)
     try:
-        inputs: dict[str, Any] = {"image": image, "mask": mask, "target": target}
-        if each is not None:
-            files = {kind: name and str(name) for kind, name in inputs.items()}
-            inputs = {"photographs": each, "files": files}
         job = jobs.prepare(
             recipe,
             **inputs,
@@ -98,13 +103,13 @@ def run(
     except InvertkitError:
         _remove_if_empty(folder)
         raise
-    results = _carry_out(job, folder, quiet=quiet)
+    outcome = _carry_out(job, folder, quiet=quiet)
     if judge:
-        for result in results:
-            write(result, folder / result.inputs.name, judge=True)
+        for result in outcome.results:
+            write(result, folder / result.inputs.name, judge=True, run=folder)
         if each is not None:
-            write_index(results, folder, of=len(job.photographs))
-    _finish(results, folder, quiet=quiet)
+            write_index(outcome.results, folder, of=len(job.photographs), failed=outcome.failed)
+    _finish(job, outcome, folder, quiet=quiet)
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -114,27 +119,32 @@ def _remove_if_empty(folder: Path) -> None:
 
 def _carry_out(
     job: Job, folder: Path, *, quiet: bool, state: Mapping[str, Any] | None = None
-) -> list[Result]:
+) -> Outcome:
     from invertkit import api, execution
 
     if not quiet:
         show_log()
         for sentence in job.said:
             say(sentence)
-    with api.progress_bar(job, wanted=False if quiet else None) as observers:
+    made = api.made(state) if state is not None else 0
+    with api.progress_bar(job, wanted=False if quiet else None, made=made) as observers:
         return execution.carry_out_each(job, folder=folder, observers=observers, state=state)
 
 
-def _finish(results: list[Result], folder: Path, *, quiet: bool) -> NoReturn:
+def _finish(job: Job, outcome: Outcome, folder: Path, *, quiet: bool) -> NoReturn:
     from invertkit.problem import Status
 
-    for result in results if not quiet else ():
+    for result in outcome.results if not quiet else ():
         of = f"{result.inputs.name}: " if result.inputs.name else ""
         say(f"{of}The run {result.status.value}. {result.steps} steps, {result.seconds:.1f} s.")
-    index = folder / "index.html"
-    typer.echo(str(index if index.is_file() else folder / "result.png"))
+    for name, reason in outcome.failed.items():
+        say(f"{name} was left out: {reason}")
+    if (left := len(job.photographs) - len(outcome.results) - len(outcome.failed)) and not quiet:
+        say(f"{left} of {len(job.photographs)} photographs are left: `invertkit resume {folder}`.")
+    typer.echo(str(folder / ("index.html" if job.each else "result.png")))
     codes = {Status.INTERRUPTED: 130, Status.NON_FINITE: 1}
-    raise typer.Exit(max(codes.get(result.status, 0) for result in results))
+    found = [codes.get(result.status, 0) for result in outcome.results]
+    raise typer.Exit(max([*found, 2 if outcome.failed else 0]))
 
 
 def resume(
@@ -145,7 +155,7 @@ def resume(
     from invertkit.execution import restored
 
     job, state = restored(folder)
-    _finish(_carry_out(job, folder, quiet=quiet, state=state), folder, quiet=quiet)
+    _finish(job, _carry_out(job, folder, quiet=quiet, state=state), folder, quiet=quiet)
 
 
 def edit(

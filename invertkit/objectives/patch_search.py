@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from invertkit.objectives.correspondence import choose_keys, grid, register_masks
 from invertkit.view import Scene, grow_mask
 
-_CHUNK = 1024  # queries whose distances are held at a time
 _FAINT = 1e-4  # added to distances and vote weights, so that none is infinite or 0
 _FEW = 60  # background patches below which less pure ones are taken too
 _FADE = 0.4  # a vote weighs distance to the power of minus this
@@ -24,12 +23,17 @@ _BESIDE = 2 / 128  # width of the ring around the source object that is not back
 
 @dataclass
 class _Keys:
-    """Patches of the photograph that may be copied."""
+    """Patches of the photograph that may be copied, and what is multiplied to find the nearest.
+
+    Of a distance |a - b|² = |a|² - 2 a·b + |b|², b is in `features`. `lengths` is |b|², or of
+    background that of the place alone, and the squares of b's pixels are in `features` as well.
+    """
 
     places: Int[Tensor, " k"]
     patches: Float[Tensor, "d k"]
     valid: Float[Tensor, "d k"]
     features: Float[Tensor, "f k"]
+    lengths: Float[Tensor, " k"]
 
 
 @final
@@ -91,7 +95,8 @@ class PatchSearch:
         there = scale * register_masks(inside, wanted).flatten(2)[0]
         self._object_place = there[:, self._object_queries]
         valid = self._patches(inside)[:, keys].repeat(3, 1).clamp(min=_FAINT)
-        self._object = _Keys(keys, known, valid, torch.cat([known, here[:, keys]]))
+        features = torch.cat([known, here[:, keys]])
+        self._object = _Keys(keys, known, valid, features, features.square().sum(0))
 
     def _prepare_background(self, image: Tensor, inside: Tensor) -> None:
         side = self._side
@@ -112,9 +117,16 @@ class PatchSearch:
             keys = keys[distance.argsort(stable=True)[: self.keys]]
         known = self._patches(image)[:, keys]
         stretch = image.new_tensor([0.5, 1.0]).reshape(2, 1)  # sky stays above ground
-        self._ground_place = stretch * grid(self._size, image).flatten(2)[0]
-        self._ground_seen = self._patches(1 - self._wanted)[:, self._ground_queries].repeat(3, 1)
-        self._ground = _Keys(keys, known, torch.ones_like(known), known.square())
+        places = math.sqrt(self.drift) * stretch * grid(self._size, image).flatten(2)[0]
+        seen = self._patches(1 - self._wanted)[:, self._ground_queries].repeat(3, 1)
+        whole = seen.all(0)  # those first, whose patches have no pixel of the new object
+        order = torch.cat([whole.nonzero()[:, 0], (~whole).nonzero()[:, 0]])
+        self._whole = int(whole.sum())
+        self._ground_queries, self._ground_seen = self._ground_queries[order], seen[:, order]
+        self._ground_place = places[:, self._ground_queries]
+        features = torch.cat([known, places[:, keys], known.square()])
+        lengths = places[:, keys].square().sum(0)
+        self._ground = _Keys(keys, known, torch.ones_like(known), features, lengths)
 
     def _patches(self, image: Float[Tensor, "1 c h w"]) -> Float[Tensor, "d hw"]:
         """The patch around every pixel, borders reflected."""
@@ -134,31 +146,27 @@ class PatchSearch:
         keys, queries = self._object, self._object_queries
         filled = image * self._wanted + self._colour * (1 - self._wanted)
         features = torch.cat([self._patches(filled)[:, queries], self._object_place])
-        lengths = keys.features.square().sum(0)
-        distances = torch.cat(
-            [
-                lengths - 2 * part.T @ keys.features + part.square().sum(0)[:, None]
-                for part in features.split(_CHUNK, 1)
-            ]
-        )
-        near, chosen = distances.min(1)
-        near = near / keys.patches.shape[0]
+        apart = torch.addmm(keys.lengths, features.T, keys.features, alpha=-2)
+        near, chosen = apart.min(1)
+        near = (near + features.square().sum(0)) / keys.patches.shape[0]
         return self._vote(keys.patches[:, chosen], keys.valid[:, chosen], near, queries)
 
     def _search_background(self, image: Tensor) -> Tensor:
+        """As above, over the pixels of each patch that the new object leaves to be seen."""
         keys, queries, seen = self._ground, self._ground_queries, self._ground_seen
-        count = seen.sum(0).clamp(min=1)
+        count, places = seen.sum(0).clamp(min=1), self._ground_place
         patches = self._patches(image)[:, queries] * seen
-        places = self._ground_place
-        parts = []
-        for rows in torch.arange(len(queries), device=image.device).split(_CHUNK):
-            part, mask = patches[:, rows], seen[:, rows]
-            apart = mask.T @ keys.features - 2 * part.T @ keys.patches
-            apart = (apart + part.square().sum(0)[:, None]) / count[rows][:, None]
-            far = torch.cdist(places[:, queries[rows]].T, places[:, keys.places].T).square()
-            parts.append((apart + self.drift * far).clamp(min=0))
+        own = patches.square().sum(0) / count + places.square().sum(0)
+        # |key|² is the same for all patches that are seen whole; for others it is a product too
+        cross = torch.cat([-2 * patches / count, -2 * places, seen / count])
+        whole, linear = self._whole, len(patches) + len(places)
+        lengths = keys.lengths + keys.features[linear:].sum(0) / len(patches)
+        apart = image.new_empty(len(queries), len(keys.places))
+        torch.addmm(lengths, cross[:linear, :whole].T, keys.features[:linear], out=apart[:whole])
+        torch.addmm(keys.lengths, cross[:, whole:].T, keys.features, out=apart[whole:])
+        apart = apart.add_(own[:, None]).clamp_(min=0)
         near, chosen = choose_keys(
-            torch.cat(parts), queries, keys.places, self._size, coherence=self.coherence
+            apart, queries, keys.places, self._size, coherence=self.coherence
         )
         return self._vote(keys.patches[:, chosen], seen, near, queries)
 

@@ -130,10 +130,16 @@ class Optimizer(ABC):
             names: What they are called.
         """
 
+    @property
+    def restarts_in_place(self) -> bool:
+        """Whether `restart` keeps the tensors of the state, which recordings know."""
+        return False
+
     def restart(self, params: Params, state: Any, names: Sequence[str] = ()) -> Any:
         """A state as fresh as `init` makes it, for tensors that have been filled anew.
 
-        A rule that forgets in place keeps its recordings; by default `init` is called again.
+        By default `init` is called again. A rule that forgets in place instead says so by
+        `restarts_in_place`, and descents that begin anew with every population can be replayed.
 
         Args:
             params: The tensors that `state` was made for.

@@ -273,7 +273,12 @@ class BasinCMA(Optimizer):
     @property
     def obstacle(self) -> str:
         """That of the descent."""
-        return self.inner.obstacle if self._descends else ""
+        if not self._descends:
+            return self.outer.obstacle
+        if not self.inner.restarts_in_place:
+            name = type(self.inner).__name__
+            return self.inner.obstacle or f"{name} does not say that it restarts in place"
+        return self.inner.obstacle
 
     def phase(self, *, step: int, total: int) -> Hashable:
         """Whether it draws, descends, judges; drawing and judging are left to Python."""

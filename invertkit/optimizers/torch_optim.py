@@ -76,6 +76,11 @@ class Adam(Optimizer):
             group["rate"] = self.rates.get(names[place], 1.0)
         return fused_adam(groups, lr=1.0, betas=self.betas, eps=self.eps)
 
+    @property
+    def restarts_in_place(self) -> bool:
+        """True."""
+        return True
+
     def restart(
         self, params: Params, state: torch.optim.Adam, names: Sequence[str] = ()
     ) -> torch.optim.Adam:

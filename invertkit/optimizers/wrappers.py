@@ -72,6 +72,11 @@ class Clip(Optimizer):
                 )
         return self.inner.init(params, names)
 
+    @property
+    def restarts_in_place(self) -> bool:
+        """As the inner optimizer."""
+        return self.inner.restarts_in_place
+
     def restart(self, params: Params, state: Any, names: Sequence[str] = ()) -> Any:
         return self.inner.restart(params, state, names)
 
@@ -166,6 +171,11 @@ class KeepBest(Optimizer):
             [param.detach().clone() for param in params],
             self.inner.init(params, names),
         )
+
+    @property
+    def restarts_in_place(self) -> bool:
+        """As the inner optimizer."""
+        return self.inner.restarts_in_place
 
     def restart(self, params: Params, state: _Best, names: Sequence[str] = ()) -> _Best:
         state.losses.fill_(torch.inf)
