@@ -187,6 +187,11 @@ class _Recorder(TorchDispatchMode):
         self._outside: set[int] = set()
         self._count = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False: nobody compiles this, and PyTorch would import its compiler to be told so."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:

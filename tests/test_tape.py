@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from invertkit.adam import descend, fused_adam, set_rate
+from invertkit.adam import FusedAdam
 from invertkit.tape import UnrecordableError, record, refuse, speaking_of, unrecorded
 from tests.helpers import normal
 
@@ -59,7 +59,7 @@ class Descent:
         self.weight = torch.tensor(1.0)
         self.loss = torch.zeros((), dtype=torch.float64)
         weights = list(self.net.parameters()) if learns else []
-        self.adam = fused_adam([{"params": [self.x]}, *({"params": [w]} for w in weights)], lr=0.1)
+        self.adam = FusedAdam([self.x, *weights], lr=0.1)
 
     def step(self) -> None:
         self.adam.zero_grad()
@@ -70,12 +70,12 @@ class Descent:
         (slope,) = torch.autograd.grad(features.sum(), self.x, create_graph=True)
         loss = self.weight * features.square().sum() + slope.norm()
         loss.backward()
-        descend(self.adam)
+        self.adam.step()
         self.loss.copy_(loss.detach())
 
     @property
     def state(self) -> list[Tensor]:
-        held = [self.loss, *(t for s in self.adam.state.values() for t in s.values())]
+        held = [self.loss, *self.adam.state]
         return [t.detach().clone() for t in (self.x, *self.net.parameters(), *held)]
 
 
@@ -89,7 +89,7 @@ def test_replayed_descent_is_the_descent_bit_for_bit(*, learns: bool) -> None:
     for step in range(4):
         for each in (plain, taped):
             each.weight.fill_(step + 0.5)
-            set_rate(each.adam, 0.1 * (step + 1))
+            each.adam.set_rate(0.1 * (step + 1))
         plain.step()
         tape.replay()
         assert all(map(torch.equal, plain.state, taped.state)), step

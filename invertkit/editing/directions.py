@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from invertkit.adam import FusedAdam
 from invertkit.errors import InputError, ShapeError
 from invertkit.models.generator import Generator
 from invertkit.randomness import generator as random_numbers
@@ -179,9 +180,9 @@ def steering_directions(
         raise InputError(f"expected steps ≥ 0 and batch ≥ 1, got {steps} and {batch}.")
     table = generator.table
     direction = table.new_zeros(generator.latent).requires_grad_()
-    optimizer = torch.optim.Adam([direction], lr=lr)
+    optimizer = FusedAdam([direction], lr=lr)
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = lr * (1 + float(np.cos(np.pi * step / steps))) / 2
+        optimizer.set_rate(lr * (1 + float(np.cos(np.pi * step / steps))) / 2)
         loss = _distance(generator, edit, direction, batch, seed=seed, purpose="steer", step=step)
         (direction.grad,) = torch.autograd.grad(loss, direction)
         optimizer.step()

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from invertkit.adam import FusedAdam
 from invertkit.randomness import generator
 
 _PAD = 0.25  # largest shift of the training pictures, as a share of their sides
@@ -75,11 +76,10 @@ def train_judge(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         judge = Judge().to(image.device)
-    optimizer = torch.optim.Adam(judge.parameters(), lr=3e-3)
+    optimizer = FusedAdam(judge.parameters(), lr=3e-3)
     with torch.enable_grad():
         for step in range(steps):
-            for group in optimizer.param_groups:
-                group["lr"] = 3e-3 * min(1, (step + 1) / 20) * (1 - step / steps)
+            optimizer.set_rate(3e-3 * min(1, (step + 1) / 20) * (1 - step / steps))
             pairs = [_varied(image, mask, numbers) for _ in range(2)]
             images, masks = (torch.cat(side) for side in zip(*pairs, strict=True))
             loss = F.binary_cross_entropy_with_logits(judge(images), masks)

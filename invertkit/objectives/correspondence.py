@@ -7,6 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from invertkit.adam import FusedAdam
+
 _SIDE = 64  # of the masks while they are registered
 _CONTROL = 5  # control points along each axis
 _STEPS = 150
@@ -45,7 +47,7 @@ def register_masks(
     start = boxes(grid(small, mask))
     rows, columns = _spline(small[0], mask), _spline(small[1], mask)
     shift = mask.new_zeros(1, 2, _CONTROL, _CONTROL, requires_grad=True)
-    optimizer = torch.optim.Adam([shift], lr=3e-3)
+    optimizer = FusedAdam([shift], lr=3e-3)
     with torch.enable_grad():
         for _ in range(_STEPS):
             places = start + rows @ shift @ columns.T

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, final
@@ -12,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from invertkit.adam import descend, fused_adam, load_state, saved_state, set_rate
+from invertkit.adam import FusedAdam
 from invertkit.errors import RecipeError
 from invertkit.optimizers.base import Landscape, Optimizer, Params, chosen
 from invertkit.schedules import Count, Decay, NonNegative, Positive, Schedule, value_at
@@ -68,30 +69,24 @@ class Adam(Optimizer):
         """None."""
         return ""
 
-    def init(self, params: Params, names: Sequence[str] = ()) -> torch.optim.Adam:
+    def init(self, params: Params, names: Sequence[str] = ()) -> FusedAdam:
         names = names or tuple(f"tensor{i}" for i in range(len(params)))
         chosen(tuple(self.rates), names, option="rates")
-        groups = _groups(params, chosen(self.over, names))
-        for group, place in zip(groups, chosen(self.over, names), strict=True):
-            group["rate"] = self.rates.get(names[place], 1.0)
-        return fused_adam(groups, lr=1.0, betas=self.betas, eps=self.eps)
+        moved = _moved(params, self.over, names)
+        factors = [self.rates.get(names[place], 1.0) for place in chosen(self.over, names)]
+        return FusedAdam(moved, lr=1.0, betas=self.betas, eps=self.eps, factors=factors)
 
     @property
     def restarts_in_place(self) -> bool:
         """True."""
         return True
 
-    def restart(
-        self, params: Params, state: torch.optim.Adam, names: Sequence[str] = ()
-    ) -> torch.optim.Adam:
-        state.zero_grad()
-        for moments in state.state.values():
-            for tensor in moments.values():
-                tensor.zero_()
+    def restart(self, params: Params, state: FusedAdam, names: Sequence[str] = ()) -> FusedAdam:
+        state.reset()
         return state
 
     def schedule(self, state: Any, *, step: int, total: int) -> None:
-        set_rate(state, value_at(self.lr, step, total))
+        state.set_rate(value_at(self.lr, step, total))
 
     def step(
         self, landscape: Landscape, params: Params, state: Any, *, step: int, total: int
@@ -99,17 +94,15 @@ class Adam(Optimizer):
         self.schedule(state, step=step, total=total)
         state.zero_grad()
         losses = landscape.gradients()
-        descend(state)
+        state.step()
         return losses
 
-    def save(self, state: Any) -> dict[str, Any]:
-        return saved_state(state)
+    def save(self, state: FusedAdam) -> dict[str, Any]:
+        return state.save()
 
-    def load(
-        self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()
-    ) -> torch.optim.Adam:
+    def load(self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()) -> FusedAdam:
         state = self.init(params, names)
-        load_state(state, saved)
+        state.load(saved)
         return state
 
 
@@ -176,11 +169,11 @@ class TorchOptimizer(Optimizer):
         return _descend(landscape, state, value_at(self.lr, step, total))
 
     def save(self, state: Any) -> dict[str, Any]:
-        return saved_state(state)
+        return _saved(state)
 
     def load(self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()) -> Any:
         state = self.init(params, names)
-        load_state(state, saved)
+        _load(state, saved)
         return state
 
 
@@ -227,13 +220,13 @@ class LBFGS(Optimizer):
         return _descend(landscape, state, value_at(self.lr, step, total))
 
     def save(self, state: Any) -> dict[str, Any]:
-        return saved_state(state)
+        return _saved(state)
 
     def load(
         self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()
     ) -> torch.optim.LBFGS:
         state = self.init(params, names)
-        load_state(state, saved)
+        _load(state, saved)
         return state
 
 
@@ -246,24 +239,29 @@ def _check_lr(lr: Schedule) -> None:
         )
 
 
-def _groups(params: Params, places: Sequence[int]) -> list[dict[str, Any]]:
-    """A parameter group for each tensor at `places`; the others take no gradient."""
-    for place, param in enumerate(params):
-        param.requires_grad_(place in places)
-    return [{"params": [params[place]], "rate": 1.0} for place in places]
-
-
 def _moved(params: Params, over: Sequence[str], names: Sequence[str]) -> list[Tensor]:
     """The tensors that `over` names; the others take no gradient."""
     names = names or tuple(f"tensor{i}" for i in range(len(params)))
-    return [group["params"][0] for group in _groups(params, chosen(over, names))]
+    places = chosen(over, names)
+    for place, param in enumerate(params):
+        param.requires_grad_(place in places)
+    return [params[place] for place in places]
+
+
+def _saved(state: torch.optim.Optimizer) -> dict[str, Any]:
+    """Its state as a copy, since PyTorch hands out the tensors that the next step changes."""
+    return deepcopy(dict(state.state_dict()))
+
+
+def _load(state: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
+    state.load_state_dict(deepcopy(dict(saved)))
 
 
 def _descend(landscape: Landscape, state: torch.optim.Optimizer, lr: float) -> Tensor:
     """One step of a torch optimizer at `lr`; the losses before it."""
     first: list[Tensor] = []
     for group in state.param_groups:
-        group["lr"] = lr * group.get("rate", 1.0)
+        group["lr"] = lr
 
     def with_gradients() -> Tensor:
         state.zero_grad()

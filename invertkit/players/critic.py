@@ -12,7 +12,7 @@ from annotated_types import MinLen
 from jaxtyping import Float
 from torch import Tensor
 
-from invertkit.adam import descend, fused_adam, load_state, saved_state
+from invertkit.adam import FusedAdam
 from invertkit.errors import InputError
 from invertkit.models.patch_nets import PatchCriticNet, receptive_field
 from invertkit.models.patch_norm import NormKind
@@ -79,7 +79,7 @@ class PatchCritic(Player):
         self.penalty = penalty
         self.penalty_form: PenaltyForm = penalty_form
         self.net: PatchCriticNet | None = None
-        self._optimizer: torch.optim.Adam | None = None
+        self._optimizer: FusedAdam | None = None
         self._real: Tensor | None = None
         self._randomness = Randomness(())
         self._purpose = ""
@@ -106,7 +106,7 @@ class PatchCritic(Player):
                 norm=self.norm,
                 generators=[generator(seed, f"{purpose}/weights") for seed in seeds],
             ).to(randomness.device)
-        self._optimizer = fused_adam(self.net.learnt(), lr=self.lr, betas=self.betas)
+        self._optimizer = FusedAdam(self.net.learnt(), lr=self.lr, betas=self.betas)
 
     def _check(self, size: tuple[int, int]) -> None:
         field = receptive_field(self.kernels, self.strides)
@@ -146,7 +146,7 @@ class PatchCritic(Player):
             gradients = self._gradients(self.net, images, mixes[:1] if self.shared else mixes)
             for parameter, gradient in zip(self.net.learnt(), gradients, strict=True):
                 parameter.grad = gradient
-            descend(self._optimizer)
+            self._optimizer.step()
             self._optimizer.zero_grad()
 
     def _gradients(
@@ -176,10 +176,10 @@ class PatchCritic(Player):
             return {}
         return {
             "net": deepcopy(self.net.state_dict()),  # else the tensors that the next update changes
-            "optimizer": saved_state(self._optimizer),
+            "optimizer": self._optimizer.save(),
         }
 
     def load(self, saved: dict[str, Any]) -> None:
         if self.net is not None and self._optimizer is not None:
             self.net.load_state_dict(saved["net"])
-            load_state(self._optimizer, saved["optimizer"])
+            self._optimizer.load(saved["optimizer"])

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from invertkit.adam import descend, fused_adam, load_state, saved_state
+from invertkit.adam import FusedAdam
 from invertkit.errors import InputError
 from invertkit.models.patch_nets import EncoderDecoder
 from invertkit.models.patch_norm import NormKind
@@ -63,7 +63,7 @@ class Segmenter(Player):
         self.when, self.updates, self.width, self.norm = when, updates, width, norm
         self.space, self.lr, self.betas, self.seed = space, lr, betas, seed
         self.net: EncoderDecoder | None = None
-        self._optimizer: torch.optim.Adam | None = None
+        self._optimizer: FusedAdam | None = None
         self._reference: Tensor | None = None
         self._mask: Tensor | None = None
         self._precision: Precision = "float32"
@@ -82,7 +82,7 @@ class Segmenter(Player):
                 norm=self.norm,
                 generators=[generator(self.seed, f"{purpose}/weights") for _ in photographs],
             ).to(randomness.device)
-        self._optimizer = fused_adam(self.net.learnt(), lr=self.lr, betas=self.betas)
+        self._optimizer = FusedAdam(self.net.learnt(), lr=self.lr, betas=self.betas)
         if self.when == "before":
             for _ in range(self.updates):
                 self._update()
@@ -120,7 +120,7 @@ class Segmenter(Player):
                     logits.to(self._reference.dtype), self._mask[which], reduction="none"
                 )
                 losses.flatten(1).mean(1).sum().backward()
-        descend(self._optimizer)
+        self._optimizer.step()
         for weight in weights:
             weight.requires_grad_(False)
         self._optimizer.zero_grad()
@@ -130,10 +130,10 @@ class Segmenter(Player):
             return {}
         return {
             "net": deepcopy(self.net.state_dict()),  # else the tensors that the next update changes
-            "optimizer": saved_state(self._optimizer),
+            "optimizer": self._optimizer.save(),
         }
 
     def load(self, saved: dict[str, Any]) -> None:
         if self.net is not None and self._optimizer is not None:
             self.net.load_state_dict(saved["net"])
-            load_state(self._optimizer, saved["optimizer"])
+            self._optimizer.load(saved["optimizer"])
