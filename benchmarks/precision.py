@@ -42,7 +42,7 @@ class Tf32(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func._overloadpacket in flop_registry:
+        if func._overloadpacket in flop_registry and func.namespace == "aten":
             args = tree_map_only(Tensor, rounded, args)
         return func(*args, **(kwargs or {}))
 

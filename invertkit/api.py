@@ -214,7 +214,7 @@ def resume(
             f"{folder}: is a run over {len(job.photographs)} photographs; go on with "
             f"`invertkit.resume_each({str(folder)!r})`."
         )
-    with progress_bar(job, wanted=progress, made=made(state)) as bar:
+    with progress_bar(job, wanted=progress, made=images_made(state)) as bar:
         return carry_out(
             job,
             folder=Path(folder),
@@ -246,7 +246,7 @@ def resume_each(
     """
     path = Path(folder)
     job, state = restored(path, models=models)
-    with progress_bar(job, wanted=progress, made=made(state)) as bar:
+    with progress_bar(job, wanted=progress, made=images_made(state)) as bar:
         outcome = carry_out_each(
             job,
             folder=path,
@@ -264,7 +264,7 @@ def _warned(outcome: Outcome) -> list[Result]:
     return outcome.results
 
 
-def made(state: Mapping[str, Any]) -> int:
+def images_made(state: Mapping[str, Any]) -> int:
     """How many images a checkpoint holds."""
     return sum(len(batch["of"]) for batch in state["done"])
 

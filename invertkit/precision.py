@@ -22,6 +22,21 @@ def networks(precision: Precision, device: torch.device) -> torch.autocast:
 
 
 @contextmanager
+def exactly() -> Iterator[None]:
+    """Matrix products are of float32 inside, whatever the run has asked for its networks.
+
+    Operations that are recorded by themselves do not remember this: put it into an operation of
+    its own, as `invertkit.objectives.patch_search` does.
+    """
+    matrices = torch.backends.cuda.matmul
+    before, matrices.allow_tf32 = matrices.allow_tf32, False
+    try:
+        yield
+    finally:
+        matrices.allow_tf32 = before
+
+
+@contextmanager
 def products(precision: Precision) -> Iterator[None]:
     """How products are computed on CUDA inside; as before afterwards.
 

@@ -290,6 +290,10 @@ def test_products_are_counted_forward_and_backward() -> None:
     assert counting.cost.flop == 2 * 5 * 6 * 7
     assert counting.cost.product_bytes == 4 * (30 + 42 + 35)
     assert counting.cost.operations == 3, "two made and multiplied; the transpose is a view"
+    own, cross, features, lengths = (torch.ones(s) for s in ((6,), (5, 6), (5, 7), (7,)))
+    with Counting() as counting:
+        torch.ops.invertkit.distances(own, cross, features, lengths)
+    assert counting.cost == Cost(2 * 5 * 6 * 7, 4 * (6 + 30 + 35 + 7 + 42), 1)
 
 
 def test_the_floor_is_the_larger_of_two_times() -> None:

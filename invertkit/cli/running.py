@@ -126,7 +126,7 @@ def _carry_out(
         show_log()
         for sentence in job.said:
             say(sentence)
-    made = api.made(state) if state is not None else 0
+    made = api.images_made(state) if state is not None else 0
     with api.progress_bar(job, wanted=False if quiet else None, made=made) as observers:
         return execution.carry_out_each(job, folder=folder, observers=observers, state=state)
 

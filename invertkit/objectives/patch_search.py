@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invertkit.objectives.correspondence import choose_keys, grid, register_masks
+from invertkit.precision import exactly
 from invertkit.view import Scene, grow_mask
 
 _FAINT = 1e-4  # added to distances and vote weights, so that none is infinite or 0
@@ -146,9 +147,9 @@ class PatchSearch:
         keys, queries = self._object, self._object_queries
         filled = image * self._wanted + self._colour * (1 - self._wanted)
         features = torch.cat([self._patches(filled)[:, queries], self._object_place])
-        apart = torch.addmm(keys.lengths, features.T, keys.features, alpha=-2)
+        apart = _distances(features.square().sum(0), -2 * features, keys.features, keys.lengths)
         near, chosen = apart.min(1)
-        near = (near + features.square().sum(0)) / keys.patches.shape[0]
+        near = near / keys.patches.shape[0]
         return self._vote(keys.patches[:, chosen], keys.valid[:, chosen], near, queries)
 
     def _search_background(self, image: Tensor) -> Tensor:
@@ -161,10 +162,12 @@ class PatchSearch:
         cross = torch.cat([-2 * patches / count, -2 * places, seen / count])
         whole, linear = self._whole, len(patches) + len(places)
         lengths = keys.lengths + keys.features[linear:].sum(0) / len(patches)
-        apart = image.new_empty(len(queries), len(keys.places))
-        torch.addmm(lengths, cross[:linear, :whole].T, keys.features[:linear], out=apart[:whole])
-        torch.addmm(keys.lengths, cross[:, whole:].T, keys.features, out=apart[whole:])
-        apart = apart.add_(own[:, None]).clamp_(min=0)
+        apart = torch.cat(
+            [
+                _distances(own[:whole], cross[:linear, :whole], keys.features[:linear], lengths),
+                _distances(own[whole:], cross[:, whole:], keys.features, keys.lengths),
+            ]
+        )
         near, chosen = choose_keys(
             apart, queries, keys.places, self._size, coherence=self.coherence
         )
@@ -190,6 +193,36 @@ class PatchSearch:
         size = (height + 2 * reach, width + 2 * reach)
         summed = F.fold(spread[None], size, self._side)
         return summed[:, :, reach : reach + height, reach : reach + width]
+
+
+# Distances are small differences of large products: with factors rounded to 10 bits other patches
+# would be nearest. As an operation of its own it is exact in a recording too.
+_OURS = torch.library.Library("invertkit", "FRAGMENT")
+_OURS.define("distances(Tensor own, Tensor cross, Tensor features, Tensor lengths) -> Tensor")
+
+
+def _distances(
+    own: Float[Tensor, " q"],
+    cross: Float[Tensor, "f q"],
+    features: Float[Tensor, "f k"],
+    lengths: Float[Tensor, " k"],
+) -> Float[Tensor, "q k"]:
+    """Own + lengths + crossᵀ features, not below 0."""
+    apart: Tensor = torch.ops.invertkit.distances(own, cross, features, lengths)
+    return apart
+
+
+@torch.library.impl(_OURS, "distances", "CompositeExplicitAutograd")
+def _exact_distances(own: Tensor, cross: Tensor, features: Tensor, lengths: Tensor) -> Tensor:
+    with exactly():
+        return torch.addmm(lengths, cross.T, features).add_(own[:, None]).clamp_(min=0)
+
+
+torch.library.register_fake(
+    "invertkit::distances",
+    lambda own, cross, features, lengths: own.new_empty(len(own), len(lengths)),
+    lib=_OURS,
+)
 
 
 def _masks(scene: Scene, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from invertkit.objectives.base import evaluate
 from invertkit.objectives.correspondence import grid, register_masks
 from invertkit.objectives.nearest import NearestPatches
 from invertkit.objectives.patch_search import PatchSearch
+from invertkit.precision import exactly, products
 from invertkit.randomness import Randomness
 from invertkit.view import Scene, View
 from tests.helpers import uniform
@@ -116,3 +117,28 @@ def test_the_search_does_what_its_words_say(shift: tuple[int, int], margin: floa
     finally:
         torch.set_default_dtype(torch.float32)
     torch.testing.assert_close(search.goal(image), wanted, rtol=1e-6, atol=1e-8)
+
+
+def test_distances_are_exact_whatever_is_asked_of_networks() -> None:
+    """On CUDA; here that the setting is put aside inside, and back afterwards."""
+    seen: list[bool] = []
+    matrices = torch.backends.cuda.matmul
+    with products("tf32"):
+        assert matrices.allow_tf32
+        with exactly():
+            seen.append(matrices.allow_tf32)
+        assert matrices.allow_tf32
+    assert seen == [False]
+
+
+def test_distances_are_those_of_the_formula() -> None:
+    queries, keys = uniform(5, 7, seed=1), uniform(5, 9, seed=2)
+    found = torch.ops.invertkit.distances(
+        queries.square().sum(0), -2 * queries, keys, keys.square().sum(0)
+    )
+    torch.testing.assert_close(found, torch.cdist(queries.T, keys.T).square())
+    torch.library.opcheck(
+        torch.ops.invertkit.distances.default,
+        (queries.square().sum(0), -2 * queries, keys, keys.square().sum(0)),
+        test_utils=("test_schema", "test_faketensor"),
+    )
