@@ -136,6 +136,8 @@ def tiny_job(recipe: str, wanted: dict[str, str], *changes: str, sizes: tuple[in
         overrides += ["players.critic.widths=[4, 4, 4, 4]"]
     if players.get("segmenter"):
         overrides += ["players.segmenter.width=4"]
+        if players["segmenter"].get("when") == "before":
+            overrides += ["players.segmenter.updates=8"]
     if "size" in raw["variable"].get("inner", {}):
         overrides += [f"variable.inner.size={sizes[-1]}"]
     if "layer" in raw["objective"].get("dream", {}):
