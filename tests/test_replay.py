@@ -17,9 +17,10 @@ from invertkit.objectives.outputs import CrossEntropy, KLDivergence
 from invertkit.objectives.patches import PatchSWD
 from invertkit.objectives.playing import CriticScore, MaskBCE
 from invertkit.objectives.priors import Norm, TotalVariation
+from invertkit.objectives.reference import PixelDistance
 from invertkit.objectives.statistics import FeatureStatistics
 from invertkit.optimizers.base import Optimizer
-from invertkit.optimizers.population import BasinCMA
+from invertkit.optimizers.population import BasinCMA, CmaEs
 from invertkit.optimizers.torch_optim import LBFGS, Adam, TorchOptimizer
 from invertkit.optimizers.wrappers import Clip, KeepBest
 from invertkit.players.base import Player
@@ -213,6 +214,27 @@ def test_the_descents_of_populations_are_replayed_to_the_same_run(
     run = assert_alike(lambda: short_generations(job.problem(seeds)), replayed=10)
     assert not [sentence for sentence in run.replays.said if "does not say" in sentence]
     assert run.obstacle == ""
+
+
+class Ball(TorchOptimizer):  # type: ignore[misc]  # final, but for this
+    """As its class, and says that it can be replayed, but not that it restarts in place."""
+
+    @property
+    def obstacle(self) -> str:
+        return ""
+
+
+def test_a_descent_that_does_not_restart_in_place_is_taken_by_python_and_named() -> None:
+    ball = Ball("SGD", lr=0.05, options={"momentum": 0.9})
+
+    def make() -> Problem:
+        optimizer = BasinCMA(outer=CmaEs(), inner=ball, inner_steps=20)
+        return make_problem(
+            Term("match", PixelDistance(form="l2")), optimizer=optimizer, stages=[((4, 4), 60)]
+        )
+
+    run = assert_alike(make, replayed=0)
+    assert "Ball does not say that it restarts in place" in run.obstacle
 
 
 def test_a_replayed_population_goes_on_after_a_stop_at_any_step_bit_for_bit() -> None:
