@@ -86,20 +86,17 @@ def run(
         seeds=seeds,
         batch=batch,
         device=device,
-        choices={**(choices or {}), **({"budget": budget} if budget else {})},
+        choices=_with_budget(choices, budget),
         overrides=overrides,
         models=models,
         parts=parts,
         compile=compile,
         precision=precision,
     )
-    for sentence in job.said:
-        log.info(sentence)
-    folder = new_folder(Path(out)) if out is not None else None
-    with progress_bar(job, wanted=progress) as bar:
-        return carry_out(
-            job, folder=folder, observers=(*observers, *bar), checkpoint_every=checkpoint_every
-        )
+    outcome = _begun(
+        job, out, observers=observers, progress=progress, checkpoint_every=checkpoint_every
+    )
+    return outcome.results[0]
 
 
 def run_each(
@@ -171,21 +168,39 @@ def run_each(
         seeds=seeds,
         batch=batch,
         device=device,
-        choices={**(choices or {}), **({"budget": budget} if budget else {})},
+        choices=_with_budget(choices, budget),
         overrides=overrides,
         models=models,
         parts=parts,
         compile=compile,
         precision=precision,
     )
+    outcome = _begun(
+        job, out, observers=observers, progress=progress, checkpoint_every=checkpoint_every
+    )
+    return _warned(outcome)
+
+
+def _with_budget(choices: Mapping[str, str] | None, budget: str | None) -> dict[str, str]:
+    return {**(choices or {}), **({"budget": budget} if budget else {})}
+
+
+def _begun(
+    job: Job,
+    out: str | Path | None,
+    *,
+    observers: Sequence[Observer],
+    progress: bool | None,
+    checkpoint_every: float,
+) -> Outcome:
+    """Carry out a job that has not begun."""
     for sentence in job.said:
         log.info(sentence)
     folder = new_folder(Path(out)) if out is not None else None
     with progress_bar(job, wanted=progress) as bar:
-        outcome = carry_out_each(
+        return carry_out_each(
             job, folder=folder, observers=(*observers, *bar), checkpoint_every=checkpoint_every
         )
-    return _warned(outcome)
 
 
 def resume(

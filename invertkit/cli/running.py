@@ -139,7 +139,9 @@ def _finish(job: Job, outcome: Outcome, folder: Path, *, quiet: bool) -> NoRetur
         say(f"{of}The run {result.status.value}. {result.steps} steps, {result.seconds:.1f} s.")
     for name, reason in outcome.failed.items():
         say(f"{name} was left out: {reason}")
-    if (left := len(job.photographs) - len(outcome.results) - len(outcome.failed)) and not quiet:
+    told = {result.inputs.name for result in outcome.results} | outcome.failed.keys()
+    left = sum(photograph.name not in told for photograph in job.photographs)
+    if left and not quiet:
         say(f"{left} of {len(job.photographs)} photographs are left: `invertkit resume {folder}`.")
     typer.echo(str(folder / ("index.html" if job.each else "result.png")))
     codes = {Status.INTERRUPTED: 130, Status.NON_FINITE: 1}
