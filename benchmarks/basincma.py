@@ -15,20 +15,20 @@ from released_basincma import Perceptual, ReleasedBasinCMA, Settings
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from invertkit.engine import Run
-from invertkit.models.biggan import BigGANConfig, BigGANDeep
-from invertkit.models.generator import Generator
-from invertkit.models.generators import embedded_generator
-from invertkit.models.kitgan import KitGenerator
+from invertkit.core.view import Scene
+from invertkit.engine.problem import Problem, Stage, Term
+from invertkit.engine.run import Run
+from invertkit.models.generators.biggan import BigGANConfig, BigGANDeep
+from invertkit.models.generators.generator import Generator
+from invertkit.models.generators.kitgan import KitGenerator
+from invertkit.models.generators.open import embedded_generator
 from invertkit.models.perceptual import PerceptualNet, lpips
 from invertkit.objectives.perceptual import LPIPS
 from invertkit.objectives.reference import PixelDistance
-from invertkit.optimizers.evolution import CMA
-from invertkit.optimizers.population import BasinCMA, CmaEs
+from invertkit.optimizers.population.basin import BasinCMA, CmaEs
+from invertkit.optimizers.population.cma import CMA
 from invertkit.optimizers.torch_optim import Adam
-from invertkit.problem import Problem, Stage, Term
 from invertkit.variables.latent import Latent
-from invertkit.view import Scene
 
 LABEL = 1
 _LONG = 1_000  # generations or steps: more than anybody measures

@@ -11,18 +11,18 @@ from measuring import ENGINE, Contest, Given
 from released_deepinversion import MEAN, STD, DeepInversion, Settings, setting
 from torch import nn
 
-from invertkit.engine import Run
-from invertkit.models.classifier import Classifier
+from invertkit.core.schedules import Cosine
+from invertkit.core.view import Scene
+from invertkit.engine.problem import Problem, Stage, Term
+from invertkit.engine.run import Run
+from invertkit.models.classifiers.classifier import Classifier
 from invertkit.objectives.outputs import CrossEntropy
 from invertkit.objectives.priors import Norm, TotalVariation
 from invertkit.objectives.statistics import BatchNormStatistics
 from invertkit.optimizers.base import Optimizer
 from invertkit.optimizers.torch_optim import Adam
 from invertkit.optimizers.wrappers import Clip
-from invertkit.problem import Problem, Stage, Term
-from invertkit.schedules import Cosine
 from invertkit.variables.pixels import Jitter
-from invertkit.view import Scene
 
 PHASES = {"full": 2, "half": 0}  # and the setting that begins so
 LABEL = 1

@@ -16,20 +16,20 @@ from released import TAPS, Released, make_critic, make_segmenter, normalised
 from torch import nn
 from torch.nn import functional as F
 
-from invertkit.engine import Run
-from invertkit.models.classifier import Classifier
-from invertkit.models.patch_nets import EncoderDecoder, PatchCriticNet
+from invertkit.core.schedules import Cosine
+from invertkit.core.view import Scene
+from invertkit.engine.problem import Problem, Stage, Term
+from invertkit.engine.run import Run
+from invertkit.models.classifiers.classifier import Classifier
+from invertkit.models.patches.patch_nets import EncoderDecoder, PatchCriticNet
+from invertkit.objectives.asked_players import CriticScore, MaskBCE
 from invertkit.objectives.outputs import CrossEntropy
-from invertkit.objectives.playing import CriticScore, MaskBCE
 from invertkit.objectives.priors import Norm, TotalVariation
 from invertkit.objectives.statistics import FeatureStatistics
 from invertkit.optimizers.torch_optim import Adam
 from invertkit.players.critic import PatchCritic
 from invertkit.players.segmenter import Segmenter
-from invertkit.problem import Problem, Stage, Term
-from invertkit.schedules import Cosine
 from invertkit.variables.pixels import Pixels
-from invertkit.view import Scene
 
 PHASES = {"A": 1, "B": 5_001, "C": 10_001}  # and their first iteration
 CYCLE = 5  # iterations from one critic update to the next

@@ -19,10 +19,10 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from invertkit.randomness import Randomness
+from invertkit.core.randomness import Randomness
+from invertkit.core.view import Scene
 from invertkit.variables.base import Size, Variable
 from invertkit.variables.pixels import Pixels
-from invertkit.view import Scene
 
 Call = Callable[[], object]
 RELEASED, ENGINE = "released", "engine"

@@ -34,11 +34,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from invertkit.engine import Run
-from invertkit.job import prepare
+from invertkit.core.view import resize_image
+from invertkit.engine.problem import Problem
+from invertkit.engine.run import Run
 from invertkit.objectives.functional import weighted_mean
-from invertkit.problem import Problem
-from invertkit.view import resize_image
+from invertkit.runs.job import prepare
 
 CLASSES = {  # of the embedded generator, among ImageNet's
     "airplane": ("airliner", "warplane"),
@@ -224,7 +224,7 @@ def measure(problem: Problem, images: Tensor, photograph: Photograph) -> dict[st
 
 def _cosine(images: Tensor, truth: Tensor) -> Tensor:
     """1 - cosine of the embedded discriminator's features, which no method optimises."""
-    from invertkit.models.generators import embedded_discriminator
+    from invertkit.models.generators.open import embedded_discriminator
 
     judge = embedded_discriminator()
     size = (32, 32)

@@ -10,54 +10,54 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from invertkit.api import resume as resume
-    from invertkit.api import resume_each as resume_each
-    from invertkit.api import run as run
-    from invertkit.api import run_each as run_each
-    from invertkit.edits import Edited as Edited
-    from invertkit.edits import edit as edit
+    from invertkit.apps.ablation.run import ablate as ablate
+    from invertkit.apps.ablation.table import Ablation as Ablation
+    from invertkit.apps.editing.edit import Edited as Edited
+    from invertkit.apps.editing.edit import edit as edit
+    from invertkit.apps.gradients.run import gradients as gradients
+    from invertkit.apps.gradients.table import Gradients as Gradients
+    from invertkit.core.view import View as View
     from invertkit.errors import InputError as InputError
     from invertkit.errors import InvertkitError as InvertkitError
     from invertkit.errors import RecipeError as RecipeError
     from invertkit.errors import WeightsError as WeightsError
-    from invertkit.figures.ablation import ablate as ablate
-    from invertkit.figures.ablation_table import Ablation as Ablation
-    from invertkit.figures.gradient_table import Gradients as Gradients
-    from invertkit.figures.gradients import gradients as gradients
-    from invertkit.models.classifier import Classifier as Classifier
+    from invertkit.models.classifiers.classifier import Classifier as Classifier
     from invertkit.objectives.base import Objective as Objective
     from invertkit.optimizers.base import Optimizer as Optimizer
     from invertkit.players.base import Player as Player
     from invertkit.recipe.overlay import recipe_names as recipe_names
-    from invertkit.result import Result as Result
+    from invertkit.runs.api import resume as resume
+    from invertkit.runs.api import resume_each as resume_each
+    from invertkit.runs.api import run as run
+    from invertkit.runs.api import run_each as run_each
+    from invertkit.runs.result import Result as Result
     from invertkit.variables.base import Variable as Variable
-    from invertkit.view import View as View
 
 __version__ = "0.1.0"
 
 _WHERE = {
-    "Ablation": "invertkit.figures.ablation_table",
-    "Classifier": "invertkit.models.classifier",
-    "Edited": "invertkit.edits",
-    "Gradients": "invertkit.figures.gradient_table",
+    "Ablation": "invertkit.apps.ablation.table",
+    "Classifier": "invertkit.models.classifiers.classifier",
+    "Edited": "invertkit.apps.editing.edit",
+    "Gradients": "invertkit.apps.gradients.table",
     "InputError": "invertkit.errors",
     "InvertkitError": "invertkit.errors",
     "Objective": "invertkit.objectives.base",
     "Optimizer": "invertkit.optimizers.base",
     "Player": "invertkit.players.base",
     "RecipeError": "invertkit.errors",
-    "Result": "invertkit.result",
+    "Result": "invertkit.runs.result",
     "Variable": "invertkit.variables.base",
-    "View": "invertkit.view",
+    "View": "invertkit.core.view",
     "WeightsError": "invertkit.errors",
-    "ablate": "invertkit.figures.ablation",
-    "edit": "invertkit.edits",
-    "gradients": "invertkit.figures.gradients",
+    "ablate": "invertkit.apps.ablation.run",
+    "edit": "invertkit.apps.editing.edit",
+    "gradients": "invertkit.apps.gradients.run",
     "recipe_names": "invertkit.recipe.overlay",
-    "resume": "invertkit.api",
-    "resume_each": "invertkit.api",
-    "run": "invertkit.api",
-    "run_each": "invertkit.api",
+    "resume": "invertkit.runs.api",
+    "resume_each": "invertkit.runs.api",
+    "run": "invertkit.runs.api",
+    "run_each": "invertkit.runs.api",
 }
 
 __all__ = [  # noqa: RUF022: alphabetical, capitals first

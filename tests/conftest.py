@@ -4,8 +4,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from invertkit.models.classifier import Classifier
-from invertkit.view import Scene
+from invertkit.core.view import Scene
+from invertkit.models.classifiers.classifier import Classifier
 from tests.helpers import make_scene, tiny_classifier
 
 torch.set_num_threads(1)

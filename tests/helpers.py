@@ -13,10 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from invertkit.models.classifier import Classifier
-from invertkit.models.generator import Generator
-from invertkit.models.kitgan import KitGenerator
-from invertkit.models.kitnet import KitNet
+from invertkit.core.randomness import Randomness
+from invertkit.core.view import Scene, View
+from invertkit.engine.problem import Problem, Stage, Term
+from invertkit.models.classifiers.classifier import Classifier
+from invertkit.models.classifiers.kitnet import KitNet
+from invertkit.models.generators.generator import Generator
+from invertkit.models.generators.kitgan import KitGenerator
 from invertkit.models.perceptual import Part, PerceptualNet
 from invertkit.objectives.base import Objective, evaluate
 from invertkit.optimizers.base import Optimizer
@@ -24,11 +27,8 @@ from invertkit.optimizers.torch_optim import Adam
 from invertkit.players.base import Player
 from invertkit.players.critic import PatchCritic
 from invertkit.players.segmenter import Segmenter
-from invertkit.problem import Problem, Stage, Term
-from invertkit.randomness import Randomness
 from invertkit.variables.base import Variable
 from invertkit.variables.pixels import Pixels
-from invertkit.view import Scene, View
 
 SIZE = (16, 20)
 LAYERS = ("stem", "layer1", "layer2", "layer3")

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invertkit.engine import Run
-from invertkit.models.generator import Generator
+from invertkit.core.view import Scene, View
+from invertkit.engine.problem import Problem, Stage, Term
+from invertkit.engine.run import Run
+from invertkit.models.generators.generator import Generator
 from invertkit.objectives.base import Objective
 from invertkit.objectives.reference import PixelDistance
 from invertkit.optimizers.base import Optimizer
-from invertkit.problem import Problem, Stage, Term
 from invertkit.variables.base import Variable
 from invertkit.variables.latent import Latent
-from invertkit.view import Scene, View
 from tests.helpers import (
     make_scene,
     through_a_file,

@@ -8,18 +8,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from invertkit.core.randomness import Randomness
+from invertkit.core.schedules import Cosine
+from invertkit.core.view import Scene
 from invertkit.objectives.base import Objective
 from invertkit.optimizers.base import Landscape, Optimizer, Params
-from invertkit.optimizers.population import BasinCMA, CmaEs, Outer
+from invertkit.optimizers.population.basin import BasinCMA, CmaEs, Outer
 from invertkit.optimizers.torch_optim import Adam
 from invertkit.players.base import Player
-from invertkit.randomness import Randomness
-from invertkit.registry import OBJECTIVES, OPTIMIZERS, PLAYERS, VARIABLES, Kind, Registry
-from invertkit.schedules import Cosine
+from invertkit.recipe.registry import OBJECTIVES, OPTIMIZERS, PLAYERS, VARIABLES, Kind, Registry
 from invertkit.variables.base import Variable
 from invertkit.variables.latent import Latent
 from invertkit.variables.pixels import Pixels
-from invertkit.view import Scene
 from tests.helpers import (
     SIZE,
     global_generators_unmoved,

@@ -15,13 +15,13 @@ import typer
 import yaml
 
 import invertkit
-from invertkit import api
 from invertkit.cli import app
-from invertkit.execution import dry_run
-from invertkit.job import prepare
-from invertkit.problem import Status
+from invertkit.engine.problem import Status
 from invertkit.recipe.overlay import read_raw, recipe_names
-from invertkit.registry import KINDS, Registry
+from invertkit.recipe.registry import KINDS, Registry
+from invertkit.runs import api
+from invertkit.runs.carry_out import dry_run
+from invertkit.runs.job import prepare
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

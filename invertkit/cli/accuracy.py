@@ -48,9 +48,9 @@ def accuracy(
     from typing import cast
 
     from invertkit.errors import InputError
-    from invertkit.job import pick_device
-    from invertkit.training.accuracy import accuracy_table, as_json, measure_classifiers
-    from invertkit.training.attack import Norm
+    from invertkit.runs.job import pick_device
+    from invertkit.training.robustness.accuracy import accuracy_table, as_json, measure_classifiers
+    from invertkit.training.robustness.attack import Norm
 
     if json_file is not None and not json_file.resolve().parent.is_dir():
         raise InputError(f"{json_file}: cannot be written (there is no folder {json_file.parent}).")

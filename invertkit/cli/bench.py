@@ -39,8 +39,8 @@ def bench(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the table.")] = False,
 ) -> None:
     """Time the recipes on this machine: seconds a step and a run, share of its limits, memory."""
-    from invertkit.figures.bench import bench as measured
-    from invertkit.figures.bench_table import check_place, write_bench
+    from invertkit.apps.bench.run import bench as measured
+    from invertkit.apps.bench.table import check_place, write_bench
 
     check_place(out)
     result = measured(

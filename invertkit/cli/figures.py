@@ -71,7 +71,7 @@ def gradients(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the sheet's name.")] = False,
 ) -> None:
     """Show input gradients of classifiers side by side, with their edges in numbers."""
-    from invertkit.figures.gradients import gradients as measured
+    from invertkit.apps.gradients.run import gradients as measured
 
     if not quiet:
         show_log()
@@ -129,9 +129,9 @@ def ablate(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the sheet's name.")] = False,
 ) -> None:
     """Run a recipe over several classifiers, or any key's values: one sheet, one table."""
+    from invertkit.apps.ablation.plan import read_over, read_variant
+    from invertkit.apps.ablation.run import ablate as carried_out
     from invertkit.errors import InputError
-    from invertkit.figures.ablation import ablate as carried_out
-    from invertkit.figures.ablation_plan import read_over, read_variant
 
     keys = dict(map(read_over, over))
     variants = dict(map(read_variant, variant))

@@ -12,7 +12,7 @@ from invertkit.cli.common import say
 from invertkit.errors import InputError, RecipeError
 
 if TYPE_CHECKING:
-    from invertkit.models.robust_models import Entry
+    from invertkit.models.classifiers.catalogue import Entry
 
 app = typer.Typer(
     help="Classifiers and their weights; without a command, the catalogue.",
@@ -46,7 +46,7 @@ def models(
     if context.invoked_subcommand is not None:
         return
     _check_choices(norm=norm, dataset=dataset, source=source)
-    from invertkit.models import robust_models
+    from invertkit.models.classifiers import catalogue as robust_models
 
     found = robust_models.select(
         norm=norm, architecture=architecture, dataset=dataset, source=source, eps=eps,
@@ -76,7 +76,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
 
 
 def _check_choices(**given: str) -> None:
-    from invertkit.models import robust_models
+    from invertkit.models.classifiers import catalogue as robust_models
 
     for name, value in given.items():
         known = sorted({str(getattr(entry, name)) for entry in robust_models.ENTRIES.values()})
@@ -85,7 +85,7 @@ def _check_choices(**given: str) -> None:
 
 
 def _entry(name: str) -> Entry:
-    from invertkit.models import robust_models
+    from invertkit.models.classifiers import catalogue as robust_models
 
     entry = robust_models.find(name)
     if entry is None:
@@ -142,7 +142,7 @@ def fetch(
     ] = None,
 ) -> None:
     """Download the weights of a classifier, or say where they are already."""
-    from invertkit.models import hub
+    from invertkit.models.loading import hub
 
     entry = _entry(name)
     path = hub.weights_of(entry) if to is None else hub.fetch(entry, folder=to)
@@ -159,7 +159,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check a weights file: integrity, layout, every entry, normaliser, checksum."""
-    from invertkit.models import verify as verifying
+    from invertkit.models.loading import verify as verifying
 
     found = verifying.verify(what, weights=weights, architecture=architecture)
     if as_json:
@@ -197,7 +197,7 @@ def convert(
     ] = "",
 ) -> None:
     """Turn a checkpoint into safetensors that load by themselves; nothing is overwritten."""
-    from invertkit.models.weights_file import convert_weights
+    from invertkit.models.loading.weights_file import convert_weights
 
     made = destination or source.with_suffix(".safetensors")
     facts = convert_weights(source, made, trust=trust, architecture=architecture)

@@ -26,8 +26,8 @@ from invertkit.errors import InputError, InvertkitError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from invertkit.job import Job
-    from invertkit.outcomes import Outcome
+    from invertkit.runs.gather import Outcome
+    from invertkit.runs.job import Job
 
 
 def add_to(app: typer.Typer) -> None:
@@ -71,8 +71,8 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the folder's name.")] = False,
 ) -> None:
     """Carry out a recipe and leave a folder with the result."""
-    from invertkit import job as jobs
-    from invertkit.report import new_folder, write, write_index
+    from invertkit.runs import job as jobs
+    from invertkit.runs.folder.write import new_folder, write, write_index
 
     name = Path(recipe).stem
     place = out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -120,7 +120,8 @@ def _remove_if_empty(folder: Path) -> None:
 def _carry_out(
     job: Job, folder: Path, *, quiet: bool, state: Mapping[str, Any] | None = None
 ) -> Outcome:
-    from invertkit import api, execution
+    from invertkit.runs import api
+    from invertkit.runs import carry_out as execution
 
     if not quiet:
         show_log()
@@ -132,7 +133,7 @@ def _carry_out(
 
 
 def _finish(job: Job, outcome: Outcome, folder: Path, *, quiet: bool) -> NoReturn:
-    from invertkit.problem import Status
+    from invertkit.engine.problem import Status
 
     for result in outcome.results if not quiet else ():
         of = f"{result.inputs.name}: " if result.inputs.name else ""
@@ -154,7 +155,7 @@ def resume(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the folder's name.")] = False,
 ) -> None:
     """Go on with an interrupted run, to the same picture as if it had never stopped."""
-    from invertkit.execution import restored
+    from invertkit.runs.carry_out import restored
 
     job, state = restored(folder)
     _finish(job, _carry_out(job, folder, quiet=quiet, state=state), folder, quiet=quiet)
@@ -189,7 +190,7 @@ def edit(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the sheet's name.")] = False,
 ) -> None:
     """Change a projected object's class, place or looks, and blend it into its photograph."""
-    from invertkit import edits
+    from invertkit.apps.editing import edit as edits
 
     if not quiet:
         show_log()

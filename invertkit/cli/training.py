@@ -223,11 +223,11 @@ def train_classifier(
     ] = ["pgd-20"],
 ) -> None:
     """Train a quasi-robust classifier (MAGIC Eq. 3): PGD inside, SGD outside."""
-    from invertkit.job import pick_device
-    from invertkit.progress import somebody_looks
-    from invertkit.training import plan as plans
-    from invertkit.training.attack import Attack
-    from invertkit.training.command import Machines, Sources, Telling, train_and_measure
+    from invertkit.runs.job import pick_device
+    from invertkit.runs.progress import somebody_looks
+    from invertkit.training.classifier import plan as plans
+    from invertkit.training.classifier.command import Machines, Sources, Telling, train_and_measure
+    from invertkit.training.robustness.attack import Attack
 
     rates = plans.read_lr_schedule(lr_schedule)
     plan = plans.TrainingPlan(
@@ -323,9 +323,9 @@ def train_generator(
     device: Device = "auto",
 ) -> None:
     """Train a class-conditional generator of 32×32 pictures, its discriminator and its encoder."""
-    from invertkit.job import pick_device
-    from invertkit.training.generator import GeneratorPlan
-    from invertkit.training.generator_command import train_and_measure_generator
+    from invertkit.runs.job import pick_device
+    from invertkit.training.generator.command import train_and_measure_generator
+    from invertkit.training.generator.train import GeneratorPlan
 
     where = pick_device(device)
     plan = GeneratorPlan(

@@ -14,13 +14,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from invertkit.core.pixel_space import IMAGENET_MEAN, IMAGENET_STD, per_channel
 from invertkit.errors import InputError, TapError, WeightsError
-from invertkit.models import hub
-from invertkit.models.architectures import quiet_random
-from invertkit.models.catalogue import embedded
-from invertkit.models.folding import Folding
-from invertkit.models.weights_file import load_into, read_weights, sha256
-from invertkit.normalization import IMAGENET_MEAN, IMAGENET_STD, per_channel
+from invertkit.models.classifiers.architectures import quiet_random
+from invertkit.models.classifiers.open import embedded
+from invertkit.models.folding.folding import Folding
+from invertkit.models.loading import hub
+from invertkit.models.loading.weights_file import load_into, read_weights, sha256
 
 _EPSILON: Final = 1e-10  # beside the length of the channels, as in the `lpips` package
 

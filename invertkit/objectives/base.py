@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from invertkit.view import Needs, View
+from invertkit.core.view import Needs, View
 
 
 class Objective(ABC):
@@ -68,7 +68,8 @@ class Objective(ABC):
         """What `forward` does on this step of the run: steps of equal phases are the same work.
 
         For objectives that read `view.step`; None, the default, for all others. A phase whose
-        work cannot be replayed is `invertkit.replay.EAGER`, or a tuple that begins with it.
+        work cannot be replayed is `invertkit.core.recording.replay.EAGER`, or a tuple that
+        begins with it.
         """
         return None
 

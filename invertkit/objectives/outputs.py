@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from invertkit.core.view import LOGITS, Needs, View, resize_mask
 from invertkit.errors import InputError, RecipeError
 from invertkit.objectives.base import Objective
-from invertkit.view import LOGITS, Needs, View, resize_mask
 
 
 @final

@@ -10,12 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from invertkit.core.schedules import NonNegative
+from invertkit.core.view import Needs, View
 from invertkit.errors import RecipeError
 from invertkit.models.perceptual import distance_map, unit_channels
 from invertkit.objectives.base import Objective
 from invertkit.objectives.functional import faded, weighted_mean
-from invertkit.schedules import NonNegative
-from invertkit.view import Needs, View
 
 
 @final

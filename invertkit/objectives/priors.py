@@ -8,15 +8,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from invertkit.normalization import Space, in_space
+from invertkit.core.pixel_space import Space, in_space
+from invertkit.core.schedules import Positive
+from invertkit.core.view import View
 from invertkit.objectives.base import Objective
 from invertkit.objectives.functional import (
     total_variation_l1,
     total_variation_l2,
     total_variation_mv,
 )
-from invertkit.schedules import Positive
-from invertkit.view import View
 
 
 @final

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from invertkit.core.schedules import NonNegative
+from invertkit.core.view import View
 from invertkit.errors import InputError, TapError
 from invertkit.objectives.base import Objective
 from invertkit.objectives.functional import faded, weighted_mean
-from invertkit.schedules import NonNegative
-from invertkit.view import View
 
 
 @final

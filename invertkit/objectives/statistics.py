@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from invertkit.core.view import Needs, View
 from invertkit.errors import InputError, RecipeError
 from invertkit.objectives.base import Objective
 from invertkit.objectives.functional import channel_statistics
-from invertkit.view import Needs, View
 
 _EPSILON = 1e-5  # under the root of the variance, as released
 

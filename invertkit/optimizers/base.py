@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from invertkit.core.randomness import Randomness
 from invertkit.errors import RecipeError
-from invertkit.randomness import Randomness
 
 Params = Sequence[Tensor]
 """The tensors of one variable; the first axis of each is the image."""
@@ -167,7 +167,7 @@ class Optimizer(ABC):
     def schedule(self, state: Any, *, step: int, total: int) -> None:
         """Set what follows the step, such as a learning rate, before the step is replayed.
 
-        `step` does that itself, unrecorded (`invertkit.tape.unrecorded`).
+        `step` does that itself, unrecorded (`invertkit.core.recording.tape.unrecorded`).
         """
 
     @abstractmethod

@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from invertkit.adam import FusedAdam
+from invertkit.core.recording.fused_adam import FusedAdam
+from invertkit.core.schedules import Count, Decay, NonNegative, Positive, Schedule, value_at
 from invertkit.errors import RecipeError
 from invertkit.optimizers.base import Landscape, Optimizer, Params, chosen
-from invertkit.schedules import Count, Decay, NonNegative, Positive, Schedule, value_at
 
 _ELEMENTWISE = frozenset(
     {

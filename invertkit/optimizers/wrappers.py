@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from invertkit.core.pixel_space import Space, valid_range
 from invertkit.errors import RecipeError
-from invertkit.normalization import Space, valid_range
 from invertkit.optimizers.base import Landscape, Optimizer, Params
 
 

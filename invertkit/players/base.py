@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from invertkit.randomness import Randomness
-from invertkit.view import Scene
+from invertkit.core.randomness import Randomness
+from invertkit.core.view import Scene
 
 
 class Player(ABC):

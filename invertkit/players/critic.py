@@ -12,17 +12,17 @@ from annotated_types import MinLen
 from jaxtyping import Float
 from torch import Tensor
 
-from invertkit.adam import FusedAdam
+from invertkit.core.pixel_space import Space, in_space
+from invertkit.core.precision import Precision, networks
+from invertkit.core.randomness import Randomness, generator
+from invertkit.core.recording.fused_adam import FusedAdam
+from invertkit.core.schedules import Count, Decay, Index, NonNegative, Positive
+from invertkit.core.view import Scene
 from invertkit.errors import InputError
-from invertkit.models.patch_nets import PatchCriticNet, receptive_field
-from invertkit.models.patch_norm import NormKind
-from invertkit.normalization import Space, in_space
+from invertkit.models.patches.patch_nets import PatchCriticNet, receptive_field
+from invertkit.models.patches.patch_norm import NormKind
 from invertkit.players.base import Player
-from invertkit.players.wasserstein import PenaltyForm, critic_gradients
-from invertkit.precision import Precision, networks
-from invertkit.randomness import Randomness, generator
-from invertkit.schedules import Count, Decay, Index, NonNegative, Positive
-from invertkit.view import Scene
+from invertkit.players.critic_gradients import PenaltyForm, critic_gradients
 
 
 @final

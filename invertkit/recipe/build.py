@@ -11,19 +11,19 @@ from typing import Any, cast, get_type_hints
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
+from invertkit.core.images.load import Fit, Inputs
+from invertkit.core.precision import Precision
+from invertkit.core.view import Scene
+from invertkit.engine.problem import Problem, Stage, Term
 from invertkit.errors import InvertkitError, RecipeError
-from invertkit.images import Fit, Inputs
-from invertkit.models.classifier import Classifier
-from invertkit.models.generator import Encoder, Generator
+from invertkit.models.classifiers.classifier import Classifier
+from invertkit.models.generators.generator import Encoder, Generator
 from invertkit.objectives.base import Objective
 from invertkit.optimizers.base import Optimizer
 from invertkit.players.base import Player
-from invertkit.precision import Precision
-from invertkit.problem import Problem, Stage, Term
 from invertkit.recipe.page import Node, Page, StagePage, TermPage, explain
-from invertkit.registry import Kind, Registry
+from invertkit.recipe.registry import Kind, Registry
 from invertkit.variables.base import Variable
-from invertkit.view import Scene
 
 _ROLES: dict[type, Kind] = {
     Objective: "objective",

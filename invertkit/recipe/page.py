@@ -22,8 +22,8 @@ from pydantic import (
     field_validator,
 )
 
+from invertkit.core.schedules import Schedule
 from invertkit.errors import RecipeError
-from invertkit.schedules import Schedule
 
 VERSION: Final = 1
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from invertkit.recipe.page import Page, TermPage
-from invertkit.registry import KINDS, Kind, Registry
+from invertkit.recipe.registry import KINDS, Kind, Registry
 
 _SHIPPED = Path(__file__).with_name("recipe.schema.json")
 

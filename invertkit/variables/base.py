@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 from jaxtyping import Float
 from torch import Tensor
 
-from invertkit.randomness import Randomness
-from invertkit.view import Scene
+from invertkit.core.randomness import Randomness
+from invertkit.core.view import Scene
 
 Size = tuple[int, int]
 """Height and width."""

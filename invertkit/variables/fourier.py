@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from invertkit.randomness import Randomness
-from invertkit.schedules import NonNegative
+from invertkit.core.randomness import Randomness
+from invertkit.core.schedules import NonNegative
+from invertkit.core.view import Scene
 from invertkit.variables.base import Size, Variable
-from invertkit.view import Scene
 
 # Square root of the colour covariance of ImageNet photographs (Olah et al. 2017, lucid), columns
 # divided by the largest column norm.

@@ -9,13 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from invertkit.core.precision import networks
+from invertkit.core.randomness import Randomness
+from invertkit.core.schedules import NonNegative
+from invertkit.core.view import LOGITS, Scene, resize_image
 from invertkit.errors import InputError, RecipeError, TapError
-from invertkit.models.generator import Encoder, Generator
-from invertkit.precision import networks
-from invertkit.randomness import Randomness
-from invertkit.schedules import NonNegative
+from invertkit.models.generators.generator import Encoder, Generator
 from invertkit.variables.base import Size, Variable
-from invertkit.variables.transforms import (
+from invertkit.variables.transforms.base import (
     Brightness,
     Composition,
     Contrast,
@@ -27,7 +28,6 @@ from invertkit.variables.transforms import (
     Unmoved,
     spatial_start,
 )
-from invertkit.view import LOGITS, Scene, resize_image
 
 Colour = Literal["brightness", "contrast", "saturation", "hue", "gamma"]
 _COLOURS: dict[str, type[Transform]] = {

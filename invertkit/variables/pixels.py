@@ -11,12 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from invertkit.core.pixel_space import Space, from_space, in_space
+from invertkit.core.randomness import Randomness
+from invertkit.core.schedules import Count, NonNegative
+from invertkit.core.view import Region, Scene, grow_mask, resize_image
 from invertkit.errors import InputError
-from invertkit.normalization import Space, from_space, in_space
-from invertkit.randomness import Randomness
-from invertkit.schedules import Count, NonNegative
 from invertkit.variables.base import Size, Variable
-from invertkit.view import Region, Scene, grow_mask, resize_image
 
 Probability = Annotated[float, Ge(0), Le(1)]
 Start = Literal["noise", "image", "constant", "region_means"]

@@ -15,7 +15,7 @@ from torch import nn
 from torchvision import models
 
 from invertkit.errors import InputError, TapError, WeightsError
-from invertkit.models.catalogue import embedded
+from invertkit.models.classifiers.open import embedded
 from invertkit.models.perceptual import PerceptualNet, distance_map, lpips, unit_channels
 from tests.helpers import (
     LAYERS,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from invertkit.errors import InputError, RecipeError
-from invertkit.models.classifier import Classifier
+from invertkit.models.classifiers.classifier import Classifier
 from invertkit.objectives.outputs import Activation, Attention, CrossEntropy, KLDivergence
 from tests.helpers import REGIONS, SIZE, gradcheck, gradient, make_scene, score, setting, uniform
 

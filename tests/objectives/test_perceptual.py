@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from invertkit.core.view import Scene, resize_mask
 from invertkit.errors import InputError, RecipeError, TapError
 from invertkit.models.perceptual import unit_channels
 from invertkit.objectives.base import Objective
 from invertkit.objectives.perceptual import LPIPS, FeatureCosine
-from invertkit.view import Scene, resize_mask
 from tests.helpers import (
     LAYERS,
     REGIONS,

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from invertkit.normalization import IMAGENET_MEAN, IMAGENET_STD
+from invertkit.core.pixel_space import IMAGENET_MEAN, IMAGENET_STD
+from invertkit.core.view import Scene
 from invertkit.objectives.functional import total_variation_l2
 from invertkit.objectives.priors import Norm, Range, TotalVariation
-from invertkit.view import Scene
 from tests.helpers import REGIONS, SIZE, gradcheck, gradient, make_scene, normal, score, uniform
 from tests.objectives.test_functional import slow_l1, slow_l2, slow_mv
 

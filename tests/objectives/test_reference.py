@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from invertkit.core.randomness import Randomness
+from invertkit.core.view import Scene, View
 from invertkit.errors import InputError, TapError
 from invertkit.objectives.reference import PixelDistance, WeightDeviation
-from invertkit.randomness import Randomness
-from invertkit.view import Scene, View
 from tests.helpers import REGIONS, SIZE, gradcheck, gradient, make_scene, normal, score, uniform
 
 Form = Literal["l1", "l2"]

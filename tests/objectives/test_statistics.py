@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from invertkit.core.randomness import Randomness
+from invertkit.core.view import Scene, View
 from invertkit.errors import InputError, RecipeError
-from invertkit.models.classifier import Classifier
+from invertkit.models.classifiers.classifier import Classifier
 from invertkit.objectives.statistics import BatchNormStatistics, FeatureStatistics
-from invertkit.randomness import Randomness
-from invertkit.view import Scene, View
 from tests.helpers import (
     LAYERS,
     REGIONS,

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from invertkit.core.schedules import Cosine, Linear, value_at
 from invertkit.errors import RecipeError
 from invertkit.optimizers.base import Landscape, Optimizer
 from invertkit.optimizers.torch_optim import LBFGS, Adam, TorchOptimizer
-from invertkit.schedules import Cosine, Linear, value_at
 from tests.helpers import normal
 
 GOAL = normal(2, 3, seed=9)

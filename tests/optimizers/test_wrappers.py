@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from invertkit.core.pixel_space import IMAGENET_MEAN, IMAGENET_STD
 from invertkit.errors import RecipeError
-from invertkit.normalization import IMAGENET_MEAN, IMAGENET_STD
 from invertkit.optimizers.base import Landscape, Optimizer, Params
 from invertkit.optimizers.torch_optim import LBFGS, Adam, TorchOptimizer
 from invertkit.optimizers.wrappers import Clip, KeepBest

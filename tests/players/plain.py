@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from invertkit.models.patch_nets import EncoderDecoder, PatchCriticNet
+from invertkit.models.patches.patch_nets import EncoderDecoder, PatchCriticNet
 
 Form = Literal["pixel", "sample"]
 

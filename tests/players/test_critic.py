@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from invertkit.core.randomness import Randomness, Standing
+from invertkit.core.recording.tape import record
+from invertkit.core.view import Scene
 from invertkit.errors import InputError
-from invertkit.models.patch_nets import PatchCriticNet, Stack
-from invertkit.models.patch_norm import NormKind
+from invertkit.models.patches.patch_nets import PatchCriticNet, Stack
+from invertkit.models.patches.patch_norm import NormKind
 from invertkit.players.critic import PatchCritic
-from invertkit.players.wasserstein import critic_gradients
-from invertkit.randomness import Randomness, Standing
-from invertkit.tape import record
-from invertkit.view import Scene
+from invertkit.players.critic_gradients import critic_gradients
 from tests.helpers import make_scene, normal, same, through_a_file, tiny_critic, uniform
 from tests.players.plain import Form, assert_same_network, critic_loss, learnt, plain
 

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from invertkit.core.randomness import Randomness
+from invertkit.core.recording.tape import record
+from invertkit.core.view import Scene
 from invertkit.errors import InputError
-from invertkit.models.patch_nets import EncoderDecoder, Stack
-from invertkit.models.patch_norm import NormKind
+from invertkit.models.patches.patch_nets import EncoderDecoder, Stack
+from invertkit.models.patches.patch_norm import NormKind
 from invertkit.players.segmenter import Segmenter
-from invertkit.randomness import Randomness
-from invertkit.tape import record
-from invertkit.view import Scene
 from tests.helpers import make_scene, same, through_a_file, tiny_segmenter, uniform
 from tests.players.plain import assert_same_network, learnt, plain
 

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from invertkit.randomness import Randomness
+from invertkit.core.randomness import Randomness
+from invertkit.core.view import Scene
 from invertkit.variables.fourier import Fourier
-from invertkit.view import Scene
 
 SEEDS = (3, 5)
 GREY = Fourier(noise=0.1, decorrelate=False)

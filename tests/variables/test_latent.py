@@ -11,29 +11,22 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from invertkit.engine import Run
+from invertkit.core.randomness import Randomness
+from invertkit.core.view import Scene
+from invertkit.engine.problem import Term
+from invertkit.engine.run import Run
 from invertkit.errors import InputError, RecipeError, TapError
-from invertkit.models.classifier import Classifier
-from invertkit.models.generator import Encoder, Generator
-from invertkit.models.kitgan import KitEncoder
+from invertkit.models.classifiers.classifier import Classifier
+from invertkit.models.generators.generator import Encoder, Generator
+from invertkit.models.generators.kitgan import KitEncoder
 from invertkit.objectives.reference import PixelDistance, WeightDeviation
 from invertkit.optimizers.torch_optim import Adam
-from invertkit.problem import Term
-from invertkit.randomness import Randomness
 from invertkit.variables.base import Variable
 from invertkit.variables.latent import Latent, Transformed, Tuned
 from invertkit.variables.pixels import Pixels
-from invertkit.variables.transforms import Composition, Spatial, spatial_start
-from invertkit.view import Scene
+from invertkit.variables.transforms.base import Composition, Spatial, spatial_start
 from tests.helpers import normal
-from tests.latents import (
-    SMALL,
-    finished,
-    generator64,
-    latent_problem,
-    latent_scene,
-    latents,
-)
+from tests.latents import SMALL, finished, generator64, latent_problem, latent_scene, latents
 
 NAMES = ("cat", "dog", "eel")
 SEEDS = (3, 5, 8)

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from invertkit.core.pixel_space import IMAGENET_MEAN, IMAGENET_STD, from_space, in_space
+from invertkit.core.randomness import Randomness
+from invertkit.core.view import Scene
 from invertkit.errors import InputError
-from invertkit.normalization import IMAGENET_MEAN, IMAGENET_STD, from_space, in_space
-from invertkit.randomness import Randomness
 from invertkit.variables.pixels import Jitter, Pixels
-from invertkit.view import Scene
 from tests.helpers import SIZE, make_scene, uniform
 
 SEEDS = (3, 5)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invertkit.errors import InputError, ShapeError
-from invertkit.variables.transforms import (
+from invertkit.variables.transforms.base import (
     BIGGAN_CENTRE,
     BIGGAN_SIZE,
     Brightness,

@@ -1,0 +1,407 @@
+"""The same run over several classifiers, or over the values of any key: MAGIC's Fig. 5."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, final
+
+from torch import Tensor, nn
+
+from invertkit.apps.ablation.cells import (
+    Cell,
+    holds_pictures,
+    read_cell,
+    rows_of,
+    was_begun,
+    write_cell,
+)
+from invertkit.apps.ablation.measures import Measures
+from invertkit.apps.ablation.plan import (
+    CLASSIFIER,
+    Edit,
+    Variant,
+    changes,
+    check_classifier,
+    edits_in,
+    settings_of,
+    variants_of,
+)
+from invertkit.apps.ablation.table import Ablation, Row, State
+from invertkit.apps.labels import opened_classifier, slug
+from invertkit.apps.tables import finite
+from invertkit.core.images.load import ImageLike
+from invertkit.engine.problem import Status
+from invertkit.errors import InputError, InvertkitError
+from invertkit.runs import api, checkpoint
+from invertkit.runs.carry_out import carry_out, log
+from invertkit.runs.folder.write import new_folder
+from invertkit.runs.job import Job, prepare
+
+_SHOWN: Final = 128
+"""Side at which photographs are shown on the sheet, or that of the last stage if larger."""
+
+
+def ablate(
+    recipe: str | Path = "magic",
+    *,
+    over: Mapping[str, Any] | None = None,
+    variants: Mapping[str, Sequence[str] | Mapping[str, Any]] | None = None,
+    image: ImageLike | None = None,
+    mask: ImageLike | None = None,
+    target: ImageLike | None = None,
+    data: str | Path | None = None,
+    only: Sequence[str] = (),
+    seed: int = 0,
+    seeds: int = 1,
+    device: str = "auto",
+    budget: str | None = None,
+    choices: Mapping[str, str] | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    models: Mapping[str, nn.Module] | None = None,
+    parts: Sequence[str | Path] = (),
+    judge: bool = True,
+    out: str | Path | None = None,
+    progress: bool | None = None,
+    checkpoint_every: float = 20.0,
+) -> Ablation:
+    """Carry out a recipe once for every photograph, target and variant, and compare.
+
+    With a folder, every run keeps one of its own in `out/runs`, and the sheet and tables are
+    written anew after each. What was interrupted or failed is gone on with when the same call is
+    made again; what is finished is not done again, and a changed setting is an error, not a mixed
+    table. Without a folder nothing is written.
+
+    Args:
+        recipe: Name of a recipe, or the path of a page.
+        over: Values by key of the page, a list or a mapping of labels to values. The key
+            `classifier` stands for `models.classifier`; its values are words of the catalogue,
+            paths of weights or modules. Several keys give every combination.
+        variants: Overrides by name, beside the recipe as it is: `{"no patches":
+            {"objective.patches": None}}`, or `KEY=VALUE` texts.
+        image: Photograph, as in `invertkit.run`.
+        mask: Where its object is.
+        target: Where it shall be.
+        data: Folder of `NAME/{image.jpg, mask.png, target_*.png}` instead of the three.
+        only: Of `data`: names of photographs, or `NAME:TARGET`.
+        seed: Of the first image of each run.
+        seeds: Images per run.
+        device: As in `invertkit.run`.
+        budget: As in `invertkit.run`.
+        choices: As in `invertkit.run`.
+        overrides: Of all variants.
+        models: Networks by name, for all variants.
+        parts: Python files with parts of your own.
+        judge: Measure intersection over union with the target by a segmenter that is trained once
+            for every photograph and size (15 s at 128×128); it only looks.
+        out: Folder to make, or that of an earlier call to go on with.
+        progress: Show a progress bar; by default on a terminal or in a notebook.
+        checkpoint_every: Seconds between checkpoints.
+
+    Returns:
+        Pictures and numbers. A run that fails, or meets a loss that is not finite, is told of in
+        its row and does not stop the others.
+
+    Raises:
+        InputError: A photograph cannot be used, or `out` was made with other settings.
+        RecipeError: A key does not exist, or every variant is wrong.
+
+    Source: MAGIC, section 4 and Fig. 5, which shows IMAGINE over the ε of the classifier; here any
+    recipe over any key.
+    """
+    if data is not None and not (image is mask is target is None):
+        raise InputError("data: give either a folder of photographs or a single one, not both.")
+    if only and data is None:
+        raise InputError("only: chooses among the photographs of `data`; give that folder.")
+    made = variants_of(over or {}, variants or {})
+    options: dict[str, Any] = {
+        "seed": seed,
+        "seeds": seeds,
+        "device": device,
+        "choices": {**(choices or {}), **({"budget": budget} if budget else {})},
+        "models": models,
+        "parts": parts,
+    }
+    common = _texts(overrides)
+    base = prepare(recipe, overrides=common, **options)
+    if any(CLASSIFIER in variant.models for variant in made):
+        check_classifier(base)
+    if data is not None:
+        edits = edits_in(Path(data), only)
+    else:
+        name = _name_of(image, base)
+        edits = [Edit(name, name, image, mask, target)]
+    folder = None if out is None else Path(out)
+    again = folder is not None and _continues(folder)
+    cells = [
+        _cell(
+            edit,
+            variant,
+            _prepared(edit, recipe, data, overrides=[*common, *variant.sets], **options),
+            folder,
+        )
+        for edit in edits
+        for variant in made
+    ]
+    for sentence in cells[0].job.said:
+        log.info(sentence)
+    study = _Study(
+        cells,
+        {variant.name: dict(variant.values) for variant in made},
+        {
+            "title": cells[0].job.page.name,
+            "recipe": cells[0].job.page.name,
+            "chosen": cells[0].job.page.chosen,
+            "overrides": common,
+            "seeds": list(cells[0].job.seeds),
+            "device": str(cells[0].job.device),
+        },
+        folder=folder,
+        judge=judge,
+    )
+    study.look()
+    if folder is not None and not again:
+        new_folder(folder)
+    study.run(progress=progress, checkpoint_every=checkpoint_every)
+    return study.result()
+
+
+def _prepared(edit: Edit, recipe: str | Path, data: str | Path | None, **options: Any) -> Job:
+    """The job of one photograph; a complaint about one of several says which it is."""
+    try:
+        return prepare(recipe, image=edit.image, mask=edit.mask, target=edit.target, **options)
+    except InputError as error:
+        if data is None:
+            raise
+        raise type(error)(f"{Path(data) / edit.photograph}: {error}") from error
+
+
+def _name_of(image: ImageLike | None, base: Job) -> str:
+    """What a single photograph is called."""
+    if image is None:
+        return "demonstration" if base.page.inputs else base.page.name
+    return Path(image).stem if isinstance(image, str | Path) else "photograph"
+
+
+def _texts(overrides: Sequence[str] | Mapping[str, Any]) -> list[str]:
+    if not isinstance(overrides, Mapping):
+        return list(overrides)
+    return [
+        f"{key}={value if isinstance(value, str) else json.dumps(value, default=str)}"
+        for key, value in overrides.items()
+    ]
+
+
+def _continues(out: Path) -> bool:
+    """Whether the folder is that of an earlier call.
+
+    Raises:
+        InputError: It holds something else.
+    """
+    if not out.is_dir() or not any(out.iterdir()):
+        return False
+    if not (out / "runs").is_dir():
+        raise InputError(
+            f"{out}: exists, is not empty and holds no ablation, and nothing is overwritten. "
+            "Choose another `--out`."
+        )
+    return True
+
+
+def _cell(edit: Edit, variant: Variant, job: Job, out: Path | None) -> Cell:
+    given = {
+        name: model
+        for name, model in {**job.models, **variant.models}.items()
+        if isinstance(model, nn.Module)
+    }
+    folder = None if out is None else out / "runs" / slug(edit.name) / slug(variant.name)
+    settings = json.loads(json.dumps(settings_of(job, given), default=str))
+    return Cell(edit, variant, job, settings, folder)
+
+
+@final
+class _Study:
+    """All runs of an ablation: which are done, doing the others, and what came out.
+
+    Args:
+        cells: Edit by edit, in each variant by variant.
+        variants: Values of every varied key, by variant.
+        facts: What is run.
+        folder: Of the ablation, or None.
+        judge: Whether to train segmenters that judge.
+    """
+
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        variants: Mapping[str, Mapping[str, str]],
+        facts: Mapping[str, Any],
+        *,
+        folder: Path | None,
+        judge: bool,
+    ) -> None:
+        self._cells, self._variants, self._facts = cells, variants, facts
+        self._folder = folder
+        self._measures = Measures(None if folder is None else folder / "judges", judge=judge)
+        self._rows: dict[int, list[Row]] = {}
+        self._sources: dict[str, Mapping[str, Tensor]] = {}
+        self._models: dict[str, Mapping[str, Any]] = {}
+        places = [cell.folder for cell in cells]
+        if self._folder is not None and len(set(places)) < len(places):
+            raise InputError(
+                "variants: the names of two differ only in signs that a folder's name cannot "
+                "have; give them labels of your own."
+            )
+
+    def look(self) -> None:
+        """Which runs are done already.
+
+        Raises:
+            InputError: One was made with other settings.
+        """
+        for number, cell in enumerate(self._cells):
+            said = None if cell.folder is None else read_cell(cell.folder)
+            if said is None or cell.folder is None:
+                continue
+            different = list(changes(said.get("settings"), cell.settings))
+            if different and holds_pictures(cell.folder):
+                more = f" and {len(different) - 2} more" if len(different) > 2 else ""
+                raise InputError(
+                    f"{cell.folder}: was made with other settings ({'; '.join(different[:2])}"
+                    f"{more}). Choose another `--out`, or remove that folder to make it anew."
+                )
+            if not different and said.get("state") in ("finished", "non_finite"):
+                rows = rows_of(cell, said)
+                if rows is not None:
+                    self._rows[number] = rows
+
+    def run(self, *, progress: bool | None, checkpoint_every: float) -> None:
+        """Do what is not done, one after the other; nothing more after an interruption."""
+        waiting = [i for i in range(len(self._cells)) if i not in self._rows]
+        if len(waiting) < len(self._cells):
+            log.info(f"{len(self._cells) - len(waiting)} of {len(self._cells)} runs are done.")
+        self._try_variants(waiting)
+        for number in waiting:
+            cell = self._cells[number]
+            try:
+                rows = self._carried_out(cell, progress=progress, every=checkpoint_every)
+            except KeyboardInterrupt:
+                rows = self._without_pictures(cell, "interrupted", "")
+            except (InvertkitError, RuntimeError, MemoryError) as error:
+                sentence = str(error).strip().split("\n")[0] or type(error).__name__
+                rows = self._without_pictures(cell, "failed", sentence)
+                self._note(cell, rows)
+            self._rows[number] = rows
+            self._tell(number)
+            if self._folder is not None:
+                self.result().write(self._folder)
+            if any(row.state == "interrupted" for row in rows):
+                return
+        if not waiting and self._folder is not None:
+            self.result().write(self._folder)
+
+    def result(self) -> Ablation:
+        """What there is so far."""
+        rows = [
+            row
+            for number, cell in enumerate(self._cells)
+            for row in self._rows.get(number) or self._without_pictures(cell, "missing", "")
+        ]
+        sources = {cell.edit.name: self._source(cell) for cell in self._cells}
+        return Ablation(tuple(rows), self._variants, sources, self._facts)
+
+    def _tell(self, number: int) -> None:
+        cell, (row, *_) = self._cells[number], self._rows[number]
+        said = ", ".join(
+            f"{word} {row.numbers[key]:.{digits}f}"
+            for key, word, digits in (
+                ("mask_iou", "IoU", 3), ("patch_distance", "patches", 4), ("seconds", "seconds", 1)
+            )
+            if key in row.numbers
+        )  # fmt: skip
+        state = "" if row.state == "finished" else f" {row.state.replace('_', '-')} {row.error}"
+        done = sum(1 for i in range(len(self._cells)) if i in self._rows)
+        log.info(
+            f"{done} of {len(self._cells)}: {cell.edit.name}, {cell.variant.name}:{state} {said}"
+        )
+
+    # ------------------------------------------------------------------ running
+
+    def _try_variants(self, waiting: Sequence[int]) -> None:
+        """Build each waiting variant once.
+
+        Raises:
+            InvertkitError: The first one's fault, if all are wrong: then it is the user's mistake.
+        """
+        faults: dict[str, InvertkitError | None] = {}
+        for number in waiting:
+            cell = self._cells[number]
+            if cell.variant.name not in faults:
+                try:
+                    self._job(cell)
+                    faults[cell.variant.name] = None
+                except InvertkitError as error:
+                    faults[cell.variant.name] = error
+        first = next(iter(faults.values()), None)
+        if first is not None and None not in faults.values() and not self._rows:
+            if self._folder is not None and not any(self._folder.iterdir()):
+                self._folder.rmdir()
+            raise first
+
+    def _job(self, cell: Cell) -> Job:
+        """The cell's job with its models, which are opened once for every variant."""
+        job = cell.job
+        key = json.dumps([job.raw.get("models"), sorted(cell.variant.models)], default=str)
+        key += "".join(f" {id(model)}" for model in cell.variant.models.values())
+        if key not in self._models:
+            opened = {name: opened_classifier(word) for name, word in cell.variant.models.items()}
+            given = replace(job, models={**job.models, **opened})
+            self._models[key] = given.problem(job.seeds[:1]).models
+        return replace(job, models=self._models[key])
+
+    def _carried_out(self, cell: Cell, *, progress: bool | None, every: float) -> list[Row]:
+        job = self._job(cell)
+        state = None
+        if cell.folder is not None:
+            if was_begun(cell.folder):
+                _, state = checkpoint.load(cell.folder)
+            write_cell(cell, {"state": "begun"})
+        with api.progress_bar(job, wanted=progress) as bar:
+            result = carry_out(
+                job, folder=cell.folder, observers=bar, checkpoint_every=every, state=state
+            )
+        rows = self._measures.rows(cell, result)
+        if result.status is not Status.INTERRUPTED:
+            self._note(cell, rows)
+        return rows
+
+    def _note(self, cell: Cell, rows: Sequence[Row]) -> None:
+        """Leave in the run's folder what came out."""
+        if cell.folder is None:
+            return
+        facts = [{"seed": r.seed, "numbers": r.numbers, "losses": r.losses} for r in rows]
+        write_cell(cell, {"state": rows[0].state, "error": rows[0].error, "rows": finite(facts)})
+
+    def _without_pictures(self, cell: Cell, state: State, error: str) -> list[Row]:
+        return [
+            Row(cell.edit.name, cell.variant.name, seed, state, error=error)
+            for seed in cell.job.seeds
+        ]
+
+    def _source(self, cell: Cell) -> Mapping[str, Tensor]:
+        """Photograph and target with the cut of the last stage."""
+        name = cell.edit.name
+        if name not in self._sources:
+            job = cell.job
+            sides = [stage.size for _, stage in job.page.in_order() if stage.size]
+            size = job.photographs[0].size(max([_SHOWN, *sides[-1:]]), job.page.fit)
+            fitted = job.photographs[0].at(size, job.page.fit)
+            shown = {"source": fitted.image, "target": fitted.target}
+            if fitted.target is None:
+                shown["mask"] = fitted.mask
+            self._sources[name] = {
+                key: value[0].expand(3, -1, -1) for key, value in shown.items() if value is not None
+            }
+        return self._sources[name]

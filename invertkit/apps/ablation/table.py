@@ -1,0 +1,229 @@
+"""The pictures and numbers of an ablation: rows, means, the labelled sheet, and their files."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar, final
+
+from PIL import Image
+from torch import Tensor
+
+from invertkit import __version__
+from invertkit.apps.tables import columns_of_text, csv_of, finite, mean_and_error, with_error
+from invertkit.core.images.sheet import Panel, beside, draw_sheet
+from invertkit.errors import InputError
+
+T = TypeVar("T")
+
+State = Literal["missing", "finished", "non_finite", "failed", "interrupted"]
+"""How far a run got."""
+
+_FORMS: Final = {
+    "mask_iou": ".3f", "ceiling": ".3f", "patch_distance": ".4f", "loss": ".4g", "seconds": ".1f",
+}  # fmt: skip
+
+
+@final
+@dataclass(frozen=True)
+class Row:
+    """One image of one run.
+
+    Args:
+        edit: Which photograph and target.
+        variant: Which variant of the recipe.
+        seed: Of the image.
+        state: How far the run got.
+        numbers: `mask_iou` with its `ceiling`, `patch_distance`, `loss`, `seconds`, `steps`; those
+            that the recipe's inputs allow.
+        losses: Value of each term, unweighted, at the image shown.
+        picture: The result, if there is one.
+        error: Why there is none, or why the run ended early.
+    """
+
+    edit: str
+    variant: str
+    seed: int
+    state: State
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    losses: Mapping[str, float] = field(default_factory=dict)
+    picture: Image.Image | None = None
+    error: str = ""
+
+
+@final
+@dataclass(frozen=True)
+class Ablation:
+    """All rows of an ablation, with what they were made from.
+
+    Args:
+        rows: Edit by edit, in each variant by variant, in each seed by seed.
+        variants: Values of every varied key, by variant.
+        sources: Pictures to show before the results, by edit and then by heading.
+        facts: What was run.
+    """
+
+    rows: tuple[Row, ...]
+    variants: Mapping[str, Mapping[str, str]]
+    sources: Mapping[str, Mapping[str, Tensor]]
+    facts: Mapping[str, Any]
+
+    @property
+    def failed(self) -> list[Row]:
+        """Rows of runs that failed or met a loss that is not finite."""
+        return [row for row in self.rows if row.state in ("failed", "non_finite")]
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended it; the same call goes on."""
+        return any(row.state == "interrupted" for row in self.rows)
+
+    def of(self, edit: str, variant: str, seed: int | None = None) -> Row:
+        """One row.
+
+        Raises:
+            KeyError: There is none.
+        """
+        for row in self.rows:
+            if (row.edit, row.variant) == (edit, variant) and seed in (None, row.seed):
+                return row
+        raise KeyError((edit, variant, seed))
+
+    def means(self) -> list[dict[str, Any]]:
+        """By variant: how many images, how many failed, and (mean, standard error) of each number.
+
+        Seeds of an edit are averaged first; the error is over edits, NaN for fewer than two.
+        `mask_iou_lowest` is that of a single image.
+        """
+        return [self._means_of(name) for name in self.variants]
+
+    def _means_of(self, variant: str) -> dict[str, Any]:
+        rows = [row for row in self.rows if row.variant == variant]
+        done = [row for row in rows if row.state == "finished"]
+        bad = sum(row.state in ("failed", "non_finite") for row in rows)
+        facts: dict[str, Any] = {"variant": variant, "images": len(done), "failed": bad}
+        for name in _FORMS:
+            values: dict[str, list[float]] = {}
+            for row in done:
+                if math.isfinite(row.numbers.get(name, math.nan)):
+                    values.setdefault(row.edit, []).append(row.numbers[name])
+            if values:
+                facts[name] = mean_and_error([sum(each) / len(each) for each in values.values()])
+                if name == "mask_iou":
+                    facts["mask_iou_lowest"] = min(min(each) for each in values.values())
+        return facts
+
+    def table(self) -> str:
+        """The means as text, a line for each variant."""
+        named = {"mask_iou": "mask IoU", "ceiling": "ceiling", "patch_distance": "patch distance",
+                 "loss": "loss", "seconds": "seconds"}  # fmt: skip
+        means = self.means()
+        shown = [name for name in _FORMS if any(name in mean for mean in means)]
+        lines = [["variant", "images", *(named[name] for name in shown)]]
+        if "mask_iou" in shown:
+            lines[0].insert(3, "lowest")
+        for mean in means:
+            line = [mean["variant"], str(mean["images"])]
+            for name in shown:
+                line.append(with_error(*mean[name], form=_FORMS[name]) if name in mean else "-")
+                if name == "mask_iou":
+                    line.append(f"{mean['mask_iou_lowest']:.3f}" if name in mean else "-")
+            lines.append([*line, f"{mean['failed']} failed"] if mean["failed"] else line)
+        return columns_of_text(lines)
+
+    def sheet(self, *, height: int = 128) -> Image.Image:
+        """Edits in rows, sources and variants in columns, the numbers beneath each result."""
+        rows, headings = [], list(dict.fromkeys(n for s in self.sources.values() for n in s))
+        seeds = list(dict.fromkeys(row.seed for row in self.rows))
+        several = f", {len(seeds)} seeds" if len(seeds) > 1 else ""
+        for edit, pictures in self.sources.items():
+            for seed in seeds:
+                line = f"{edit}, seed {seed}" if several else edit
+                shown = [
+                    Panel(pictures.get(name), (line,) if not i else ())
+                    for i, name in enumerate(headings)
+                ]
+                results = [self.of(edit, variant, seed) for variant in self.variants]
+                label = "" if headings else line
+                rows.append((label, [*shown, *map(_panel, results)]))
+        blocks = [
+            draw_sheet(
+                [row for _, row in part],
+                columns=[*headings, *self.variants],
+                labels=[label for label, _ in part],
+                title=f"{self.facts.get('title', '')}{several}",
+                height=height,
+            )
+            for part in _parts(rows, columns=len(headings) + len(self.variants))
+        ]
+        return beside(blocks)
+
+    def write(self, folder: Path) -> None:
+        """Write `sheet.png`, `table.csv`, `means.csv` and `ablation.json`, each whole or not.
+
+        Raises:
+            InputError: The folder cannot be written.
+        """
+        buffer = io.BytesIO()
+        self.sheet().save(buffer, format="PNG")
+        means = [finite(mean) for mean in self.means()]
+        page = {
+            **self.facts,
+            "invertkit": __version__,
+            "variants": self.variants,
+            "means": means,
+            "rows": [self._facts_of(row) for row in self.rows],
+        }
+        text = json.dumps(page, indent=2, ensure_ascii=False)
+        try:
+            _replace(folder / "sheet.png", buffer.getvalue())
+            _replace(folder / "table.csv", csv_of([self._line(row) for row in self.rows]).encode())
+            _replace(folder / "means.csv", csv_of(means).encode())
+            _replace(folder / "ablation.json", text.encode())
+        except OSError as error:
+            raise InputError(
+                f"{folder}: cannot be written ({error.strerror or error}). Make room and give the "
+                "same command again: finished runs are kept."
+            ) from None
+
+    def _line(self, row: Row) -> dict[str, Any]:
+        losses = {f"loss:{name}": value for name, value in row.losses.items()}
+        start = {"edit": row.edit, "variant": row.variant, **self.variants[row.variant]}
+        middle = {"seed": row.seed, "state": row.state, **row.numbers, **losses}
+        return {**start, **middle, "error": row.error}
+
+    def _facts_of(self, row: Row) -> dict[str, Any]:
+        numbers, losses = finite(row.numbers), finite(row.losses)
+        facts = {key: getattr(row, key) for key in ("edit", "variant", "seed", "state", "error")}
+        return {**facts, "values": self.variants[row.variant], **numbers, "losses": losses}
+
+
+def _parts(rows: Sequence[T], *, columns: int) -> list[Sequence[T]]:
+    """Many rows in parts that stand side by side, so that the sheet is no ribbon."""
+    count = max(1, math.ceil((0.78 * len(rows) / columns) ** 0.5 - 0.3))
+    length = max(1, -(-len(rows) // count))
+    return [rows[i : i + length] for i in range(0, max(1, len(rows)), length)]
+
+
+def _panel(row: Row) -> Panel:
+    numbers, lines = row.numbers, []
+    if "mask_iou" in numbers:
+        lines.append(f"IoU {numbers['mask_iou']:.2f} of {numbers['ceiling']:.2f}")
+    if "patch_distance" in numbers:
+        lines.append(f"patches {numbers['patch_distance']:.3f}")
+    if not lines and "loss" in numbers:
+        lines.append(f"loss {numbers['loss']:.4g}")
+    if row.state != "finished" and row.picture is not None:
+        lines.append(row.state.replace("_", "-"))
+    inside = {"missing": "not yet run"}.get(row.state, f"{row.state}: {row.error}".strip(": "))
+    return Panel(row.picture, lines, inside)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    partial.replace(path)

@@ -1,0 +1,233 @@
+"""Ways to move a latent: towards another class, along what varies most, or by a wanted change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, final
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from invertkit.core.randomness import generator as random_numbers
+from invertkit.core.recording.fused_adam import FusedAdam
+from invertkit.errors import InputError, ShapeError
+from invertkit.models.generators.generator import Generator
+from invertkit.variables.transforms.base import Spatial
+
+Steering = Literal["shift_x", "shift_y", "zoom"]
+
+REACH: dict[Steering, float] = {"shift_x": 0.2, "shift_y": 0.2, "zoom": 0.4}
+"""How far a walk is trained, to both sides: shifts in sides of the picture, zoom in log scale."""
+
+_CHUNK = 256
+
+
+def class_blend(
+    embedding: Float[Tensor, "b e"], new: Float[Tensor, " e"], strength: float
+) -> Float[Tensor, "b e"]:
+    """`α c_new + (1 - α) c`: 0 leaves the class, 1 is the new one, exactly; beyond exaggerates.
+
+    Raises:
+        ShapeError: The embeddings are not of one length.
+
+    Source: Huh et al. 2020, §4.3 and the released code.
+    """
+    if embedding.shape[-1:] != new.shape:
+        raise ShapeError(
+            f"Class embeddings of one length are blended; got {tuple(embedding.shape)} and "
+            f"{tuple(new.shape)}."
+        )
+    return strength * new + (1 - strength) * embedding
+
+
+@final
+@dataclass(frozen=True)
+class Principal:
+    """What varies most in a layer, and the latent directions that move it.
+
+    Args:
+        directions: Unit columns; a standard normal z has deviation 1 along each.
+        components: Orthonormal rows in the space of the layer's features.
+        variances: Of the features along each component, falling.
+    """
+
+    directions: Float[Tensor, "z n"]
+    components: Float[Tensor, "n d"]
+    variances: Float[Tensor, " n"]
+
+
+@torch.no_grad()
+def principal_directions(
+    generator: Generator,
+    *,
+    samples: int = 4096,
+    count: int = 16,
+    layer: str | None = None,
+    seed: int = 0,
+) -> Principal:
+    """Latent directions of the principal components of a layer's features.
+
+    Each class's mean is taken out of its features, so that no component is a change of class.
+    Then z is regressed on the coordinates along the components, `z ≈ U x`, and the columns of U
+    are scaled to unit length. Signs: the largest entry of each column is positive.
+
+    The released code keeps the class means in, finds U by 100 Adam steps of rate 1 that decays
+    by 0.98 where least squares have a solution, and scales the rows of U and not its columns, so
+    that its directions have a length near √(z / n), 2 for the published sizes.
+
+    Args:
+        generator: Whose latents.
+        samples: How many pictures are looked at; classes in turn.
+        count: How many components.
+        layer: Layer that is looked at; by default the generator's own choice.
+        seed: Of the latents.
+
+    Raises:
+        InputError: More components than samples or features.
+        TapError: The layer does not exist.
+
+    Source: GANSpace, Härkönen et al. 2020, §3; in Huh et al. 2020 as "latent directions".
+    """
+    from sklearn.decomposition import PCA
+
+    layer = layer or generator.feature_layer
+    table = generator.table
+    latent = torch.randn(
+        samples, generator.latent, generator=random_numbers(seed, "principal directions")
+    )
+    labels = torch.arange(samples) % len(table)
+    rows = []
+    for z, y in zip(latent.split(_CHUNK), labels.split(_CHUNK), strict=True):
+        seen = generator.features(z.to(table), table[y.to(table.device)], [layer])[layer]
+        wide = torch.promote_types(seen.dtype, torch.float32)  # NumPy knows no bfloat16
+        rows.append(seen.flatten(1).to("cpu", wide))
+    features = torch.cat(rows)
+    most = min(*features.shape, generator.latent)
+    if not 0 < count <= most:
+        raise InputError(
+            f"count: expected 1 to {most} components of layer {layer!r} from {samples} samples, "
+            f"got {count}."
+        )
+    for label in range(min(len(table), samples)):
+        features[labels == label] -= features[labels == label].mean(0)
+    found = PCA(count, svd_solver="randomized", random_state=seed).fit(features.numpy())
+    places = torch.from_numpy(found.transform(features.numpy())).double()
+    solved = torch.linalg.lstsq(places, latent.double() - latent.double().mean(0)).solution.T
+    directions = solved / solved.norm(dim=0)
+    largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
+    return Principal(
+        (directions * largest.sign()).float(),
+        _tensor(found.components_) * largest.sign().T.float(),
+        _tensor(found.explained_variance_),
+    )
+
+
+def _tensor(values: np.ndarray[Any, Any]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values)).float()
+
+
+@final
+@dataclass(frozen=True)
+class Walk:
+    """A latent direction that was learned for a change of the picture.
+
+    Args:
+        direction: `z + α · direction` changes the picture by α: a share of its side to the right
+            or downwards, or the logarithm of how much larger things get.
+        loss: Mean squared distance to the wanted pictures, of latents that it was not learned on.
+        still: The same for the direction 0.
+    """
+
+    direction: Float[Tensor, " z"]
+    loss: float
+    still: float
+
+
+def steering_directions(
+    generator: Generator,
+    edit: Steering,
+    *,
+    steps: int = 200,
+    batch: int = 8,
+    lr: float = 0.2,
+    seed: int = 0,
+) -> Walk:
+    """Learn the direction w with `G(z + α w, c) ≈ edit(G(z, c), α)`.
+
+    Latents are standard normal, classes random, α uniform within `REACH`. What the edit brings in
+    from beyond the picture's edge does not count.
+
+    Args:
+        generator: Whose latents.
+        edit: Which change.
+        steps: Of Adam; none leaves the direction 0.
+        batch: Pictures a step.
+        lr: Adam's rate, falling to 0 as a cosine.
+        seed: Of latents, classes and strengths.
+
+    Raises:
+        InputError: An unknown edit, or a batch without pictures.
+
+    Source: Jahanian et al. 2020, "On the steerability of generative adversarial networks", eq. 2,
+    linear walk with the L2 loss. There z, α and c are drawn as here; the rate is 0.001 over
+    20,000 pictures.
+    """
+    if edit not in REACH:
+        raise InputError(f"edit: expected {', '.join(REACH)}, got {edit!r}.")
+    if steps < 0 or batch < 1:
+        raise InputError(f"expected steps ≥ 0 and batch ≥ 1, got {steps} and {batch}.")
+    table = generator.table
+    direction = table.new_zeros(generator.latent).requires_grad_()
+    optimizer = FusedAdam([direction], lr=lr)
+    for step in range(steps):
+        optimizer.set_rate(lr * (1 + float(np.cos(np.pi * step / steps))) / 2)
+        loss = _distance(generator, edit, direction, batch, seed=seed, purpose="steer", step=step)
+        (direction.grad,) = torch.autograd.grad(loss, direction)
+        optimizer.step()
+    with torch.no_grad():
+        learned, still = (
+            float(_distance(generator, edit, w, 64, seed=seed, purpose="held out", step=0))
+            for w in (direction, torch.zeros_like(direction))
+        )
+    return Walk((direction.detach() / REACH[edit]).cpu(), learned, still)
+
+
+def _distance(
+    generator: Generator,
+    edit: Steering,
+    direction: Float[Tensor, " z"],
+    batch: int,
+    *,
+    seed: int,
+    purpose: str,
+    step: int,
+) -> Float[Tensor, ""]:
+    """Masked mean squared distance of walked pictures to the edited ones."""
+    table = generator.table
+    draw = random_numbers(seed, f"{purpose} {edit}", step)
+    latent = torch.randn(batch, generator.latent, generator=draw).to(table)
+    strength = (2 * torch.rand(batch, generator=draw) - 1).to(table)
+    labels = torch.randint(len(table), (batch,), generator=draw).to(table.device)
+    with torch.no_grad():
+        pictures = generator.generate(latent, table[labels])
+        wanted, counts = edited(pictures, edit, strength * REACH[edit])
+    walked = generator.generate(latent + strength[:, None] * direction, table[labels])
+    return (counts * (walked - wanted).square()).sum() / (3 * counts.sum())
+
+
+def edited(
+    pictures: Float[Tensor, "b 3 h w"], edit: Steering, strength: Float[Tensor, " b"]
+) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 1 h w"]]:
+    """Pictures shifted or zoomed by α, and 1 where all of a pixel comes from within them."""
+    spatial = Spatial()
+    zero = torch.zeros_like(strength)
+    scale = torch.exp(-strength) if edit == "zoom" else torch.ones_like(strength)
+    across = -2 * strength if edit == "shift_x" else zero
+    down = -2 * strength if edit == "shift_y" else zero
+    parameters = torch.stack([scale, across, down], 1)
+    height, width = pictures.shape[-2:]
+    reach = spatial.coverage(parameters, (height, width), (height, width))
+    moved = spatial.apply(pictures, parameters, (height, width))
+    return moved, (reach > 0.999).to(moved)

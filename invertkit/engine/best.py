@@ -1,0 +1,102 @@
+"""The best image of each seed so far, kept on the device and compared without a branch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from invertkit.core.view import resize_image
+
+
+@final
+@dataclass
+class Best:
+    """Lowest loss with its image and, for latents, its tensors, per image.
+
+    `offer` changes all of them in place, so that a step with it can be replayed.
+
+    Args:
+        losses: `(b,)`.
+        images: `(b, 3, h, w)`.
+        steps: `(b,)` steps of the run at which they were seen.
+        terms: That the losses are of.
+        stage: Likewise.
+        params: The variable's tensors, if they are worth keeping.
+        lost: Images whose loss was not finite: what comes after does not count.
+    """
+
+    losses: Tensor
+    images: Tensor
+    steps: Tensor
+    terms: tuple[str, ...] = ()
+    stage: int = -1
+    params: list[Tensor] = field(default_factory=list)
+    lost: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
+
+    def __post_init__(self) -> None:
+        if not len(self.lost):
+            self.lost = torch.zeros_like(self.losses, dtype=torch.bool)
+
+    @classmethod
+    def afresh(
+        cls,
+        before: Best | None,
+        losses: Tensor,
+        images: Tensor,
+        points: Sequence[Tensor],
+        *,
+        terms: tuple[str, ...],
+        stage: int,
+    ) -> Best:
+        """A new record for another stage or another set of terms.
+
+        Until a finite loss comes it holds the last finite picture.
+        """
+        kept = images
+        if before is not None:
+            finite = images.isfinite().all((1, 2, 3), keepdim=True)
+            size = (images.shape[-2], images.shape[-1])
+            kept = torch.where(finite, images, resize_image(before.images, size))
+        return cls(
+            losses=torch.full_like(losses, torch.inf),
+            images=kept.clone(),
+            steps=torch.zeros_like(losses, dtype=torch.long),
+            terms=terms,
+            stage=stage,
+            params=[point.clone() for point in points],
+            lost=torch.zeros_like(losses, dtype=torch.bool) if before is None else before.lost,
+        )
+
+    def offer(self, losses: Tensor, images: Tensor, points: Sequence[Tensor], step: Tensor) -> None:
+        """Take what is better, image by image."""
+        self.lost |= ~losses.isfinite()
+        better = (losses < self.losses) & ~self.lost
+        pairs = [(losses, self.losses), (step, self.steps), (images, self.images)]
+        for now, best in [*pairs, *zip(points, self.params, strict=True)]:
+            best.copy_(torch.where(better.reshape(-1, *[1] * (best.ndim - 1)), now, best))
+
+    def save(self) -> dict[str, Any]:
+        """A copy, as tensors and plain data."""
+        return {
+            "losses": self.losses.clone(),
+            "images": self.images.clone(),
+            "steps": self.steps.clone(),
+            "terms": list(self.terms),
+            "stage": self.stage,
+            "params": [param.clone() for param in self.params],
+            "lost": self.lost.clone(),
+        }
+
+    @classmethod
+    def load(cls, saved: Mapping[str, Any], device: torch.device) -> Best:
+        """What `save` saw."""
+        losses, images, steps = (
+            saved[name].to(device, copy=True) for name in ("losses", "images", "steps")
+        )
+        params = [param.to(device, copy=True) for param in saved["params"]]
+        lost = saved["lost"].to(device, copy=True)
+        return cls(losses, images, steps, tuple(saved["terms"]), saved["stage"], params, lost)

@@ -1,0 +1,394 @@
+"""The landscape of one step: images, frames, terms, chunks, and what was seen on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from invertkit.core.randomness import Randomness
+from invertkit.core.recording.tape import recording, refuse, speaking_of
+from invertkit.core.view import Scene, View
+from invertkit.engine.problem import Term
+from invertkit.errors import InputError
+from invertkit.objectives.base import Objective, evaluate
+from invertkit.optimizers.base import Landscape, Params
+from invertkit.variables.base import Variable
+
+
+@final
+@dataclass
+class Seen:
+    """The best that one step has evaluated, per image.
+
+    Args:
+        images: How many images the run has.
+    """
+
+    images_count: int
+    losses: Tensor | None = None
+    images: Tensor = field(default_factory=lambda: torch.empty(0))
+    points: list[Tensor] = field(default_factory=list)
+    values: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, losses: Tensor, images: Tensor, points: Sequence[Tensor]) -> None:
+        """Candidates with their losses; the lowest of each image is kept."""
+        losses, images, points = self._lowest(losses, images, points)
+        if self.losses is None:
+            self.losses, self.images, self.points = losses, images, points
+            return
+        worst = torch.where(self.losses.isfinite(), self.losses, torch.inf)
+        better = (losses < worst) & losses.isfinite()
+
+        def pick(new: Tensor, old: Tensor) -> Tensor:
+            return torch.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+        self.losses, self.images = pick(losses, self.losses), pick(images, self.images)
+        self.points = [pick(new, old) for new, old in zip(points, self.points, strict=True)]
+
+    def note(self, values: Mapping[str, Tensor], losses: Tensor) -> None:
+        """The terms of the first evaluation, of the candidate whose sum is lowest."""
+        if self.values:
+            return
+        count = len(losses) // self.images_count
+        rows = _lowest_rows(losses, count)
+        self.values = {name: value if count == 1 else value[rows] for name, value in values.items()}
+
+    def _lowest(
+        self, losses: Tensor, images: Tensor, points: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        count = len(losses) // self.images_count
+        if count == 1:  # clones, since the step will change what they share memory with
+            return losses, images.clone(), [point.detach().clone() for point in points]
+        rows = _lowest_rows(losses, count)
+        return losses[rows], images[rows], [point.detach()[rows] for point in points]
+
+
+def _lowest_rows(losses: Tensor, count: int) -> Tensor:
+    """Row of each image's lowest finite loss among its `count` candidates."""
+    table = losses.nan_to_num(torch.inf, torch.inf, torch.inf).reshape(-1, count)
+    first = torch.arange(len(table), device=losses.device) * count
+    return first + table.argmin(1)
+
+
+@final
+class Frames:
+    """The scenes of a batch's chunks, computed again only when the tensors behind them change.
+
+    It also remembers, for the stage, how much memory a row takes, by the terms that count.
+
+    Args:
+        images: How many images the run has.
+    """
+
+    def __init__(self, images: int) -> None:
+        self._images = images
+        self._key: tuple[Any, ...] = ()
+        self._held: list[Tensor] = []
+        self._scenes: list[Scene] = []
+        self._lying: Scene | None = None
+        self._plain: dict[tuple[int, int, int], Scene] = {}
+        self.bytes_per_row: dict[tuple[str, ...], int] = {}
+
+    def of(
+        self,
+        variable: Variable,
+        points: Params,
+        names: Sequence[str],
+        scene: Scene,
+        spans: Sequence[tuple[int, int]],
+    ) -> list[Scene]:
+        """The scene of each span of rows in which looks are judged."""
+        if not variable.frame_names:
+            return self.plain(scene, len(points[0]), spans)
+        behind = [p for p, name in zip(points, names, strict=True) if name in variable.frame_names]
+        key = (tuple(spans), *((id(tensor), tensor._version) for tensor in behind))
+        if key == self._key and not recording():  # a replay sees whether what is behind changed
+            return self._scenes
+        (all_rows,) = self.plain(scene, len(points[0]), [(0, len(points[0]))])
+        with torch.no_grad():
+            whole = variable.frame([point.detach() for point in points], all_rows)
+        scenes = [_rows(whole, start, stop) for start, stop in spans]
+        if not recording():
+            self._scenes, self._key, self._held = scenes, key, behind  # held: ids stay unique
+        return scenes
+
+    def plain(self, scene: Scene, count: int, spans: Sequence[tuple[int, int]]) -> list[Scene]:
+        """The scene of each span of `count` rows, as it lies."""
+        if scene is not self._lying:
+            self._lying, self._plain = scene, {}
+        candidates = count // self._images
+        if candidates == 1 and list(spans) == [(0, count)]:
+            return [scene]
+        for span in spans:
+            if (candidates, *span) not in self._plain:
+                part = None if span == (0, count) else span
+                self._plain[candidates, *span] = scene.at(candidates, part)
+        return [self._plain[candidates, *span] for span in spans]
+
+
+def _rows(scene: Scene, start: int, stop: int) -> Scene:
+    def cut(tensor: Tensor | None) -> Tensor | None:
+        return tensor if tensor is None or len(tensor) == 1 else tensor[start:stop]
+
+    return replace(
+        scene,
+        reference=cut(scene.reference),
+        mask=cut(scene.mask),
+        target=cut(scene.target),
+        span=(start, stop),
+        kept={},
+    )
+
+
+@final
+class Evaluation(Landscape):
+    """The losses of a run's terms at this step, as an optimizer sees them.
+
+    Args:
+        points: Tensors of the variable, `images` or `images·k` rows.
+        variable: Makes images of them.
+        scene: Of the stage.
+        terms: That count.
+        weights: Of the terms, by name.
+        randomness: Of the run.
+        step: Of the run.
+        frames: Of the stage.
+        seen: Collects the best.
+        memory: Bytes one backward may take, or None.
+    """
+
+    def __init__(
+        self,
+        points: Params,
+        *,
+        variable: Variable,
+        scene: Scene,
+        terms: Sequence[Term],
+        weights: Mapping[str, Tensor],
+        randomness: Randomness,
+        step: int,
+        frames: Frames,
+        seen: Seen,
+        memory: int | None = None,
+    ) -> None:
+        super().__init__(
+            self._whole, points, names=variable.names, randomness=randomness, step=step
+        )
+        self._variable, self._scene, self._frames, self._seen = variable, scene, frames, seen
+        self._terms, self._weights, self._memory = terms, weights, memory
+        self._ahead: Tensor | None = None
+
+    def at(self, points: Params) -> Evaluation:
+        return Evaluation(
+            points,
+            variable=self._variable,
+            scene=self._scene,
+            terms=self._terms,
+            weights=self._weights,
+            randomness=self.randomness,
+            step=self.step,
+            frames=self._frames,
+            seen=self._seen,
+            memory=self._memory,
+        )
+
+    def fresh(self, count: int, purpose: str) -> list[Tensor]:
+        with torch.no_grad():
+            draws = self.randomness.candidates(count, purpose)
+            (scene,) = self._plain_scenes(count * self._seen.images_count)
+            return self._variable.start(scene, draws)
+
+    def centre(self) -> list[Tensor]:
+        with torch.no_grad():
+            return self._variable.centre(self._scene, self.randomness)
+
+    def confine(self) -> None:
+        with torch.no_grad():
+            self._variable.confine(list(self.points))
+
+    # ------------------------------------------------------------------ evaluating
+
+    def look_ahead(self) -> Float[Tensor, "n 3 h w"]:
+        """The images as they are; the look behind them serves the next evaluation."""
+        draws, points = self._draws(), list(self.points)
+        (scene,) = self._plain_scenes(len(points[0]))
+        self._ahead = self._variable.look(points, scene, draws, self.step)
+        with torch.no_grad():
+            return self._variable.still(self._ahead.detach(), points, scene).clone()
+
+    def gradients(self) -> Float[Tensor, " n"]:
+        spans = self._spans()
+        if len(spans) == 1:
+            return super().gradients()
+        plain = self._plain_scenes(len(self.points[0]), spans)
+        frames = self._frames.of(self._variable, self.points, self.names, self._scene, spans)
+        parts, draws = [], self._draws()
+        for (start, stop), scene, frame in zip(spans, plain, frames, strict=True):
+            rows = [
+                point.detach()[start:stop].requires_grad_(point.requires_grad)
+                for point in self.points
+            ]
+            losses, images, values = self._evaluate(rows, scene, frame, draws.rows(start, stop))
+            losses.sum().backward()
+            for point, row in zip(self.points, rows, strict=True):
+                if row.grad is not None:
+                    if point.grad is None:
+                        point.grad = torch.zeros_like(point)
+                    point.grad[start:stop] += row.grad
+            parts.append((losses.detach(), images, values))
+        return self._gathered(parts)
+
+    def losses(self) -> Float[Tensor, " n"]:
+        spans, draws = self._spans(), self._draws()
+        parts = []
+        with torch.no_grad():
+            plain = self._plain_scenes(len(self.points[0]), spans)
+            for (start, stop), scene in zip(spans, plain, strict=True):
+                rows = [point.detach()[start:stop] for point in self.points]
+                images = self._variable.image(rows, scene)
+                losses, values = self._judge(images, rows, scene, draws.rows(start, stop))
+                parts.append((losses, images, values))
+        return self._gathered(parts, plain=True)
+
+    def _whole(self, points: Params) -> Float[Tensor, " n"]:
+        """Everything in one batch, with its graph."""
+        span = (0, len(points[0]))
+        (scene,) = self._plain_scenes(len(points[0]))
+        (frame,) = self._frames.of(self._variable, points, self.names, self._scene, [span])
+        losses, images, values = self._evaluate(list(points), scene, frame, self._draws())
+        self._gathered([(losses.detach(), images, values)])
+        return losses
+
+    def _plain_scenes(
+        self, count: int, spans: Sequence[tuple[int, int]] | None = None
+    ) -> list[Scene]:
+        """The scene of all of `count` rows, or of some spans of them, as it lies."""
+        return self._frames.plain(self._scene, count, spans or [(0, count)])
+
+    def _evaluate(
+        self, rows: list[Tensor], scene: Scene, frame: Scene, draws: Randomness
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Losses with their graph, the images as they are, and the value of every term."""
+        look, self._ahead = self._ahead, None
+        if look is None:
+            look = self._variable.look(rows, scene, draws, self.step)
+        losses, values = self._judge(look, rows, frame, draws)
+        images = look.detach()
+        if self._comparable():
+            with torch.no_grad():
+                images = self._variable.still(images, rows, scene)
+        return losses, images, values
+
+    def _judge(
+        self, images: Tensor, rows: list[Tensor], scene: Scene, draws: Randomness
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        tensors = dict(zip(self.names, rows, strict=True))
+        view = View(images, scene, draws, self.step, tensors=tensors)
+        losses, values = images.new_zeros(len(images)), {}
+        for term in self._terms:
+            with speaking_of(f"objective.{term.name}"):
+                value = self._value(term, view)
+                self._watch(term)
+            values[term.name] = value.detach()
+            losses = losses + self._weights[term.name] * value
+        return losses, values
+
+    def _value(self, term: Term, view: View) -> Float[Tensor, " n"]:
+        """One number an image.
+
+        Raises:
+            InputError: The objective gives something else, or cannot deal with several photographs.
+        """
+        fault: Exception | None = None
+        try:
+            value = evaluate(term.objective, view, term.region)
+            if value.shape == (len(view.image),):
+                return value
+            said = f"got shape {tuple(value.shape)}"
+        except (RuntimeError, IndexError) as error:
+            if not view.scene.owners:
+                raise
+            said, fault = str(error).strip().split("\n")[0][:200], error
+        several = (
+            " What `prepare` keeps has a row for each photograph of the batch: take "
+            "`view.rows(kept)` in `forward`, or make images one by one: `--batch 1`."
+        )
+        raise InputError(
+            f"objective.{term.name}: expected one number an image, of shape ({len(view.image)},): "
+            f"{said}.{several if view.scene.owners else ' Reduce over the other axes.'}"
+        ) from fault
+
+    def _watch(self, term: Term) -> None:
+        """A term that goes by the number of the step must say which steps are alike."""
+        standing = self.randomness.standing
+        if standing is None or not standing.step_read:
+            return
+        standing.step_read = False
+        if type(term.objective).phase is Objective.phase:
+            refuse("it reads `view.step`, but has no `phase` to say which steps are alike")
+
+    def _gathered(
+        self, parts: Sequence[tuple[Tensor, Tensor, Mapping[str, Tensor]]], *, plain: bool = False
+    ) -> Tensor:
+        losses = torch.cat([part[0] for part in parts])
+        values = {name: torch.cat([part[2][name] for part in parts]) for name in parts[0][2]}
+        self._seen.note(values, losses)
+        if plain or self._comparable():
+            kept = self.points if self._variable.is_latent else []
+            self._seen.add(losses, torch.cat([part[1] for part in parts]), kept)
+        return losses
+
+    def _comparable(self) -> bool:
+        """Whether losses of looks may be compared: not between candidates of other frames."""
+        return not self._variable.frame_names or len(self.points[0]) == self._seen.images_count
+
+    def _draws(self) -> Randomness:
+        return self.randomness.candidates(len(self.points[0]) // self._seen.images_count)
+
+    # ------------------------------------------------------------------ memory
+
+    def _spans(self) -> list[tuple[int, int]]:
+        """Rows of each chunk; equal for equal memory, whatever the machine is doing."""
+        count = len(self.points[0])
+        if self._memory is None or count == 1 or self._ahead is not None:
+            return [(0, count)]
+        measured, terms = self._frames.bytes_per_row, tuple(self._weights)
+        if terms not in measured:  # the same before and after a resume
+            measured[terms] = self._measure()
+        rows = max(1, self._memory // max(1, measured[terms]))
+        return [(start, min(start + rows, count)) for start in range(0, count, rows)]
+
+    def _measure(self) -> int:
+        """Bytes that the graph of one row saves for its backward, if all tensors take gradients."""
+        saved: dict[int, torch.UntypedStorage] = {}  # held, so that no address comes twice
+
+        def pack(tensor: Tensor) -> Tensor:
+            if not isinstance(tensor, nn.Parameter):  # weights in another layout are no row's
+                storage = tensor.untyped_storage()
+                saved[storage.data_ptr()] = storage
+            return tensor
+
+        rows = [point.detach()[:1].clone().requires_grad_() for point in self.points]
+        (scene,) = self._plain_scenes(len(self.points[0]), [(0, 1)])
+        own = {parameter.untyped_storage().data_ptr() for parameter in self._weights_of_models()}
+        hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+        with torch.no_grad():  # what is made at the first look is not measured
+            frame = self._variable.frame(rows, scene) if self._variable.frame_names else scene
+            look = self._variable.look(rows, scene, self._draws().rows(0, 1), self.step)
+            self._judge(look, rows, frame, self._draws().rows(0, 1))
+        with torch.enable_grad(), hooks:
+            look = self._variable.look(rows, scene, self._draws().rows(0, 1), self.step)
+            self._judge(look, rows, frame, self._draws().rows(0, 1))
+        return sum(part.nbytes() for pointer, part in saved.items() if pointer not in own)
+
+    def _weights_of_models(self) -> list[Tensor]:
+        return [
+            parameter
+            for model in self._scene.models.values()
+            for parameter in (model.parameters() if hasattr(model, "parameters") else ())
+        ]

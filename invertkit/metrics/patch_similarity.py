@@ -1,0 +1,95 @@
+"""Numbers about finished pictures. No recipe optimises them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from invertkit.metrics.judge import Judge, train_judge
+
+
+@torch.no_grad()
+def bidirectional_similarity(
+    image: Float[Tensor, "b 3 h w"],
+    reference: Float[Tensor, "1 3 h w"],
+    *,
+    patch: int = 7,
+    scales: Sequence[float] = (1.0, 0.5, 0.25),
+    stride: int = 2,
+) -> Float[Tensor, " b"]:
+    """Mean distance of patches to their nearest neighbour in the other image, both ways.
+
+    Small when every patch of the image comes from the reference (coherence) and every patch of
+    the reference is in the image (completeness). In units of pixel values: the root mean square
+    difference of a patch to its nearest one, averaged over patches, directions and scales.
+
+    Args:
+        image: In [0, 1].
+        reference: In [0, 1], of the same size.
+        patch: Side of the patches in pixels; smaller where a scale is smaller.
+        scales: Of both images, reduced by area.
+        stride: Take every so-many-th patch, along both axes, as a query; all are answers.
+
+    Source: after Simakov et al. 2008, "Summarizing visual data using bidirectional similarity";
+    they take squared distances, we their roots.
+    """
+    height, width = image.shape[-2:]
+    totals = image.new_zeros(len(image))
+    for scale in scales:
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        side = min(patch, *size)
+        small = F.interpolate(image, size, mode="area")
+        goal = F.interpolate(reference, size, mode="area")
+        for i in range(len(image)):
+            there = _nearest(small[i : i + 1], goal, side=side, stride=stride)
+            back = _nearest(goal, small[i : i + 1], side=side, stride=stride)
+            totals[i] += (there + back) / 2
+    return totals / len(scales)
+
+
+def _nearest(queries: Tensor, answers: Tensor, *, side: int, stride: int) -> Tensor:
+    """Mean over the queries' patches of the distance to the nearest patch of the answers."""
+    asked = F.unfold(queries, side, stride=stride)[0].T  # (q, 3·side²)
+    known = F.unfold(answers, side)[0]  # (3·side², n)
+    lengths = known.square().sum(0)
+    nearest = [
+        (lengths - 2 * rows @ known).min(1).values + rows.square().sum(1)
+        for rows in asked.split(512)
+    ]
+    return torch.cat(nearest).clamp(min=0).div(known.shape[0]).sqrt().mean()
+
+
+def mask_iou(
+    result: Float[Tensor, "b 3 h w"],
+    target: Float[Tensor, "1 1 h w"],
+    image: Float[Tensor, "1 3 h w"],
+    mask: Float[Tensor, "1 1 h w"],
+    *,
+    judge: Judge | None = None,
+) -> Float[Tensor, " b"]:
+    """Intersection over union of the target mask and what an independent segmenter sees.
+
+    The segmenter takes no part in the optimisation, has another architecture and seed, and is
+    trained on source image and mask only. What it reaches on the source itself, `mask_iou(image,
+    mask, image, mask)`, is the ceiling of what it can say.
+
+    Args:
+        result: Pictures to be judged, in [0, 1].
+        target: Binary; where the object was wanted.
+        image: The source, of the same size.
+        mask: Binary; where its object is.
+        judge: Trained before, by `invertkit.metrics.judge.train_judge`; otherwise it is trained
+            here, about 15 s at 128×128.
+    """
+    judge = judge if judge is not None else train_judge(image, mask)
+    with torch.no_grad():
+        seen = judge(result) > 0
+    wanted = target > 0.5
+    both = (seen & wanted).flatten(1).sum(1).float()
+    either = (seen | wanted).flatten(1).sum(1).float()
+    iou: Tensor = both / either.clamp(min=1)
+    return iou

@@ -1,0 +1,219 @@
+"""A frozen classifier that shows its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from functools import partial
+from typing import Any, Self, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from invertkit.core.pixel_space import IMAGENET_MEAN, IMAGENET_STD, per_channel
+from invertkit.core.view import LOGITS
+from invertkit.errors import InputError, TapError
+from invertkit.models.folding.folding import Folding
+
+
+class _EnoughError(Exception):
+    """Every layer that was asked for has been seen; the rest of the network need not run."""
+
+
+@final
+class Classifier(nn.Module):
+    """A network with its own normalisation, frozen, in evaluation mode.
+
+    Images in [0, 1] go in; `observe` gives the logits, any layers, or both, in one forward that
+    stops after the last layer asked for. Weights take no gradient.
+
+    Args:
+        net: Any module from `(b, 3, h, w)`, normalised, to `(b, k)` logits. It is changed: set to
+            evaluation mode, frozen, and its in-place activations made to leave their input alone,
+            so that a layer can be read after the next one has run.
+        mean: Per channel, subtracted from the image.
+        std: Per channel, divides the difference.
+        classes: Names of the logits, if known.
+        description: What it is and where its weights came from; said aloud and in the report.
+        default_layers: Layers that `layers: default` means in a recipe, shallow to deep.
+        size: Side of the images it was trained on, for whoever asks it what a picture shows.
+        fold: Let `observe` run the network with less work: batch norms joined to the convolutions
+            before them, where nobody looks between, and weights in the layout that is fastest.
+            False where the bits must be those of `forward`.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        classes: Sequence[str] = (),
+        description: str = "a module given from Python",
+        default_layers: Sequence[str] = (),
+        size: int = 224,
+        fold: bool = True,
+    ) -> None:
+        super().__init__()
+        self.net = net.eval().requires_grad_(False)
+        for module in net.modules():
+            if hasattr(module, "inplace"):
+                vars(module)["inplace"] = False
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.classes = tuple(classes)
+        self.description = description
+        self.default_layers = tuple(default_layers)
+        self.size = size
+        self._folding = Folding(enabled=fold)
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
+        """Logits of images in [0, 1]."""
+        with self._folding.lock:
+            logits: Tensor = self.net(self.normalized(image))
+        return logits
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:  # noqa: FBT001, FBT002
+        self._folding.forget()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def require_size(self, size: int, name: str) -> None:
+        """Try one grey image of that side.
+
+        Args:
+            size: In pixels.
+            name: What to call the classifier in a complaint.
+
+        Raises:
+            InputError: The network cannot take it.
+        """
+        like = next(self.parameters(), torch.empty(0))
+        try:
+            with torch.no_grad():
+                self(like.new_full((1, 3, size, size), 0.5))
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, AssertionError, ValueError) as error:
+            why = (str(error).strip().split("\n")[0] or type(error).__name__).rstrip(".")
+            raise InputError(
+                f"size: {name} cannot take images of {size}×{size} ({why}). It was made for "
+                f"{self.size}×{self.size}."
+            ) from None
+
+    def normalized(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        """The image as the network wants it."""
+        return (image - per_channel(self.mean, image)) / per_channel(self.std, image)
+
+    def observe(
+        self, image: Float[Tensor, "b 3 h w"], layers: Collection[str]
+    ) -> Mapping[str, Tensor]:
+        """Run the network once, no further than needed.
+
+        A layer that runs several times in one forward shows what it does the first time. What is
+        shown may lie in memory channels last: `reshape` it, `view` may refuse.
+
+        Args:
+            image: In [0, 1]; values outside pass through.
+            layers: Names of submodules (`layer1`), of their inputs (`bn1:input`), and `logits`.
+
+        Raises:
+            TapError: A layer does not exist.
+        """
+        wanted = frozenset(layers)
+        modules = {name: self._tapped(name) for name in sorted(wanted - {LOGITS})}
+        seen: dict[str, Tensor] = {}
+        with (
+            self._folding.lent(self.net, image, wanted),
+            _taps(modules, seen, stop=LOGITS not in wanted),
+        ):
+            try:
+                seen[LOGITS] = self.net(self.normalized(image))
+            except _EnoughError:
+                return seen
+        return seen
+
+    def _tapped(self, name: str) -> nn.Module:
+        """The module that a tap of that name looks at."""
+        path = name.removesuffix(":input")
+        module = self.net
+        for part in path.split("."):
+            if part not in module._modules or (child := module._modules[part]) is None:
+                return self.layer(path)
+            module = child
+        return module
+
+    def layer(self, name: str) -> nn.Module:
+        """The submodule of that name.
+
+        Raises:
+            TapError: There is none; the message suggests names.
+        """
+        try:
+            module = self.net.get_submodule(name)
+        except AttributeError:
+            module = self.net
+        if module is self.net:  # not found, or no name at all
+            known = dict(self.net.named_modules())
+            near = get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            tops = ", ".join(child for child, _ in self.net.named_children())
+            raise TapError(
+                f"{self.description} has no layer {name!r}.{hint} Its outermost layers are: {tops}."
+            )
+        return module
+
+    def batch_norms(self) -> dict[str, nn.BatchNorm2d]:
+        """Its batch-normalisation layers that keep running statistics, in forward order."""
+        return {
+            name: module
+            for name, module in self.net.named_modules()
+            if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
+        }
+
+    def resolve(self, layers: Sequence[str]) -> tuple[str, ...]:
+        """Layer names with `default` replaced by this network's own; each is checked."""
+        names = tuple(
+            name
+            for asked in layers
+            for name in (self.default_layers if asked == "default" else (asked,))
+        )
+        for name in names:
+            self.layer(name.removesuffix(":input"))
+        return names
+
+
+@contextmanager
+def _taps(
+    modules: Mapping[str, nn.Module], seen: dict[str, Tensor], *, stop: bool
+) -> Iterator[None]:
+    """Hooks that fill `seen` and stop the forward once it is full; removed in any case.
+
+    They are put where `register_forward_hook` puts them, which for small networks would take
+    longer than a layer.
+    """
+
+    def keep(name: str, value: Tensor) -> None:
+        seen.setdefault(name, value)
+        if stop and len(seen) == len(modules):
+            raise _EnoughError
+
+    def before(module: nn.Module, inputs: tuple[Any, ...], *, name: str) -> None:
+        keep(name, inputs[0])
+
+    def after(module: nn.Module, inputs: Any, output: Tensor, *, name: str) -> None:
+        keep(name, output)
+
+    placed: list[tuple[dict[Any, Any], Any]] = []
+    try:
+        for name, module in modules.items():
+            early = name.endswith(":input")
+            hooks = module._forward_pre_hooks if early else module._forward_hooks
+            hook = partial(before if early else after, name=name)
+            placed.append((hooks, hook))
+            hooks[hook] = hook  # type: ignore[index]
+        yield
+    finally:
+        for hooks, hook in placed:
+            hooks.pop(hook, None)

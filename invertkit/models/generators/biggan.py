@@ -1,0 +1,477 @@
+"""BigGAN-deep: the published class-conditional generators of 128, 256 and 512 pixels.
+
+The weights are those that DeepMind released, in the files of `pytorch-pretrained-biggan`, whose
+names of parameters are kept. Two things are done once at loading instead of on every forward: the
+spectral norm is divided out, and one row of the batch-norm statistics is selected.
+
+Source: Brock, Donahue & Simonyan 2019, Large scale GAN training for high fidelity natural image
+synthesis (arXiv:1809.11096), appendix B; attention after SAGAN (Zhang et al. 2019,
+arXiv:1805.08318). Files: https://github.com/huggingface/pytorch-pretrained-BigGAN.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Self, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from invertkit.errors import InputError, WeightsError
+from invertkit.models.loading.weights_file import load_into, read_weights
+
+_WIDTHS = {
+    128: (16, 16, 8, 4, 2, 1),
+    256: (16, 16, 8, 8, 4, 2, 1),
+    512: (16, 16, 8, 8, 4, 2, 1, 1),
+}
+_WEIGHTS = ("pytorch_model.bin", "model.safetensors")
+_NORMED = ("weight_orig", "weight_u", "weight_v")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class BigGANConfig:
+    """The shape of one BigGAN-deep.
+
+    Args:
+        layers: Per residual block: whether it doubles the side, and its input and output channels
+            in units of `channel_width`. A block keeps or halves them.
+        attention: Index in `layers` of the block that self-attention comes before.
+        latent: Length of z.
+        embedding: Length of the class embedding.
+        channel_width: Unit of channels; 8 or more.
+        classes: Number of classes.
+        eps: Added to variances.
+        n_stats: Rows of batch-norm statistics, for truncations evenly spaced from 0 to 1.
+
+    Raises:
+        InputError: The layers do not fit each other, or a size is too small.
+    """
+
+    layers: tuple[tuple[bool, int, int], ...]
+    attention: int = 8
+    latent: int = 128
+    embedding: int = 128
+    channel_width: int = 128
+    classes: int = 1000
+    eps: float = 1e-4
+    n_stats: int = 51
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.attention < len(self.layers):
+            raise InputError(
+                f"attention: expected the index of one of the {len(self.layers)} layers, got "
+                f"{self.attention}."
+            )
+        for index, (_, inputs, outputs) in enumerate(self.layers):
+            before = self.layers[index - 1][2] if index else inputs
+            if inputs < 1 or inputs != before or outputs not in (inputs, inputs / 2):
+                raise InputError(
+                    f"layers: block {index} goes from {inputs} to {outputs} channels after "
+                    f"{before}; expected it to take what the one before gives, and to keep or "
+                    "halve it."
+                )
+        sizes = (self.latent, self.embedding, self.classes, self.n_stats)
+        if self.channel_width < 8 or min(sizes) < 1 or self.eps <= 0:
+            raise InputError(
+                "A BigGAN needs a channel width of at least 8, at least one of latent, embedding, "
+                f"class and row of statistics, and a positive eps; got {self}."
+            )
+
+    @property
+    def resolution(self) -> int:
+        """Side of the pictures, in pixels."""
+        return 4 << sum(upsample for upsample, _, _ in self.layers)
+
+    @classmethod
+    def of(cls, resolution: int) -> Self:
+        """The published network of 128, 256 or 512 pixels.
+
+        Raises:
+            InputError: Another resolution.
+        """
+        if resolution not in _WIDTHS:
+            raise InputError(
+                f"resolution: BigGAN-deep was published for 128, 256 and 512 pixels, not for "
+                f"{resolution}."
+            )
+        steps = pairwise(_WIDTHS[resolution])
+        return cls(layers=tuple(block for a, b in steps for block in ((False, a, a), (True, a, b))))
+
+    @classmethod
+    def from_json(cls, path: Path) -> Self:
+        """What the `config.json` of the published files says; entries it adds are passed over.
+
+        Raises:
+            WeightsError: Missing, not JSON, lacking an entry, or describing no BigGAN-deep.
+        """
+        try:
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            config = cls(
+                layers=tuple((bool(up), int(a), int(b)) for up, a, b in facts["layers"]),
+                attention=int(facts["attention_layer_position"]),
+                latent=int(facts["z_dim"]),
+                embedding=int(facts["class_embed_dim"]),
+                channel_width=int(facts["channel_width"]),
+                classes=int(facts["num_classes"]),
+                eps=float(facts["eps"]),
+                n_stats=int(facts["n_stats"]),
+            )
+            resolution = facts["output_dim"]
+        except OSError as error:
+            raise WeightsError(f"{path}: cannot be read ({error.strerror}).") from None
+        except KeyError as error:
+            raise WeightsError(
+                f"{path}: is not the configuration of a BigGAN-deep: it has no {error}."
+            ) from None
+        except (TypeError, ValueError) as error:
+            raise WeightsError(
+                f"{path}: is not the configuration of a BigGAN-deep ({str(error).rstrip('.')})."
+            ) from None
+        if resolution != config.resolution:
+            raise WeightsError(
+                f"{path}: says output_dim {resolution}, but its layers make pictures of "
+                f"{config.resolution} pixels."
+            )
+        return config
+
+
+def statistics_at(table: Float[Tensor, "n c"], truncation: float) -> Float[Tensor, " c"]:
+    """The row of `table` for a truncation, linear between its two neighbours.
+
+    Row i belongs to truncation i / (n - 1): so 0.58 of 51 rows is row 29, and 0.59 halfway to row
+    30. Rows are returned exactly.
+
+    Differs from `pytorch-pretrained-biggan`, which gives the *lower* neighbour the weight that
+    belongs to the upper. There the statistics run backwards between rows and jump at each of them;
+    even 0.58, which divided by 1 / 50 falls just short of 29, takes almost all of row 28.
+    """
+    position = round(truncation * (len(table) - 1), 9)
+    lower = int(position)
+    upper = min(lower + 1, len(table) - 1)
+    return torch.lerp(table[lower], table[upper], position - lower)
+
+
+class _Norm(nn.Module, ABC):
+    """Batch norm by stored statistics, as one scale and shift per channel, then ReLU."""
+
+    running_means: Tensor
+    running_vars: Tensor
+    mean: Tensor
+    inverse: Tensor
+
+    def __init__(self, channels: int, config: BigGANConfig) -> None:
+        super().__init__()
+        self.eps, self.truncation = config.eps, 1.0
+        self.register_buffer("running_means", torch.zeros(config.n_stats, channels))
+        self.register_buffer("running_vars", torch.ones(config.n_stats, channels))
+        self.register_buffer("mean", torch.zeros(channels), persistent=False)
+        self.register_buffer("inverse", torch.ones(channels), persistent=False)
+        self.register_load_state_dict_post_hook(_select_again)  # type: ignore[no-untyped-call]
+
+    def select(self, truncation: float) -> None:
+        """Take the statistics of this truncation from now on."""
+        self.truncation = truncation
+        if self.running_means.is_meta:  # none yet; and arithmetic without data takes long to import
+            return
+        self.mean = statistics_at(self.running_means, truncation)
+        self.inverse = (statistics_at(self.running_vars, truncation) + self.eps).rsqrt()
+
+    @abstractmethod
+    def affine(self, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and shift of normalised features, `(b, c)` or `(1, c)`."""
+
+    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        scale, shift = self.affine(condition)
+        scale = scale * self.inverse
+        shift = torch.addcmul(shift, self.mean, scale, value=-1)
+        scale, shift = (part.to(features)[:, :, None, None] for part in (scale, shift))
+        return F.relu_(torch.addcmul(shift, features, scale))
+
+
+def _select_again(norm: _Norm, _: object) -> None:
+    """After loading: the selected row is of other statistics now."""
+    norm.select(norm.truncation)
+
+
+@final
+class _ConditionalNorm(_Norm):
+    """Scale and shift are linear in the condition."""
+
+    def __init__(self, channels: int, config: BigGANConfig) -> None:
+        super().__init__(channels, config)
+        condition = config.latent + config.embedding
+        self.scale = nn.Linear(condition, channels, bias=False)
+        self.offset = nn.Linear(condition, channels, bias=False)
+
+    def affine(self, condition: Tensor) -> tuple[Tensor, Tensor]:
+        return 1 + self.scale(condition), self.offset(condition)
+
+
+@final
+class _PlainNorm(_Norm):
+    """Scale and shift are parameters."""
+
+    def __init__(self, channels: int, config: BigGANConfig) -> None:
+        super().__init__(channels, config)
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def affine(self, condition: Tensor) -> tuple[Tensor, Tensor]:
+        return self.weight[None], self.bias[None]
+
+
+@final
+class _Block(nn.Module):
+    """Bottleneck of four convolutions; the skip drops the second half of the channels."""
+
+    def __init__(self, config: BigGANConfig, *, inputs: int, outputs: int, upsample: bool) -> None:
+        super().__init__()
+        self.outputs, self.upsample = outputs, upsample
+        middle = inputs // 4
+        self.bn_0 = _ConditionalNorm(inputs, config)
+        self.conv_0 = nn.Conv2d(inputs, middle, 1)
+        self.bn_1 = _ConditionalNorm(middle, config)
+        self.conv_1 = nn.Conv2d(middle, middle, 3, padding=1)
+        self.bn_2 = _ConditionalNorm(middle, config)
+        self.conv_2 = nn.Conv2d(middle, middle, 3, padding=1)
+        self.bn_3 = _ConditionalNorm(middle, config)
+        self.conv_3 = nn.Conv2d(middle, outputs, 1)
+
+    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        inner = self.bn_1(self.conv_0(self.bn_0(features, condition)), condition)
+        skip = features[:, : self.outputs]
+        if self.upsample:
+            inner, skip = _twice(inner), _twice(skip)
+        inner = self.conv_2(self.bn_2(self.conv_1(inner), condition))
+        inner = self.conv_3(self.bn_3(inner, condition))
+        return skip.add_(inner) if self.upsample else skip + inner  # in place only if it is ours
+
+
+def _twice(features: Tensor) -> Tensor:
+    return F.interpolate(features, scale_factor=2, mode="nearest")
+
+
+@final
+class _Attention(nn.Module):
+    """Self-attention from every place to the maxima of 2×2 places."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.snconv1x1_theta = nn.Conv2d(channels, channels // 8, 1, bias=False)
+        self.snconv1x1_phi = nn.Conv2d(channels, channels // 8, 1, bias=False)
+        self.snconv1x1_g = nn.Conv2d(channels, channels // 2, 1, bias=False)
+        self.snconv1x1_o_conv = nn.Conv2d(channels // 2, channels, 1, bias=False)
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        query = self.snconv1x1_theta(features).flatten(2)
+        key = F.max_pool2d(self.snconv1x1_phi(features), 2).flatten(2)
+        value = F.max_pool2d(self.snconv1x1_g(features), 2).flatten(2)
+        weights = torch.softmax(query.mT @ key, -1)  # (b, places, places / 4)
+        seen = (value @ weights.mT).unflatten(2, features.shape[2:])
+        return torch.addcmul(features, self.gamma, self.snconv1x1_o_conv(seen))
+
+
+@final
+class _FirstThree(nn.Conv2d):
+    """A convolution of which the first three channels are made: the published one has more."""
+
+    bias: Tensor
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.conv2d(features, self.weight[:3], self.bias[:3], padding=self.padding)
+
+
+@final
+class _Generator(nn.Module):
+    """From the condition, z and class embedding, to the picture."""
+
+    def __init__(self, config: BigGANConfig) -> None:
+        super().__init__()
+        unit = config.channel_width
+        first, last = config.layers[0][1] * unit, config.layers[-1][2] * unit
+        self.gen_z = nn.Linear(config.latent + config.embedding, 4 * 4 * first)
+        self.layers = nn.ModuleList()
+        for index, (upsample, inputs, outputs) in enumerate(config.layers):
+            if index == config.attention:
+                self.layers.append(_Attention(inputs * unit))
+            self.layers.append(
+                _Block(config, inputs=inputs * unit, outputs=outputs * unit, upsample=upsample)
+            )
+        self.bn = _PlainNorm(last, config)
+        self.conv_to_rgb = _FirstThree(last, last, 3, padding=1)
+
+    def forward(self, condition: Tensor) -> Tensor:
+        rows = self.gen_z(condition).unflatten(1, (4, 4, -1))  # height, width, channels
+        features = rows.permute(0, 3, 1, 2)  # and it stays channels-last in memory
+        for layer in self.layers:
+            features = layer(features, condition)
+        rgb: Tensor = self.conv_to_rgb(self.bn(features, condition))
+        return torch.tanh(rgb.to(condition))
+
+
+@final
+class BigGANDeep(nn.Module):
+    """BigGAN-deep, the generator: a latent and a class embedding to a picture.
+
+    Layers to tap: `generator.gen_z` (its rows are the 4×4 start, channels last), and
+    `generator.layers.{i}`, i counting the blocks and, before block `config.attention`, the
+    attention. Inside a block, `bn_{j}` shows what comes after its ReLU. `embeddings.weight` is
+    `(e, classes)`: column k is the embedding of class k.
+
+    Args:
+        config: Its shape; `BigGANConfig.of(256)` is the published one of 256 pixels.
+        truncation: Of the statistics, in (0, 1]: what the latents were truncated at, z being a
+            normal truncated to ±2 times this number. 1 for no truncation, and for optimising z.
+
+    Raises:
+        InputError: The truncation is not in (0, 1].
+
+    Built without `load_biggan`, its weights are random as PyTorch draws them, and its statistics 0
+    and 1.
+
+    Source: Brock et al. 2019 and the layout of `pytorch-pretrained-biggan`. Differs from the latter
+    in the statistics between two rows (see `statistics_at`) and in taking the class as an
+    embedding, so that it can be optimised; and only in rounding by folding each norm into one scale
+    and shift, by plain weights instead of spectrally normed ones, and by making three channels at
+    the end instead of the stored 128.
+    """
+
+    def __init__(self, config: BigGANConfig, *, truncation: float = 1.0) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = nn.Linear(config.classes, config.embedding, bias=False)
+        self.generator = _Generator(config)
+        self.truncation = truncation
+
+    @property
+    def truncation(self) -> float:
+        """Selects the statistics of every norm when it is set."""
+        return self._truncation
+
+    @truncation.setter
+    def truncation(self, value: float) -> None:
+        if not 0 < value <= 1:
+            raise InputError(f"truncation: expected a number in (0, 1], got {value}.")
+        self._truncation = value
+        for module in self.modules():
+            if isinstance(module, _Norm):
+                module.select(value)
+
+    def forward(
+        self, latent: Float[Tensor, "b z"], embedding: Float[Tensor, "b e"]
+    ) -> Float[Tensor, "b 3 s s"]:
+        """Pictures in [-1, 1] of `config.resolution` pixels.
+
+        Args:
+            latent: Standard normal, or truncated as `truncation` says.
+            embedding: A column of `embeddings.weight`, or anything between or beyond them.
+        """
+        pictures: Tensor = self.generator(torch.cat([latent, embedding], 1))
+        return pictures
+
+
+def load_biggan(
+    path: Path, *, config: BigGANConfig | None = None, truncation: float = 1.0
+) -> BigGANDeep:
+    """A published BigGAN-deep from a local file; frozen, in evaluation mode, on the CPU.
+
+    Spectral norms are divided out: a weight becomes `weight_orig / (weight_u · W weight_v)`, W
+    being `weight_orig` with all but its first dimension flattened, and the vectors taken as they
+    are stored. Files whose weights are plain already, such as the `state_dict` of what this
+    returns, are read as well.
+
+    Args:
+        path: A folder with `pytorch_model.bin` (or `model.safetensors`), or one such file. No code
+            of it is run.
+        config: The network's shape. Otherwise what `config.json` beside the weights says, or, if
+            there is none, the published one with as many layers as the file has.
+        truncation: As of `BigGANDeep`.
+
+    Raises:
+        WeightsError: Missing, damaged, or not exactly the weights of this network: every entry must
+            be known, of the right shape, and none may lack.
+        InputError: The truncation is not in (0, 1].
+    """
+    path = Path(path)
+    if path.is_dir():
+        found = [path / name for name in _WEIGHTS if (path / name).is_file()]
+        if not found:
+            raise WeightsError(f"{path}: holds neither {_WEIGHTS[0]} nor {_WEIGHTS[1]}.")
+        path = found[0]
+    beside = path.with_name("config.json")
+    if config is None and path.is_file() and beside.is_file():
+        config = BigGANConfig.from_json(beside)
+    state = without_spectral_norm(read_weights(path), name=str(path))
+    if config is None:
+        config = _published(state, name=str(path))
+    with torch.device("meta"):
+        net = BigGANDeep(config, truncation=truncation)
+    net.to_empty(device="cpu")  # nothing is drawn: every entry comes from the file
+    load_into(net, state, name=str(path))
+    return net.eval().requires_grad_(False)
+
+
+def without_spectral_norm(state: Mapping[str, Tensor], *, name: str) -> dict[str, Tensor]:
+    """A state dict with plain weights in place of `weight_orig`, `weight_u` and `weight_v`.
+
+    Counters of batches, which no evaluation reads, are left out.
+
+    Args:
+        state: Its other entries are handed on as they are.
+        name: Of the file, for messages.
+
+    Raises:
+        WeightsError: One of the three is missing, of another shape, or they give no positive norm.
+
+    Source: Miyato et al. 2018 (arXiv:1802.05957), as `torch.nn.utils.spectral_norm` stores it.
+    """
+    plain = {
+        key: value
+        for key, value in state.items()
+        if not key.endswith((*_NORMED, "num_batches_tracked"))
+    }
+    for stem in dict.fromkeys(key.rpartition(".")[0] for key in state if key.endswith(_NORMED)):
+        parts = [f"{stem}.{part}" for part in _NORMED]
+        lacking = [key for key in parts if key not in state]
+        if lacking:
+            raise WeightsError(
+                f"{name}: cannot divide out a spectral norm, as {' and '.join(lacking)} is missing."
+            )
+        original, left, right = (state[key] for key in parts)
+        matrix = original.double().flatten(1) if original.ndim > 1 else original.new_empty(0, 0)
+        if left.shape != matrix.shape[:1] or right.shape != matrix.shape[1:]:
+            raise WeightsError(
+                f"{name}: {parts[0]} is {tuple(original.shape)}, which {parts[1]} "
+                f"{tuple(left.shape)} and {parts[2]} {tuple(right.shape)} do not fit."
+            )
+        norm = float(left.double() @ matrix @ right.double())
+        if not 0 < norm < float("inf"):
+            raise WeightsError(
+                f"{name}: the spectral norm of {parts[0]} is {norm:g} by its stored vectors; "
+                "expected a positive number."
+            )
+        plain[f"{stem}.weight"] = original / norm
+    return plain
+
+
+def _published(state: Mapping[str, Any], *, name: str) -> BigGANConfig:
+    """The published network with as many layers as `state` has."""
+    layers = {key.split(".")[2] for key in state if key.startswith("generator.layers.")}
+    for resolution in _WIDTHS:
+        config = BigGANConfig.of(resolution)
+        if len(layers) == len(config.layers) + 1:  # and the attention
+            return config
+    raise WeightsError(
+        f"{name}: has {len(layers)} entries `generator.layers.*`; BigGAN-deep has 11 for 128 "
+        "pixels, 13 for 256 and 15 for 512. Put the config.json of these weights beside them."
+    )

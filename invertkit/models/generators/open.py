@@ -1,0 +1,184 @@
+"""The generators a recipe can name: the embedded one with its companions, and BigGAN-deep."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from torch import Tensor, nn
+
+from invertkit.errors import WeightsError
+from invertkit.models.classifiers.architectures import quiet_random
+from invertkit.models.classifiers.classifier import Classifier
+from invertkit.models.generators.biggan import BigGANConfig, BigGANDeep, load_biggan
+from invertkit.models.generators.generator import (
+    BIGGAN_STATISTICS,
+    Encoder,
+    Generator,
+    ObjectStatistics,
+)
+from invertkit.models.generators.kitgan import KitDiscriminator, KitEncoder, KitGenerator
+from invertkit.models.loading.weights_file import load_into, metadata, read_weights, sha256
+
+_FACTS: Final = ("classes", "embedding", "latent", "size", "statistics", "widths")
+EMBEDDED: Final = Path(__file__).parents[1] / "weights" / "kitgan.safetensors"
+
+
+def embedded_generator(*, weights: Path | None = None) -> Generator:
+    """The class-conditional generator that the package carries, or one of your own training.
+
+    Args:
+        weights: A file made by `invertkit train generator`.
+
+    Raises:
+        WeightsError: The file is damaged or not one of these.
+    """
+    path, facts = _facts(weights)
+    with quiet_random():
+        net = KitGenerator(
+            len(facts["classes"]),
+            latent=facts["latent"],
+            embedding=facts["embedding"],
+            widths=facts["widths"],
+        )
+    load_into(net, _part(path, "generator"), name=str(path))
+    return Generator(
+        net,
+        size=facts["size"],
+        latent=facts["latent"],
+        classes=facts["classes"],
+        statistics=ObjectStatistics(*(tuple(pair) for pair in facts["statistics"])),
+        description=_said("generator", path, weights, facts),
+        feature_layer="gen_z",
+    )
+
+
+def embedded_discriminator(*, weights: Path | None = None) -> Classifier:
+    """The embedded generator's discriminator, for its features; it takes 32×32 pictures and more.
+
+    Args:
+        weights: A file made by `invertkit train generator`.
+
+    Raises:
+        WeightsError: The file is damaged or not one of these.
+    """
+    path, facts = _facts(weights)
+    with quiet_random():
+        net = KitDiscriminator(len(facts["classes"]), spectral=False)
+    load_into(net, _part(path, "discriminator"), name=str(path))
+    blocks = ("block1", "block2", "block3")
+    trunk = nn.Sequential()
+    for name in blocks:
+        trunk.add_module(name, net.get_submodule(name))
+    return Classifier(
+        trunk,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        description=_said("discriminator", path, weights, facts),
+        default_layers=blocks,
+    )
+
+
+def embedded_encoder(*, weights: Path | None = None) -> Encoder:
+    """The embedded generator's encoder: from a picture and its class to a latent.
+
+    Args:
+        weights: A file made by `invertkit train generator`.
+
+    Raises:
+        WeightsError: The file is damaged or not one of these.
+    """
+    path, facts = _facts(weights)
+    with quiet_random():
+        net = KitEncoder(latent=facts["latent"], embedding=facts["embedding"])
+    load_into(net, _part(path, "encoder"), name=str(path))
+    return Encoder(net, size=facts["size"], description=_said("encoder", path, weights, facts))
+
+
+def biggan(
+    *,
+    weights: Path | None = None,
+    name: Literal["biggan-deep-128", "biggan-deep-256", "biggan-deep-512"] = "biggan-deep-256",
+    truncation: float = 1.0,
+    pretrained: bool = True,
+) -> Generator:
+    """BigGAN-deep of ImageNet's 1,000 classes, from the published PyTorch port's files.
+
+    Args:
+        weights: The folder with `pytorch_model.bin` and `config.json`, or the file itself.
+        name: Which one it is; said where the file is missing.
+        truncation: Which stored batch-norm statistics are used, 0 to 1.
+        pretrained: Without `weights`: false for random weights, which is only good for timing.
+
+    Raises:
+        WeightsError: No file, or not one of these.
+
+    Source: Brock et al. 2019; files of `pytorch-pretrained-biggan`, which lie on no hub that could
+    be fetched from safely, so they are given by hand.
+    """
+    if weights is None and pretrained:
+        raise WeightsError(
+            f"{name} needs its published files: get pytorch_model.bin and config.json of {name} "
+            "from the pytorch-pretrained-biggan project and name their folder with `weights:` "
+            "(`--set models.generator.weights=FOLDER`), or use `type: embedded_generator`."
+        )
+    if weights is None:
+        with quiet_random():
+            net = BigGANDeep(BigGANConfig.of(int(name[-3:])), truncation=truncation)
+        net.eval().requires_grad_(False)
+        said = "random weights"
+    else:
+        net = load_biggan(Path(weights), truncation=truncation)
+        said = Path(weights).name
+    return Generator(
+        net,
+        size=net.config.resolution,
+        latent=net.config.latent,
+        classes=_imagenet_classes(net.config.classes),
+        statistics=BIGGAN_STATISTICS,
+        description=f"BigGAN-deep {net.config.resolution} ({said})",
+        feature_layer="generator.gen_z",
+    )
+
+
+def _imagenet_classes(count: int) -> tuple[str, ...]:
+    from torchvision.models import ResNet18_Weights
+
+    names: tuple[str, ...] = tuple(ResNet18_Weights.DEFAULT.meta["categories"])
+    return names if count == len(names) else ()
+
+
+def _facts(weights: Path | None) -> tuple[Path, Mapping[str, Any]]:
+    path = Path(weights) if weights is not None else EMBEDDED
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file.")
+    said = metadata(path)
+    if said.get("architecture") != json.dumps("kitgan"):
+        raise WeightsError(
+            f"{path}: was not made by `invertkit train generator` (its metadata names no kitgan)."
+        )
+    lacking = [key for key in _FACTS if key not in said]
+    if lacking:
+        raise WeightsError(f"{path}: its metadata lacks {', '.join(lacking)}; train it again.")
+    facts = {key: json.loads(said[key]) for key in _FACTS}
+    return path, facts
+
+
+def _part(path: Path, part: str) -> dict[str, Tensor]:
+    """The tensors of one of the three networks in the file."""
+    start = f"{part}."
+    return {
+        name.removeprefix(start): value
+        for name, value in read_weights(path).items()
+        if name.startswith(start)
+    }
+
+
+def _said(what: str, path: Path, weights: Path | None, facts: Mapping[str, Any]) -> str:
+    whose = "the embedded" if weights is None else f"{path.name}'s"
+    return (
+        f"{whose} KitGAN {what} ({len(facts['classes'])} classes, {facts['size']}×{facts['size']}, "
+        f"sha256 {sha256(path)[:12]})"
+    )

@@ -1,0 +1,192 @@
+"""Agreement of patch distributions, computed directly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple, final
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from invertkit.core.schedules import Count
+from invertkit.core.view import View
+from invertkit.errors import InputError
+from invertkit.objectives.base import Objective
+
+
+class _Part(NamedTuple):
+    """One region: where its patches are centred in reference and result, and its weight."""
+
+    source: Int[Tensor, " n"]
+    result: Int[Tensor, " m"]
+    weight: float
+
+
+@final
+class PatchSWD(Objective):
+    """Sliced Wasserstein distance between the patches of the image and of the reference.
+
+    Every patch is projected on random directions: the image is convolved with unit-norm filters,
+    fresh on each step. In one dimension the Wasserstein distance is the mean absolute difference
+    of the sorted values; its mean over the filters estimates the sliced distance without bias in
+    the choice of directions. Where counts differ, the sorted reference is resampled linearly.
+
+    With a mask and a target, patches centred inside and outside are compared separately (source
+    mask in the reference, target mask in the result), each part weighted by the root of its share
+    of the result, so that a small object is not drowned. A part with no patch at this size is
+    left out.
+
+    Args:
+        filters: Directions a step; cost is linear in it, noise falls with its root.
+        kernel: Side of the patches in pixels; smaller where the image is smaller.
+        split: Compare object and background separately where there are masks.
+
+    Source: ours; the distance: Rabin et al. 2011, Bonneel et al. 2015; patches by random filters:
+    Elnekave & Weiss 2022 (arXiv:2203.11862). It stands where MAGIC estimates a Wasserstein
+    distance of the same distributions by a critic.
+    """
+
+    weighs_region: ClassVar[bool] = True
+    holds_reference: ClassVar[bool] = True
+
+    def __init__(self, *, filters: Count = 64, kernel: Count = 7, split: bool = True) -> None:
+        self.filters, self.kernel, self.split = filters, kernel, split
+        self._references: list[Tensor] = []
+        self._parts: list[list[_Part]] = []
+        self._side = kernel
+
+    def prepare(self, reference: View | None) -> None:
+        """Where the patches of every part are centred, in each photograph."""
+        if reference is None:
+            raise InputError("`patch_swd` compares with a reference; give an image.")
+        self._side = min(self.kernel, *reference.image.shape[-2:])
+        photographs = reference.photographs()
+        self._references = [photograph.image for photograph in photographs]
+        self._parts = [self._parts_of(photograph) for photograph in photographs]
+
+    def _parts_of(self, reference: View) -> list[_Part]:
+        image = reference.image
+        scene = reference.scene
+        names = ["object", "background"] if self.split and scene.mask is not None else []
+        if reference.region_name != "everywhere" or not names or scene.target is None:
+            names = [reference.region_name]
+        parts = []
+        count = (image.shape[-2] - self._side + 1) * (image.shape[-1] - self._side + 1)
+        for name in names:
+            source = self._centres(scene.region(name, of_reference=True), image)
+            result = self._centres(scene.region(name, of_reference=False), image)
+            if len(source) and len(result):
+                parts.append(_Part(source, result, math.sqrt(len(result) / count)))
+        return parts
+
+    def _centres(self, weights: Tensor | None, image: Tensor) -> Int[Tensor, " n"]:
+        """Flat positions, among all patches, of those whose centre is more inside than out."""
+        before, after = (self._side - 1) // 2, self._side // 2
+        height, width = image.shape[-2:]
+        if weights is None:
+            weights = image.new_ones(1, 1, height, width)
+        inner = weights[0, 0, before : height - after, before : width - after]
+        return (inner.flatten() > 0.5).nonzero()[:, 0]
+
+    def forward(self, view: View) -> Float[Tensor, " b"]:
+        image = view.image
+        if not self._references:
+            raise InputError("`patch_swd` was not prepared with a reference.")
+        directions = view.normal(f"patch_swd/{self.kernel}", self.filters, 3 * self._side**2)
+        directions = directions / torch.linalg.vector_norm(directions, dim=2, keepdim=True)
+        filters = directions.reshape(-1, 3, self._side, self._side).to(image.dtype)
+        which = view.scene.which(len(image))
+        several = len(self._references) > 1
+        with torch.no_grad():
+            if several:
+                photographs = torch.cat([self._references[i] for i in which], 1)
+                wanted = F.conv2d(photographs, filters, groups=len(image))
+            else:
+                wanted = F.conv2d(self._references[0], filters)
+            wanted = wanted.reshape(len(image), self.filters, -1)
+        here = F.conv2d(
+            image.reshape(1, -1, *image.shape[-2:]), filters, groups=len(image)
+        ).reshape(len(image), self.filters, -1)
+        if not several:
+            return _apart(here, wanted, self._parts[0])
+        return torch.cat(
+            [
+                _apart(here[row : row + 1], wanted[row : row + 1], self._parts[i])
+                for row, i in enumerate(which)
+            ]
+        )
+
+
+def _apart(
+    here: Float[Tensor, "b f n"], wanted: Float[Tensor, "b f m"], parts: Sequence[_Part]
+) -> Float[Tensor, " b"]:
+    """Weighted sum over the parts of the mean distance of the projected patches."""
+    total = here.new_zeros(len(here))
+    for part in parts:
+        distance = wasserstein_1d(here[..., part.result], wanted[..., part.source])
+        total = total + part.weight * distance.mean(1)
+    return total
+
+
+def wasserstein_1d(
+    values: Float[Tensor, "*rows n"], wanted: Float[Tensor, "*rows m"]
+) -> Float[Tensor, " *rows"]:
+    """Mean absolute difference of the sorted `values` and the sorted, resampled `wanted`.
+
+    The gradient goes to `values` only.
+
+    Args:
+        values: Any real numbers, at least one a row.
+        wanted: The same rows, any number of columns.
+    """
+    with torch.no_grad():
+        goal = resample(_sorted(wanted), values.shape[-1])
+        goal = torch.empty_like(values).scatter_(-1, _order(values.detach()), goal)
+    return (values - goal).abs().mean(-1)
+
+
+def resample(ordered: Float[Tensor, "*rows m"], count: int) -> Float[Tensor, "*rows n"]:
+    """`count` evenly spaced points of sorted rows, linear in between, both ends kept."""
+    have = ordered.shape[-1]
+    if have == count:
+        return ordered
+    if count == 1:
+        return ordered.mean(-1, keepdim=True)
+    position = torch.linspace(0, have - 1, count, device=ordered.device, dtype=torch.float64)
+    low = position.floor().long().clamp(max=have - 1)
+    high = (low + 1).clamp(max=have - 1)
+    share = (position - low).to(ordered.dtype)
+    return ordered[..., low].lerp(ordered[..., high], share)
+
+
+# On a CPU NumPy's vectorised sort is two to three times as fast as torch's. As operations of our
+# own, whoever records a step sees them.
+_OURS = torch.library.Library("invertkit", "FRAGMENT")
+_OURS.define("sorted_rows(Tensor values) -> Tensor")
+_OURS.define("order_of_rows(Tensor values) -> Tensor")
+
+
+def _sorted(values: Tensor) -> Tensor:
+    """Each row in order."""
+    ordered: Tensor = torch.ops.invertkit.sorted_rows(values)
+    return ordered
+
+
+def _order(values: Tensor) -> Tensor:
+    """Indices that sort each row."""
+    order: Tensor = torch.ops.invertkit.order_of_rows(values)
+    return order
+
+
+_OURS.impl("sorted_rows", lambda values: torch.from_numpy(np.sort(values.numpy())), "CPU")
+_OURS.impl("order_of_rows", lambda values: torch.from_numpy(values.numpy().argsort()), "CPU")
+_OURS.impl("sorted_rows", lambda values: values.sort().values, "CUDA")
+_OURS.impl("order_of_rows", lambda values: values.argsort(), "CUDA")
+torch.library.register_fake("invertkit::sorted_rows", torch.empty_like, lib=_OURS)
+torch.library.register_fake(
+    "invertkit::order_of_rows", lambda values: torch.empty_like(values, dtype=torch.long), lib=_OURS
+)

@@ -1,0 +1,465 @@
+"""Searching with a population: CMA-ES alone, before Adam, and with Adam inside (BasinCMA)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from invertkit.core.recording.replay import EAGER
+from invertkit.core.schedules import Count, Index, Positive
+from invertkit.errors import RecipeError
+from invertkit.optimizers.base import Landscape, Optimizer, Params, chosen
+from invertkit.optimizers.population.cma import CMA, CMAState, Population
+from invertkit.optimizers.population.pycma import PyCMA, PyCMAState
+from invertkit.optimizers.torch_optim import Adam
+
+LARGEST = 4096
+"""How many numbers of an image are searched at most: the covariance holds their square."""
+
+
+class Outer(Optimizer):
+    """A search that draws a population for each image and is told what became of it.
+
+    Alone, a step is a generation: draw, evaluate, tell. Composed with an inner optimizer, the
+    population descends between the drawing and the telling.
+    """
+
+    @property
+    @abstractmethod
+    def over(self) -> tuple[str, ...]:
+        """Names of the tensors it searches; all if empty."""
+
+    @abstractmethod
+    def begin(self, landscape: Landscape, places: Sequence[int]) -> Any:
+        """State of a search that starts at the landscape."""
+
+    @abstractmethod
+    def draw(
+        self, search: Any, landscape: Landscape, generation: int
+    ) -> Float[Tensor, "images k d"]:
+        """The candidates of a generation."""
+
+    @abstractmethod
+    def tell(
+        self, search: Any, points: Tensor, losses: Float[Tensor, "images k"], *, injected: bool
+    ) -> None:
+        """What became of the candidates; `injected` where they are not where they were drawn."""
+
+    @abstractmethod
+    def centre(self, search: Any) -> Float[Tensor, "images d"]:
+        """Where the search thinks the optimum is."""
+
+    @abstractmethod
+    def save_search(self, search: Any) -> dict[str, Any]:
+        """The state of the search as tensors, numbers, lists and dicts."""
+
+    @abstractmethod
+    def load_search(self, saved: dict[str, Any], device: torch.device) -> Any:
+        """The state that `save_search` saw."""
+
+    @property
+    def obstacle(self) -> str:
+        """That it has no steps between the drawing and the telling."""
+        return f"{type(self).__name__} draws and judges a generation at every step"
+
+    @property
+    def searches(self) -> bool:
+        return True
+
+    def follows(self, names: Sequence[str]) -> tuple[str, ...]:
+        return ()
+
+    # ------------------------------------------------------------------ alone
+
+    def _alone(self) -> BasinCMA:
+        return BasinCMA(outer=self, inner=Adam(), inner_steps=0, last_steps=0)
+
+    def moves(self, names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(names[i] for i in chosen(self.over, names))
+
+    def init(self, params: Params, names: Sequence[str] = ()) -> Any:
+        return self._alone().init(params, names)
+
+    def step(
+        self, landscape: Landscape, params: Params, state: Any, *, step: int, total: int
+    ) -> Float[Tensor, " b"]:
+        return self._alone().step(landscape, params, state, step=step, total=total)
+
+    def save(self, state: Any) -> dict[str, Any]:
+        return self._alone().save(state)
+
+    def load(self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()) -> Any:
+        return self._alone().load(params, saved, names)
+
+    def finish(self, params: Params, state: Any) -> None:
+        self._alone().finish(params, state)
+
+
+@final
+@dataclass(frozen=True)
+class CmaEs(Outer):
+    """CMA-ES, an independent population for each image; no gradients.
+
+    Args:
+        over: Names of the tensors to search; all by default.
+        sigma: Standard deviation of the first generation.
+        population: Candidates a generation; `4 + floor(3 ln d)` by default.
+        mean: Middle of the first generation: `start`, where the variable begins but for its
+            noise; `here`, where the stage before has arrived; `zero`.
+        library: `torch`, all populations of a batch at once, or `pycma`, one after the other.
+        active: Learn from the worst candidates too.
+        clip_injected: Cut the steps to points that it did not draw, as refined ones are, at the
+            Mahalanobis length √d + 2d/(d+2), as pycma does.
+
+    Source: Hansen 2016 (arXiv:1604.00772); pycma.
+    """
+
+    over: tuple[str, ...] = ()
+    sigma: Positive = 1.0
+    population: Population | None = None
+    mean: Literal["start", "here", "zero"] = "here"
+    library: Literal["torch", "pycma"] = "torch"
+    active: bool = True
+    clip_injected: bool = True
+
+    def _rule(self) -> CMA | PyCMA:
+        kind = CMA if self.library == "torch" else PyCMA
+        return kind(
+            population=self.population, active=self.active, clip_injected=self.clip_injected
+        )
+
+    def begin(self, landscape: Landscape, places: Sequence[int]) -> Any:
+        points = list(landscape.points)
+        if self.mean == "start":
+            points = landscape.centre()
+        mean = flat(points, places, len(landscape.randomness.seeds)).double()
+        if self.mean == "zero":
+            mean = torch.zeros_like(mean)
+        return self._rule().start(mean, self.sigma)
+
+    def draw(
+        self, search: Any, landscape: Landscape, generation: int
+    ) -> Float[Tensor, "images k d"]:
+        rule, size = self._rule(), self.centre(search).shape[-1]
+        shape = (rule.size(size), size)
+        draws = landscape.randomness.normal("population", shape, step=landscape.step)
+        points: Tensor = rule.ask(search, draws.double())
+        return points
+
+    def tell(
+        self, search: Any, points: Tensor, losses: Float[Tensor, "images k"], *, injected: bool
+    ) -> None:
+        which = torch.full(losses.shape, injected)
+        self._rule().tell(search, points.double(), losses.double(), injected=which)
+
+    def centre(self, search: Any) -> Float[Tensor, "images d"]:
+        mean: Tensor = search.mean
+        return mean
+
+    def save_search(self, search: Any) -> dict[str, Any]:
+        saved: dict[str, Any] = search.save()
+        return saved
+
+    def load_search(self, saved: dict[str, Any], device: torch.device) -> Any:
+        if self.library == "pycma":
+            return PyCMAState.load(saved)
+        return CMAState.load(saved, device=device)
+
+
+@dataclass
+class _Basin:
+    """Where a composed search stands."""
+
+    places: tuple[int, ...]
+    fresh: tuple[int, ...]
+    names: tuple[str, ...]
+    search: Any = None
+    generation: int = 0
+    drawn: Tensor | None = None
+    candidates: list[Tensor] = field(default_factory=list)
+    record: Tensor | None = None
+    inner: Any = None
+
+
+@final
+@dataclass(frozen=True)
+class BasinCMA(Optimizer):
+    """A population search in which every candidate descends before it is judged.
+
+    A generation draws candidates, takes `inner_steps` of the inner optimizer on all of them in one
+    batch, judges them as they are, and tells the outer search. The last steps of the stage belong
+    to one more population, which descends for `last_steps`. The run stands at the best candidate.
+    With `inner_steps: 0` this is the outer search, and then the inner one from its last population.
+
+    Args:
+        outer: Draws the population.
+        inner: Descends; it must treat every image on its own.
+        inner_steps: Of the inner optimizer in each generation; 0 makes a step a generation.
+        last_steps: Of the inner optimizer after the last generation.
+        told: Whether the outer search learns of the points it drew (the released code, "Baldwin")
+            or of where they have descended to (the paper, "Lamarck").
+        result: What a stage hands on: the `best` candidate it has judged, or for the tensors that
+            are searched the `mean` of the search (the paper's φ*).
+
+    Raises:
+        RecipeError: The inner optimizer mixes images, or searches with a population itself.
+
+    Source: Wampler & Popović 2009; Bau et al. 2019; Huh et al. 2020, Algorithm 1. In the paper
+    the last of the generations descends longer; here, as in the released code, it is an extra one.
+    """
+
+    outer: Optimizer
+    inner: Optimizer
+    inner_steps: Index = 30
+    last_steps: Index = 0
+    told: Literal["refined", "sampled"] = "refined"
+    result: Literal["best", "mean"] = "best"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.outer, Outer):
+            raise RecipeError(
+                f"outer: expected a population search such as `cma_es`, got "
+                f"{type(self.outer).__name__}."
+            )
+        if self.inner.searches:
+            raise RecipeError(
+                f"inner: {type(self.inner).__name__} draws a population itself; use an optimizer "
+                "that descends, such as `adam`."
+            )
+        if self.inner.couples_images:
+            raise RecipeError(
+                f"inner: {type(self.inner).__name__} mixes the images of a batch, and a "
+                "population is a batch; use one that does not, such as `adam`."
+            )
+
+    @property
+    def _outer(self) -> Outer:
+        assert isinstance(self.outer, Outer)  # noqa: S101 # by __post_init__
+        return self.outer
+
+    @property
+    def searches(self) -> bool:
+        return True
+
+    def moves(self, names: Sequence[str]) -> tuple[str, ...]:
+        moved = {*self.outer.moves(names), *(self.inner.moves(names) if self._descends else ())}
+        return tuple(name for name in names if name in moved)
+
+    def follows(self, names: Sequence[str]) -> tuple[str, ...]:
+        return self.inner.follows(names) if self._descends else ()
+
+    @property
+    def _descends(self) -> bool:
+        return bool(self.inner_steps or self.last_steps)
+
+    def _fitting(self, steps: int) -> int:
+        each, free = max(1, self.inner_steps), steps - self.last_steps
+        if free >= 0 and free % each == 0:
+            return steps
+        return max(1, round(free / each)) * each + self.last_steps
+
+    def _place(self, step: int, total: int) -> tuple[bool, int, int]:
+        """Whether a step is one of the last, which step of its descent, and of how many."""
+        last = step >= total - self.last_steps
+        each = self.last_steps if last else max(1, self.inner_steps)
+        return last, step - (total - self.last_steps) if last else step % each, each
+
+    @property
+    def obstacle(self) -> str:
+        """That of the descent."""
+        if not self._descends:
+            return self.outer.obstacle
+        if not self.inner.restarts_in_place:
+            name = type(self.inner).__name__
+            return self.inner.obstacle or f"{name} does not say that it restarts in place"
+        return self.inner.obstacle
+
+    def phase(self, *, step: int, total: int) -> Hashable:
+        """Whether it draws, descends, judges; drawing and judging are left to Python."""
+        last, inside, each = self._place(step, total)
+        descent = self.inner.phase(step=inside, total=each)
+        draws, judges = inside == 0, inside + 1 == each
+        place = (last, draws, judges, descent)
+        return (EAGER, *place) if draws or judges else place
+
+    def schedule(self, state: _Basin, *, step: int, total: int) -> None:
+        _, inside, each = self._place(step, total)
+        if state.inner is not None:
+            self.inner.schedule(state.inner, step=inside, total=each)
+
+    def check(self, steps: int) -> None:
+        """Generations and last steps must fill the stage."""
+        if self._fitting(steps) != steps:
+            raise RecipeError(
+                f"optimizer: {steps} steps of this stage are not {self.last_steps} last steps and "
+                f"whole generations of {max(1, self.inner_steps)}; take {self._fitting(steps)}."
+            )
+
+    def trial(self) -> BasinCMA:
+        """One step inside a generation, one at the end."""
+        each, last = min(1, self.inner_steps), min(1, self.last_steps)
+        return replace(self, inner_steps=each, last_steps=last)
+
+    def init(self, params: Params, names: Sequence[str] = ()) -> _Basin:
+        names = tuple(names) or tuple(f"tensor{i}" for i in range(len(params)))
+        places = chosen(self._outer.over, names)
+        count = sum(params[place][0].numel() for place in places)
+        if not count:
+            raise RecipeError("over: there are no numbers to search; this variable's is empty.")
+        if count > LARGEST:
+            raise RecipeError(
+                f"over: a population search of {', '.join(names[i] for i in places)} would search "
+                f"{count:,} numbers at once, and no more than {LARGEST:,} can be; name a latent "
+                "in `over`, or use `adam`."
+            )
+        inner = self.inner.moves(names) if self.inner_steps else ()
+        fresh = tuple(i for i, name in enumerate(names) if name in inner and i not in places)
+        for param in params:
+            param.requires_grad_(False)
+        return _Basin(places, fresh, names)
+
+    def step(
+        self, landscape: Landscape, params: Params, state: _Basin, *, step: int, total: int
+    ) -> Float[Tensor, " b"]:
+        last, inside, each = self._place(step, total)
+        images = len(landscape.randomness.seeds)
+        if inside == 0:
+            self._populate(landscape, state)
+        here = landscape.at(state.candidates)
+        if not last and self.inner_steps == 0:
+            here.confine()
+            losses = self._judge(here, params, state, images, tell=True)
+        else:
+            losses = self.inner.step(here, state.candidates, state.inner, step=inside, total=each)
+            if inside + 1 == each:
+                self.inner.finish(state.candidates, state.inner)
+            here.confine()
+            if inside + 1 == each:
+                self._judge(here, params, state, images, tell=not last)
+        return _sane(losses).reshape(images, -1).amin(1)
+
+    def _populate(self, landscape: Landscape, state: _Basin) -> None:
+        """Draw candidates; what descends but is not searched begins afresh."""
+        outer = self._outer
+        if state.search is None:
+            state.search = outer.begin(landscape, state.places)
+        state.drawn = drawn = outer.draw(state.search, landscape, state.generation)
+        count = drawn.shape[1]
+        starts = landscape.fresh(count, f"generation{state.generation}") if state.fresh else []
+        begun, offset = bool(state.candidates), 0
+        for place, point in enumerate(landscape.points):
+            if place in state.places:
+                size = point[0].numel()
+                rows = drawn[..., offset : offset + size].reshape(-1, *point.shape[1:])
+                offset += size
+            elif place in state.fresh:
+                rows = starts[place]
+            elif begun:
+                continue  # it is where it was
+            else:
+                rows = point.detach().repeat_interleave(count, 0)
+            if begun:  # the same tensors, which recordings know
+                with torch.no_grad():
+                    state.candidates[place].copy_(rows)
+            else:
+                state.candidates.append(rows.to(point, copy=True))
+        landscape.at(state.candidates).confine()
+        if not self._descends:
+            return
+        if state.inner is None:
+            state.inner = self.inner.init(state.candidates, state.names)
+        else:
+            state.inner = self.inner.restart(state.candidates, state.inner, state.names)
+
+    def _judge(
+        self, here: Landscape, params: Params, state: _Basin, images: int, *, tell: bool
+    ) -> Tensor:
+        """Losses of the candidates as they are; the search is told, the best one handed on."""
+        losses = here.losses()
+        table = losses.reshape(images, -1)
+        rows = _sane(table).argmin(1)
+        rows = rows + torch.arange(images, device=rows.device) * table.shape[1]
+        lowest = _sane(losses[rows])
+        record = torch.full_like(lowest, torch.inf) if state.record is None else state.record
+        better = lowest < record
+        state.record = torch.where(better, lowest, record)
+        with torch.no_grad():
+            for param, candidates in zip(params, state.candidates, strict=True):
+                keep = better.reshape(-1, *[1] * (param.ndim - 1))
+                param.copy_(torch.where(keep, candidates[rows].to(param), param))
+        if tell and state.drawn is not None:
+            points, refined = state.drawn, self.told == "refined" and self.inner_steps > 0
+            if refined:
+                points = flat(state.candidates, state.places, images * table.shape[1])
+                points = points.reshape(images, table.shape[1], -1)
+            self._outer.tell(state.search, points, table, injected=refined)
+            state.generation += 1
+        return losses
+
+    def finish(self, params: Params, state: _Basin) -> None:
+        if self.result == "mean" and state.search is not None:
+            centre, offset = self._outer.centre(state.search), 0
+            with torch.no_grad():
+                for place in state.places:
+                    param = params[place]
+                    size = param[0].numel()
+                    param.copy_(centre[:, offset : offset + size].reshape(param.shape))
+                    offset += size
+
+    def save(self, state: _Basin) -> dict[str, Any]:
+        return {
+            "generation": state.generation,
+            "search": None if state.search is None else self._outer.save_search(state.search),
+            "record": None if state.record is None else state.record.clone(),
+            "drawn": None if state.drawn is None else state.drawn.clone(),
+            "candidates": [candidate.detach().clone() for candidate in state.candidates],
+            "inner": None if state.inner is None else self.inner.save(state.inner),
+        }
+
+    def load(self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()) -> _Basin:
+        state, device = self.init(params, names), params[0].device
+        state.generation = saved["generation"]
+        if saved["search"] is not None:
+            state.search = self._outer.load_search(saved["search"], device)
+        if saved["record"] is not None:
+            state.record = saved["record"].to(device)
+        if saved["drawn"] is not None:
+            state.drawn = saved["drawn"].to(device)
+        state.candidates = [candidate.to(device).clone() for candidate in saved["candidates"]]
+        if saved["inner"] is not None:
+            state.inner = self.inner.load(state.candidates, saved["inner"], state.names)
+        return state
+
+
+def cma_adam(
+    *,
+    outer: Optimizer,
+    inner: Optimizer,
+    last_steps: Count = 300,
+) -> BasinCMA:
+    """A population search, then a descent from a last population: CMA + Adam.
+
+    Args:
+        outer: Draws the population; each step but the last ones is a generation.
+        inner: Descends.
+        last_steps: Steps of the descent.
+
+    Source: the baseline of Huh et al. 2020, Table 1 (200 generations and 300 steps in the code).
+    """
+    return BasinCMA(outer=outer, inner=inner, inner_steps=0, last_steps=last_steps)
+
+
+def _sane(losses: Tensor) -> Tensor:
+    """The losses, infinite where they are not numbers, or lower than any number."""
+    return losses.nan_to_num(torch.inf, torch.inf, torch.inf)
+
+
+def flat(points: Params, places: Sequence[int], rows: int) -> Float[Tensor, "rows d"]:
+    """The tensors at `places` as one row an image."""
+    return torch.cat([points[place].detach().reshape(rows, -1) for place in places], 1)

@@ -1,0 +1,375 @@
+"""CMA-ES: populations that learn the shape of the landscape from the order of their losses.
+
+Numbers in, numbers out: a population asks for points, is told their losses, and moves. Nothing
+here draws a random number; the caller gives standard normal ones, so a run can be resumed and
+repeated. The batch holds one population an image. Each is computed on its own, by the same
+operations on the same shapes, so its numbers do not depend on its neighbours, to the last bit.
+
+Sources: Hansen 2016, "The CMA evolution strategy: a tutorial" (arXiv:1604.00772), whose equation
+numbers are given below; Hansen 2011, "Injecting external solutions into CMA-ES"
+(arXiv:1110.4181). Where the tutorial and pycma 4.5 differ, the numbers are pycma's.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Any, final
+
+import torch
+from annotated_types import Ge
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from invertkit.core.schedules import Positive
+from invertkit.errors import ShapeError
+
+Population = Annotated[int, Ge(3)]
+
+_CONDITION = 1e14  # largest quotient of two eigenvalues of a covariance
+_SIGMA = (1e-100, 1e100)  # where the step size stays, that no quotient be 0/0
+_TINY = 1e-9  # added to a length before dividing by it, as pycma does
+
+
+@final
+@dataclass(frozen=True)
+class Constants:
+    """The numbers that follow from the dimension and the size of the population.
+
+    Attributes:
+        weights: One per rank; the positive ones sum to 1, eqs. 49 to 53.
+        parents: How many are positive, eq. 49.
+        mu_eff: Variance-effective number of parents, eq. 8.
+        c_sigma: Rate of the step size's path, eq. 55 with pycma's 3 for its 5.
+        d_sigma: Its damping. Eq. 55 with a root three times as large in high dimensions, as in
+            pycma; the same for default populations, where the root does not count.
+        c_c: Rate of the covariance's path, eq. 56.
+        c_1: Rate of the rank-one update, eq. 57; less below six points, as in pycma.
+        c_mu: Rate of the rank-μ update, eq. 58.
+        chi: Mean length of a standard normal vector; exact, where appendix A approximates.
+        gap: Generations from one eigendecomposition to the next, sec. B.2.
+        longest: Mahalanobis length at which an injected step is cut, Hansen 2011.
+    """
+
+    weights: tuple[float, ...]
+    parents: int
+    mu_eff: float
+    c_sigma: float
+    d_sigma: float
+    c_c: float
+    c_1: float
+    c_mu: float
+    chi: float
+    gap: float
+    longest: float
+
+
+@lru_cache(maxsize=64)
+def constants(dimension: int, population: int, *, active: bool = True) -> Constants:
+    """What pycma takes by default, without mirrored samples.
+
+    Args:
+        dimension: Of the search, at least 1.
+        population: Points a generation, at least 3.
+        active: Negative weights for the worse half; otherwise 0, and eqs. 50 to 52 do not count.
+    """
+    n = dimension
+    raw = [math.log((population + 1) / 2) - math.log(i + 1) for i in range(population)]  # eq. 49
+    parents = sum(w > 0 for w in raw)
+    good, bad = raw[:parents], raw[parents:]
+    mu_eff = sum(good) ** 2 / sum(w**2 for w in good)
+    mu_eff_minus = sum(bad) ** 2 / sum(w**2 for w in bad)
+
+    c_1 = min(1.0, population / 6) * 2 / ((n + 1.3) ** 2 + mu_eff)
+    c_mu = min(1 - c_1, 2 * (0.25 + mu_eff + 1 / mu_eff - 2) / ((n + 2) ** 2 + mu_eff))
+    c_sigma = min(0.5, (mu_eff + 2) / (n + mu_eff + 3))
+    steeper = max(1.0, 3 * (1 - 0.5 ** (n / 9)))
+    d_sigma = 1 + c_sigma + 2 * max(0.0, steeper * math.sqrt((mu_eff - 1) / (n + 1)) - 1)
+
+    total = min(
+        1 + c_1 / c_mu,  # eq. 50: C does not fade
+        (1 - c_1 - c_mu) / (n * c_mu),  # eq. 52: C stays positive
+        1 + 2 * mu_eff_minus / (mu_eff + 2),  # eq. 51: no faster than its own μ_eff allows
+    )
+    scale = total if active else 0.0
+    weights = [w / sum(good) for w in good] + [-scale * w / sum(bad) for w in bad]  # eq. 53
+    return Constants(
+        weights=tuple(weights),
+        parents=parents,
+        mu_eff=mu_eff,
+        c_sigma=c_sigma,
+        d_sigma=d_sigma,
+        c_c=(4 + mu_eff / n) / (n + 4 + 2 * mu_eff / n),
+        c_1=c_1,
+        c_mu=c_mu,
+        chi=math.sqrt(2) * math.exp(math.lgamma((n + 1) / 2) - math.lgamma(n / 2)),
+        gap=1 / (c_1 + c_mu) / n / 10,
+        longest=math.sqrt(n) + 2 * n / (n + 2),
+    )
+
+
+@dataclass
+class CMAState:
+    """Where `b` populations are in `d` dimensions; float64. Changed in place by `CMA.tell`.
+
+    Attributes:
+        mean: Centres of the populations.
+        sigma: Step sizes.
+        C: Covariances of the steps, without `sigma`.
+        axes: Their eigenvectors, in columns; of an earlier `C`, up to `Constants.gap` old.
+        lengths: Roots of their eigenvalues, ascending.
+        p_c: Paths of the covariances.
+        p_sigma: Paths of the step sizes.
+        generation: How often `tell` was called.
+        eigen_age: Generations since the eigendecomposition.
+    """
+
+    mean: Float[Tensor, "b d"]
+    sigma: Float[Tensor, " b"]
+    C: Float[Tensor, "b d d"]
+    axes: Float[Tensor, "b d d"]
+    lengths: Float[Tensor, "b d"]
+    p_c: Float[Tensor, "b d"]
+    p_sigma: Float[Tensor, "b d"]
+    generation: int = 0
+    eigen_age: int = 0
+
+    def save(self) -> dict[str, Any]:
+        """The state as tensors and numbers, sharing no memory with it."""
+        return {
+            name: value.detach().clone() if isinstance(value, Tensor) else value
+            for name, value in vars(self).items()
+        }
+
+    @classmethod
+    def load(cls, saved: dict[str, Any], *, device: torch.device | str | None = None) -> CMAState:
+        """The state that `save` saw.
+
+        Args:
+            saved: What it gave.
+            device: Where it shall be; by default where it was.
+        """
+        values: dict[str, Any] = {
+            name: value.to(device or value.device, copy=True)
+            if isinstance(value, Tensor)
+            else value
+            for name, value in saved.items()
+        }
+        return cls(**values)
+
+
+@final
+@dataclass(frozen=True)
+class CMA:
+    """CMA-ES with rank-one, rank-μ and active updates and cumulative step-size adaptation.
+
+    Only the order of the losses counts. Points are the mean plus the symmetric root of the
+    covariance times the given normal numbers, so rotating the start, the numbers and the
+    landscape rotates the trajectory, and no sign of an eigenvector matters.
+
+    Args:
+        population: Points a generation; by default 4 + ⌊3 ln d⌋, eq. 48.
+        sigma: Standard deviation of the first points, along every axis.
+        active: Whether the worse half repels (negative weights).
+        clip_injected: Cut the steps to injected points at the Mahalanobis length √d + 2d/(d+2).
+            For points that were improved after they were asked for, which may lie far outside
+            the population.
+
+    Source: Hansen 2016 (arXiv:1604.00772); injection: Hansen 2011 (arXiv:1110.4181).
+    """
+
+    population: Population | None = None
+    sigma: Positive = 0.3
+    active: bool = True
+    clip_injected: bool = False
+
+    def size(self, dimension: int) -> int:
+        """Points a generation in so many dimensions."""
+        return self.population or 4 + math.floor(3 * math.log(dimension))
+
+    def start(
+        self, mean: Float[Tensor, "b d"], sigma: float | Float[Tensor, " b"] | None = None
+    ) -> CMAState:
+        """Round populations about `mean`, on its device.
+
+        Args:
+            mean: Centres; copied as float64.
+            sigma: Step size, of all or one a population; by default that of the record.
+        """
+        mean = mean.detach().to(torch.float64, copy=True)
+        count, dimension = mean.shape
+        wanted = torch.as_tensor(self.sigma if sigma is None else sigma, dtype=torch.float64)
+        eye = torch.eye(dimension, dtype=mean.dtype, device=mean.device).expand(count, -1, -1)
+        return CMAState(
+            mean=mean,
+            sigma=wanted.detach().to(mean).expand(count).clone(),
+            C=eye.clone(),
+            axes=eye.clone(),
+            lengths=torch.ones_like(mean),
+            p_c=torch.zeros_like(mean),
+            p_sigma=torch.zeros_like(mean),
+        )
+
+    @torch.no_grad()
+    def ask(self, state: CMAState, normals: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """Points to be tried; the state stays as it is.
+
+        Args:
+            state: Where the populations are.
+            normals: Standard normal numbers, one row a point. Any `n` will do, but `tell` wants
+                `size(d)` points.
+
+        Raises:
+            ShapeError: There is not one set of rows of `d` numbers a population.
+        """
+        count, dimension = state.mean.shape
+        if normals.ndim != 3 or (normals.shape[0], normals.shape[2]) != (count, dimension):
+            raise ShapeError(
+                f"expected standard normal numbers of shape ({count}, n, {dimension}), got "
+                f"{tuple(normals.shape)}: one row a point, for each of the populations."
+            )
+        normals = normals.to(state.mean)
+        points = []
+        for i in range(count):
+            one = _row(state, i)
+            steps = ((normals[i].clone() @ one.axes) * one.lengths) @ one.axes.T  # eqs. 38, 39
+            points.append(one.mean + one.sigma * steps)  # eq. 40
+        return torch.stack(points)
+
+    @torch.no_grad()
+    def tell(
+        self,
+        state: CMAState,
+        points: Float[Tensor, "b n d"],
+        losses: Float[Tensor, "b n"],
+        *,
+        injected: Bool[Tensor, "b n"] | None = None,
+    ) -> None:
+        """Move the populations towards their better points, in place.
+
+        Args:
+            state: Where they are.
+            points: `size(d)` a population, in any order; those asked for, or others. A point that
+                is not finite ranks last and stands for the mean.
+            losses: Of the points. NaN and infinity rank last; equal ones keep their order.
+            injected: Which points were not drawn from the population; all by default. Counts
+                only with `clip_injected`.
+
+        Raises:
+            ShapeError: The points or losses are not one population of `size(d)` points each.
+        """
+        count, dimension = state.mean.shape
+        told = (count, self.size(dimension))
+        if points.shape != (*told, dimension) or losses.shape != told:
+            raise ShapeError(
+                f"expected points of shape {(*told, dimension)} and losses of shape {told}, got "
+                f"{tuple(points.shape)} and {tuple(losses.shape)}."
+            )
+        clip = torch.full(told, self.clip_injected)
+        if injected is not None:
+            clip = clip & injected.cpu()
+        numbers = constants(dimension, told[1], active=self.active)
+        points, losses = points.detach().to(state.mean), losses.detach().to(state.mean)
+        moved = []
+        for i in range(count):
+            one = _row(state, i)
+            sane = points[i].isfinite().all(-1)
+            steps = torch.where(sane[:, None], (points[i] - one.mean) / one.sigma, 0.0)
+            order = ranking(torch.where(sane, losses[i], torch.inf))
+            if bool(clip[i].any()):
+                steps = torch.where(
+                    clip[i].to(sane.device)[:, None], _cut(one, steps, numbers.longest), steps
+                )
+            moved.append(_move(one, steps[order], numbers, state.generation + 1))
+        for name in vars(moved[0]):
+            setattr(state, name, torch.stack([getattr(one, name) for one in moved]))
+        state.generation += 1
+        state.eigen_age += 1
+        if state.eigen_age >= numbers.gap:
+            _decompose(state)
+
+
+def ranking(losses: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
+    """Places of the losses from the best to the worst; what is not finite comes last."""
+    return torch.where(losses.isfinite(), losses, torch.inf).argsort(stable=True)
+
+
+@dataclass
+class _One:
+    """One population of a `CMAState`; the same names, without the first axis."""
+
+    mean: Tensor
+    sigma: Tensor
+    C: Tensor
+    axes: Tensor
+    lengths: Tensor
+    p_c: Tensor
+    p_sigma: Tensor
+
+    def whiten(self, steps: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """Steps in the population's own axes and lengths."""
+        return (steps @ self.axes) / self.lengths
+
+
+def _row(state: CMAState, i: int) -> _One:
+    """A copy: memory laid out alike for every `i`, so that sums round alike."""
+    return _One(
+        **{
+            name: value[i].clone()
+            for name, value in vars(state).items()
+            if isinstance(value, Tensor)
+        }
+    )
+
+
+def _cut(one: _One, steps: Float[Tensor, "n d"], longest: float) -> Float[Tensor, "n d"]:
+    """Steps of at most a Mahalanobis length."""
+    length = torch.linalg.vector_norm(one.whiten(steps), dim=-1, keepdim=True)
+    cut: Tensor = steps * (longest / length).clamp(max=1)  # a length of 0 leaves 0
+    return cut
+
+
+def _move(one: _One, steps: Float[Tensor, "n d"], k: Constants, generation: int) -> _One:
+    """The population after its `generation`-th ranking; `steps` from the best to the worst."""
+    dimension = steps.shape[1]
+    weights = torch.tensor(k.weights, dtype=steps.dtype, device=steps.device)
+    step = weights[: k.parents] @ steps[: k.parents]  # eq. 41
+
+    # Step size: eqs. 43 and 44; as in Hansen 2011, it changes by a factor of at most e.
+    white = one.axes @ one.whiten(step[None])[0]
+    p_sigma = (1 - k.c_sigma) * one.p_sigma
+    p_sigma = p_sigma + math.sqrt(k.c_sigma * (2 - k.c_sigma) * k.mu_eff) * white
+    length = torch.linalg.vector_norm(p_sigma)
+    change = (k.c_sigma / k.d_sigma * (length / k.chi - 1)).clamp(-1, 1)
+
+    # Covariance: eqs. 45 to 47, h_σ from appendix A in pycma's form, with squared lengths.
+    settled = length.square() / (1 - (1 - k.c_sigma) ** (2 * generation)) / dimension
+    h_sigma = (settled < 2 + 4 / (dimension + 1)).to(steps.dtype)
+    p_c = (1 - k.c_c) * one.p_c + h_sigma * math.sqrt(k.c_c * (2 - k.c_c) * k.mu_eff) * step
+    lost = (1 - h_sigma) * k.c_c * (2 - k.c_c)
+    lengths = torch.linalg.vector_norm(one.whiten(steps), dim=-1)
+    even = torch.where(weights < 0, dimension / (lengths + _TINY).square(), 1.0)  # eq. 46
+    keep = 1 - k.c_1 * (1 - lost) - k.c_mu * sum(k.weights)
+    spread = steps.T @ ((k.c_mu * weights * even)[:, None] * steps)
+    C = keep * one.C + k.c_1 * torch.outer(p_c, p_c) + (spread + spread.T) / 2
+
+    return _One(
+        mean=one.mean + one.sigma * step,  # eq. 42 with c_m = 1, eq. 54
+        sigma=(one.sigma * change.exp()).clamp(*_SIGMA),
+        C=C,
+        axes=one.axes,
+        lengths=one.lengths,
+        p_c=p_c,
+        p_sigma=p_sigma,
+    )
+
+
+def _decompose(state: CMAState) -> None:
+    """Bring axes and lengths up to date, in place; C is lifted where it is nearly singular."""
+    for i in range(len(state.mean)):
+        values, axes = torch.linalg.eigh(state.C[i].clone())
+        lift = (values[-1] / _CONDITION - values[0]).clamp(min=0)
+        state.C[i] += lift * torch.eye(len(values), dtype=values.dtype, device=values.device)
+        state.axes[i], state.lengths[i] = axes, (values + lift).sqrt()
+    state.eigen_age = 0

@@ -1,0 +1,254 @@
+"""`invertkit models accuracy`: robust accuracy of classifiers over labelled pictures."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, final
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as pictures
+
+from invertkit.errors import InputError
+from invertkit.models.classifiers.open import open_classifier
+from invertkit.training.data.files import PictureFiles
+from invertkit.training.data.photographs import resized
+from invertkit.training.robustness.attack import Norm
+from invertkit.training.robustness.robustness import RobustAccuracy, finder, robust_accuracy, table
+
+_LARGE: Final = 128
+_IMAGENET_CROP: Final = 0.875
+
+
+@final
+@dataclass(frozen=True)
+class ClassifierAccuracy:
+    """What was measured of one classifier.
+
+    Args:
+        name: As it was asked for.
+        description: What it says of itself.
+        size: Side of the images it saw; the radii are measured there.
+        crop: Share of the picture's shorter side that it saw.
+        results: One per radius.
+    """
+
+    name: str
+    description: str
+    size: int
+    crop: float
+    results: tuple[RobustAccuracy, ...]
+
+
+def measure_classifiers(
+    names: Sequence[str],
+    data: Path,
+    *,
+    norm: Norm = "l2",
+    radii: Sequence[float] = (0.0, 0.05),
+    attack: str = "pgd-20",
+    stride: int = 1,
+    size: int | None = None,
+    crop: float | None = None,
+    batch: int = 100,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    report: Callable[[str], None] | None = None,
+) -> tuple[ClassifierAccuracy, ...]:
+    """Clean and robust accuracy of each classifier, on the same pictures.
+
+    Each picture is cut to its central square and resized (bilinear, with a low-pass where it
+    shrinks) to the classifier's input.
+
+    Args:
+        names: As `open_classifier` takes them; each is opened before the first is measured.
+        data: Folder or zip of CLASS/NAME.jpg.
+        norm: Of the ball, `"l2"` or `"linf"`.
+        radii: In the units of images in [0, 1] at the classifier's input size; 0 is clean.
+        attack: See `robust_accuracy`.
+        stride: Take every so-many-th picture, in the order of the classes.
+        size: Side of the images; by default each classifier's own.
+        crop: Share of the picture's shorter side to show, above 0 and at most 1; by default 0.875
+            at 128 pixels and more, as ImageNet classifiers are tested, and 1 below.
+        batch: Pictures at once.
+        seed: Of AutoAttack.
+        device: Where to run.
+        report: Receives a line a batch.
+
+    Raises:
+        InputError: An argument is out of range, the pictures cannot be used, or their classes are
+            not those of a classifier, or a classifier cannot take that size.
+        WeightsError: A classifier's weights cannot be had.
+        RecipeError: There is no such classifier.
+    """
+    if stride < 1 or batch < 1 or (size is not None and size < 1):
+        raise InputError(
+            f"expected whole numbers from 1, got every {stride}, size {size} and batch {batch}."
+        )
+    if crop is not None and not 0 < crop <= 1:
+        raise InputError(f"crop: expected a share above 0 and at most 1, got {crop:g}.")
+    if len(set(names)) < len(names):
+        raise InputError("expected each classifier once; one is named twice.")
+    finder(attack, norm)
+    files = PictureFiles(data)
+    opened = [(name, open_classifier(name)) for name in names]
+    labels = [
+        class_numbers(files.classes, model.classes, data=str(data), classifier=name)
+        for name, model in opened
+    ]
+    for name, model in opened:
+        model.require_size(size or model.size, name)
+    measured = []
+    for (name, model), numbers in zip(opened, labels, strict=True):
+        side = size or model.size
+        share = crop or (_IMAGENET_CROP if side >= _LARGE else 1.0)
+        batches = _batches(files, numbers, stride=stride, batch=batch, size=side, crop=share)
+        results = robust_accuracy(
+            model.to(device),
+            batches,
+            radii=radii,
+            norm=norm,
+            attack=attack,
+            seed=seed,
+            report=None if report is None else _naming(name, report),
+        )
+        measured.append(ClassifierAccuracy(name, model.description, side, share, results))
+    return tuple(measured)
+
+
+def class_numbers(
+    wanted: Sequence[str], known: Sequence[str], *, data: str, classifier: str
+) -> tuple[int, ...]:
+    """Which logit each class of the data is, by name.
+
+    Case, spaces and underscores make no difference. For the thousand classes of ImageNet the
+    folders may also be named by WordNet numbers, such as n01440764.
+
+    Args:
+        wanted: Names of the data's classes.
+        known: Names of the classifier's.
+        data: What to call the data in a complaint.
+        classifier: What to call the classifier.
+
+    Raises:
+        InputError: The classifier's classes are not known by name, or one of the data's is not
+            among them, or two of them have its name.
+    """
+    if not known:
+        raise InputError(
+            f"{classifier}: does not say which classes it knows, so {data} cannot be matched to "
+            "them; give a classifier whose file or catalogue entry names its classes."
+        )
+    if all(_is_wordnet(name) for name in wanted):
+        known = _wordnet_numbers(known)
+    count = Counter(map(_plain, known))
+    index = {_plain(name): i for i, name in enumerate(known)}
+    foreign = [name for name in wanted if _plain(name) not in index]
+    if foreign:
+        raise InputError(
+            f"{data}: {_some(foreign)} is not among the {len(known)} classes of {classifier} "
+            f"({_some(known)}). Name the folders as the classifier names its classes."
+        )
+    double = [name for name in wanted if count[_plain(name)] > 1]
+    if double:
+        raise InputError(
+            f"{data}: {_some(double)} is the name of more than one class of {classifier}; name "
+            "the folders by WordNet numbers, such as n01440764."
+        )
+    return tuple(index[_plain(name)] for name in wanted)
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("_", " ").casefold().split())
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+
+
+def _is_wordnet(name: str) -> bool:
+    return len(name) == 9 and name[0] == "n" and name[1:].isdigit()
+
+
+def _wordnet_numbers(known: Sequence[str]) -> Sequence[str]:
+    """Of ImageNet's classes in their order; other classes keep their names."""
+    if len(known) != 1000:
+        return known
+    from timm.data import ImageNetInfo
+
+    return tuple(ImageNetInfo().label_names())
+
+
+def _batches(
+    files: PictureFiles, numbers: Sequence[int], *, stride: int, batch: int, size: int, crop: float
+) -> Iterator[tuple[Tensor, Tensor]]:
+    rows = range(0, len(files), stride)
+    for start in range(0, len(rows), batch):
+        now = rows[start : start + batch]
+        images = torch.stack([shown(files.picture(row), size=size, crop=crop) for row in now])
+        yield images, torch.tensor([numbers[files.labels[row]] for row in now])
+
+
+def shown(picture: Image.Image, *, size: int, crop: float) -> Float[Tensor, "3 s s"]:
+    """What a classifier sees of a picture: its central part, in [0, 1]."""
+    image = pictures.to_dtype(pictures.pil_to_tensor(picture), torch.float32, scale=True)
+    square = pictures.center_crop(image, [min(image.shape[-2:])])
+    part = pictures.center_crop(resized(square[None], round(size / crop)), [size])
+    whole: Tensor = part[0].clamp(0, 1)
+    return whole
+
+
+def _naming(name: str, report: Callable[[str], None]) -> Callable[[str], None]:
+    return lambda line: report(f"{name}: {line}")
+
+
+def accuracy_table(measured: Sequence[ClassifierAccuracy]) -> str:
+    """A Markdown table, and under it at which size the radii were measured."""
+    sizes = {one.size for one in measured}
+    where = ", ".join(f"{one.name} {one.size}×{one.size}" for one in measured)
+    if len(sizes) == 1:
+        where = f"{measured[0].size}×{measured[0].size}"
+    last = measured[0].results[-1]
+    used = {r.attack for r in measured[0].results} - {"none"}
+    lines = [
+        table({one.name: one.results for one in measured}),
+        "",
+        f"{last.count} pictures; accuracy ± standard error; "
+        + (f"{', '.join(used)}; " if used else "")
+        + f"ε for images in [0, 1] at the input size, {where}.",
+    ]
+    if len(sizes) > 1 and used and last.norm == "l2":
+        lines.append("The inputs differ in size, so the same l2 ε is not the same change to each.")
+    return "\n".join(lines)
+
+
+def as_json(measured: Sequence[ClassifierAccuracy], **more: Any) -> str:
+    """The same numbers for programs; `more` stands beside them."""
+    rows = [
+        {
+            "classifier": one.name,
+            "description": one.description,
+            "size": one.size,
+            "crop": one.crop,
+            "results": [
+                {
+                    "norm": r.norm,
+                    "eps": r.eps,
+                    "attack": r.attack,
+                    "right": r.right,
+                    "count": r.count,
+                    "accuracy": r.share,
+                    "standard_error": r.standard_error,
+                }
+                for r in one.results
+            ],
+        }
+        for one in measured
+    ]
+    return json.dumps({**more, "classifiers": rows}, indent=2, ensure_ascii=False) + "\n"

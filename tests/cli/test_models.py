@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import dill
+import pytest
+import torch
+from torch import Tensor
+
+from invertkit.models.classifiers.catalogue import ENTRIES
+from invertkit.models.classifiers.open import open_classifier
+from invertkit.models.loading.weights_file import read_facts, read_weights
+from tests.faces import invertkit
+from tests.models.loading.checkpoints import (
+    SMALL,
+    Payload,
+    checkpoint_of_training,
+    robustness_layout,
+    state_of,
+)
+
+
+@pytest.fixture(scope="module")
+def network() -> dict[str, Tensor]:
+    return state_of("shufflenet_v2_x1_0")
+
+
+def test_the_table_and_its_filters() -> None:
+    answer = invertkit("models")
+    assert answer.code == 0
+    lines = answer.out.strip().split("\n")
+    assert len(lines) == 1 + len(ENTRIES)
+    assert lines[0].split() == ["name", "trained", "against", "accuracy", "data", "from"]
+    assert "timm:NAME" in answer.err
+    few = invertkit("models", "--architecture", "resnet50", "--norm", "l2", "--max-eps", "0.05",
+                    "--source", "salman2020", "--dataset", "imagenet")  # fmt: skip
+    assert [line.split()[0] for line in few.out.strip().split("\n")[1:]] == [
+        f"resnet50-l2-eps{eps}" for eps in ("0", "0.01", "0.03", "0.05")
+    ]
+    one = invertkit("models", "--search", "magic's aaai", "--eps", "0.05", "--json")
+    (found,) = json.loads(one.out)
+    assert found["name"] == "resnet50-l2-eps0.05"
+    assert found["accuracy"] == 75.59
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--norm", "l3"], "--norm l3: expected one of l2, linf, none."),
+        (["--dataset", "mnist"], "--dataset mnist: expected one of cifar10, imagenet."),
+        (["--source", "me"], "--source me: expected one of invertkit, robustness, salman2020."),
+        (["--eps", "77"], "No classifier of the catalogue fits these filters; leave one out."),
+        (["show", "resnet50-l2-eps0.06"], "Did you mean 'resnet50-l2-eps0.05'"),
+        (["fetch", "qqq"], "qqq: no such name in the catalogue. `invertkit models` lists it."),
+        (["fetch", "timm:resnet18"], "timm:resnet18: has no line in the catalogue; it is fetched"),
+        (["verify", "qqq"], "qqq: neither a name of the catalogue nor a file."),
+        (["verify", "./qqq.pt"], "qqq.pt: no such weights file."),
+    ],
+)
+def test_mistakes_are_one_sentence(options: list[str], said: str) -> None:
+    assert said in invertkit("models", *options).sentence
+
+
+def test_one_is_explained() -> None:
+    out = invertkit("models", "show", "resnet50-linf-eps4.0").out
+    for fact in ("204,818,947 bytes", "9e62216975c111b8", "MIT", "arXiv:2007.08489", "63.86 %",
+                 "224×224", "0.485 0.456 0.406", "linf 4/255"):  # fmt: skip
+        assert fact in out
+    assert "not published" in invertkit("models", "show", "resnet18-l2-eps0").out
+    facts = json.loads(invertkit("models", "show", "embedded", "--json").out)
+    assert facts["architecture"] == "kitnet"
+
+
+def test_a_file_is_verified(tmp_path: Path, network: dict[str, Tensor]) -> None:
+    path = tmp_path / "shufflenet_l2_eps3.ckpt"
+    torch.save(checkpoint_of_training(robustness_layout(network)), path)
+    for arguments in ([path], ["shufflenet-l2-eps3", "--weights", tmp_path]):
+        out = invertkit("models", "verify", *arguments).out
+        assert f"{2 * len(network) + 4}, {len(network)} of them repeated; every one is acc" in out
+        assert "the robustness library's, a state dict under `model`" in out
+        assert "shufflenet_v2_x1_0" in out
+        assert "2,278,604" in out, "torchvision's own count of parameters"
+        assert "optimizer, schedule, epoch, nat_prec1, amp" in out
+        assert "mean 0.485 0.456 0.406, std 0.229 0.224 0.225, in the file's entries" in out
+    facts = json.loads(invertkit("models", "verify", path, "--json").out)
+    assert facts["classes"] == 1000
+    other = robustness_layout(network, mean=(0.1, 0.2, 0.3))
+    torch.save({"model": other}, path)
+    answer = invertkit("models", "verify", "shufflenet-l2-eps3", "--weights", path)
+    assert "the catalogue says mean 0.485" in answer.out
+
+
+def test_the_embedded_classifier_verifies() -> None:
+    out = invertkit("models", "verify", "embedded").out
+    assert "kitnet" in out
+    assert "safetensors" in out
+
+
+def test_what_verify_finds_wrong_is_one_sentence(
+    tmp_path: Path, network: dict[str, Tensor]
+) -> None:
+    path = tmp_path / "w.pt"
+
+    def said(**data: object) -> str:
+        torch.save(data["data"], path)
+        return invertkit("models", "verify", path).sentence
+
+    assert "are those of no network" in said(data={"a": torch.zeros(3)})
+    assert "not finite (fc.bias)" in said(data={**network, "fc.bias": torch.full((1000,), 1 / 0.7) *
+                                                float("inf")})  # fmt: skip
+    assert "would run code" in said(data={"model": network, "x": Payload(tmp_path / "ran")})
+    assert not (tmp_path / "ran").exists()
+    torch.save(network, path)
+    answer = invertkit("models", "verify", path, "--architecture", f"torchvision:{SMALL}")
+    assert "belongs to another network than ShuffleNetV2" in answer.sentence
+    path.write_bytes(path.read_bytes()[:-1000])
+    assert "is not a whole PyTorch" in invertkit("models", "verify", path).sentence
+
+
+@pytest.mark.parametrize("how", ["zip", "older", "dill"])
+def test_a_converted_file_loads_by_itself(
+    tmp_path: Path, network: dict[str, Tensor], how: str
+) -> None:
+    data = checkpoint_of_training(robustness_layout(network, mean=(0.1, 0.2, 0.3)))
+    options: dict[str, object] = {"_use_new_zipfile_serialization": how != "older"}
+    if how == "dill":
+        data |= {"schedule_of": lambda epoch: epoch}
+        options |= {"pickle_module": dill}
+    torch.save(data, tmp_path / "w.ckpt", **options)
+    answer = invertkit("models", "convert", tmp_path / "w.ckpt")
+    made = tmp_path / "w.safetensors"
+    assert answer.out == f"{made}: {len(network)} tensors.\n"
+    assert "It is shufflenet_v2_x1_0 and loads by itself" in answer.err
+    before = open_classifier("shufflenet-l2-eps0", weights=tmp_path / "w.ckpt")
+    after = open_classifier(made)
+    assert after.mean == before.mean == pytest.approx((0.1, 0.2, 0.3))
+    assert after.classes == before.classes
+    assert all(torch.equal(after.net.state_dict()[k], v) for k, v in network.items())
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
+    assert made.stat().st_mode & 0o777 == 0o644
+    assert read_facts(made)["converted_from"] == "w.ckpt"
+
+
+def test_converting_with_the_architecture_named(tmp_path: Path) -> None:
+    state = state_of("timm:lcnet_035", classes=4)
+    torch.save(state, tmp_path / "w.pt")
+    made = tmp_path / "w.safetensors"
+    wrong = invertkit("models", "convert", tmp_path / "w.pt", "--architecture", "timm:resnet10t")
+    assert "belongs to another network than ResNet" in wrong.sentence
+    assert not made.exists()
+    assert invertkit(
+        "models", "convert", tmp_path / "w.pt", "--architecture", "timm:lcnet_035"
+    ).code == 0  # fmt: skip
+    assert open_classifier(made).classes == ("class 0", "class 1", "class 2", "class 3")
+
+
+def test_a_disk_that_is_full_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(300_000)}, tmp_path / "w.pt")
+
+    def small() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "invertkit", "models", "convert", "w.pt"],
+        cwd=tmp_path, capture_output=True, text=True, preexec_fn=small, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.strip().split("\n")
+    assert line.startswith("invertkit: w.safetensors: cannot be written (")
+    assert [path.name for path in tmp_path.iterdir()] == ["w.pt"]
+
+
+def test_what_only_code_can_read_needs_trust(tmp_path: Path) -> None:
+    """A sparse tensor is rebuilt by code that only torch has."""
+    net = torch.nn.Linear(3, 2)
+    torch.save({"model": net.state_dict(), "extra": Payload(tmp_path / "ran")}, tmp_path / "w.pt")
+    refused = invertkit("models", "convert", tmp_path / "w.pt")
+    assert "would run code" in refused.sentence
+    assert not (tmp_path / "ran").exists()
+    assert invertkit("models", "convert", tmp_path / "w.pt", "--trust").code == 0
+    assert (tmp_path / "ran").exists()
+    assert torch.equal(read_weights(tmp_path / "w.safetensors")["weight"], net.weight)

@@ -1,0 +1,467 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from invertkit.core.randomness import Randomness
+from invertkit.core.view import Scene, View
+from invertkit.engine.landscape import Evaluation, Frames, Seen
+from invertkit.engine.problem import Term
+from invertkit.objectives.base import Objective
+from invertkit.objectives.outputs import CrossEntropy
+from invertkit.objectives.perceptual import LPIPS, FeatureCosine
+from invertkit.objectives.priors import Norm, Range, TotalVariation
+from invertkit.objectives.reference import PixelDistance
+from invertkit.optimizers.base import Optimizer
+from invertkit.optimizers.population.basin import BasinCMA, CmaEs
+from invertkit.optimizers.torch_optim import Adam
+from invertkit.variables.base import Variable
+from invertkit.variables.latent import Transformed, Tuned
+from tests.helpers import REGIONS, same, uniform
+from tests.latents import SMALL, WIDE, Looks, finished, latent_problem, latent_scene, latents
+
+SEEDS = (3, 5)
+
+
+def moved(**options: Any) -> Transformed:
+    return Transformed(**{"inner": latents(), "colour": ("contrast",)} | options)
+
+
+def evaluation(
+    *terms: Term,
+    variable: Variable | None = None,
+    points: Sequence[Tensor] | None = None,
+    count: int = 1,
+    seeds: tuple[int, ...] = SEEDS,
+    seen: Seen | None = None,
+    frames: Frames | None = None,
+    memory: int | None = None,
+    scene: Scene | None = None,
+) -> Evaluation:
+    """The landscape at candidates of every seed, as the engine would make it."""
+    variable, randomness = variable or moved(), Randomness(seeds)
+    terms = terms or (Term("distance", PixelDistance(), region="object"),)
+    scene = latent_scene() if scene is None else scene
+    needs: dict[str, Any] = {}
+    for term in terms:
+        for model, layers in term.objective.needs(scene.models).items():
+            needs.setdefault(model, set()).update(layers)
+    scene = replace(scene, needs=needs)
+    if points is None:
+        points = candidates(variable, scene, randomness, count)
+    return Evaluation(
+        points,
+        variable=variable,
+        scene=scene,
+        terms=terms,
+        weights={term.name: float(term.weight) for term in terms},  # type: ignore[arg-type]
+        randomness=randomness,
+        step=2,
+        frames=frames or Frames(len(seeds)),
+        seen=seen or Seen(len(seeds)),
+        memory=memory,
+    )
+
+
+def candidates(
+    variable: Variable, scene: Scene, randomness: Randomness, count: int
+) -> list[Tensor]:
+    draws = randomness.candidates(count, "population")
+    points = variable.start(scene, draws)
+    if "transform" in variable.names:
+        at = variable.names.index("transform")
+        points[at] = points[at] + 0.2 * draws.normal("φ", (points[at].shape[1],)).double()
+    return [point.clone().requires_grad_() for point in points]
+
+
+# ---------------------------------------------------------------------- frames
+
+
+def l2(image: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
+    """The masked mean square, by hand."""
+    weights = mask + 0.3 * (1 - mask)
+    return ((image - reference) ** 2 * weights).sum((1, 2, 3)) / (3 * weights.sum((1, 2, 3)))
+
+
+def test_gradients_are_taken_in_the_generators_frame_and_losses_in_the_photographs() -> None:
+    """L(G(z), T(y), T(m)) and L(T⁻¹(G(z)), y, m), the formulas of the paper."""
+    term = Term("l2", PixelDistance(form="l2", outside=0.3), region="object", weight=2.0)
+    variable, scene = moved(), latent_scene()
+    here = evaluation(term, variable=variable, scene=scene, count=3)
+    z, c, phi = here.points
+    generator, move = scene.models["generator"], variable.transform
+
+    descended = here.gradients()
+    with torch.no_grad():
+        y, m = move.apply(scene.reference, phi, (8, 8)), move.weights(scene.target, phi, (8, 8))
+    z2, c2 = (point.detach().clone().requires_grad_() for point in (z, c))
+    wanted = 2 * l2(generator.generate(z2, c2), y, m)
+    torch.testing.assert_close(descended, wanted.detach(), rtol=1e-10, atol=1e-12)
+    slopes = torch.autograd.grad(wanted.sum(), (z2, c2))
+    for point, slope in zip((z, c), slopes, strict=True):
+        torch.testing.assert_close(point.grad, slope, rtol=1e-10, atol=1e-12)
+    assert phi.grad is None
+
+    with torch.no_grad():
+        back = variable.still(generator.generate(z, c), [z, c, phi], scene)
+        judged = 2 * l2(back, scene.reference, scene.target)
+    torch.testing.assert_close(here.losses(), judged, rtol=1e-10, atol=1e-12)
+    assert not torch.allclose(judged, descended)
+
+
+def test_gradients_are_added_and_the_graph_is_there_for_whoever_asks() -> None:
+    here = evaluation(variable=latents(), count=3)
+    here.gradients()
+    once = here.points[0].grad.clone()  # type: ignore[union-attr]
+    here.gradients()
+    torch.testing.assert_close(here.points[0].grad, 2 * once)
+    (slope,) = torch.autograd.grad(here().sum(), here.points[0])
+    torch.testing.assert_close(slope, once)
+    assert not here.losses().requires_grad
+
+
+def counted(variable: Transformed, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows were framed, call by call."""
+    framed: list[int] = []
+    plain = variable.frame
+
+    def frame(params: list[Tensor], scene: Scene) -> Scene:
+        framed.append(len(params[2]))
+        return plain(params, scene)
+
+    monkeypatch.setattr(variable, "frame", frame)
+    return framed
+
+
+def test_a_frame_is_made_again_only_where_the_transform_has_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    variable, scene = moved(), latent_scene()
+    points = candidates(variable, scene, Randomness(SEEDS), 3)
+    framed, frames = counted(variable, monkeypatch), Frames(2)
+    for memory in (None, WIDE):
+        here = evaluation(variable=variable, points=points, frames=frames, memory=memory)
+        here.gradients()
+        first = here.gradients()
+        with torch.no_grad():
+            points[0].mul_(0.5)
+            points[1].add_(0.1)
+        here.gradients()
+    assert framed == [6, 1]  # and one row when memory was measured
+    with torch.no_grad():
+        points[2].add_(0.1)
+    framed.clear()
+    here.gradients()
+    assert framed == [6]
+    other = evaluation(variable=variable, points=[p.clone() for p in points], frames=frames)
+    other.gradients()
+    assert framed == [6, 6]
+    assert not torch.equal(here.gradients(), first)
+
+
+def test_a_stage_frames_once_a_generation_and_reads_the_reference_once_a_frame(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    variable, looks = moved(), Looks()
+    inner = Adam(lr=0.05, over=("latent", "embedding"))
+    optimizer = BasinCMA(
+        CmaEs(over=("transform",), sigma=0.1, population=4), inner, inner_steps=3, last_steps=2
+    )
+    framed = counted(variable, monkeypatch)
+    finished(latent_problem((11, optimizer), variable=variable, terms=[Term("looks", looks)]))
+    starts = [rows for rows in framed if rows == 1]
+    assert framed.count(8) == 4  # three generations and the last population, of two seeds
+    assert len(framed) == 4 + len(starts)
+    assert looks.made == 4 + 1  # and once for the photograph where it lies
+    assert looks.forwards == 11 + 4
+
+    second = BasinCMA(CmaEs(over=("latent",), population=4), inner, inner_steps=3, told="sampled")
+    framed.clear()
+    looks.made = 0
+    finished(latent_problem((9, second), variable=variable, terms=[Term("looks", looks)]))
+    assert framed.count(8) == 1  # the transform stays, and so does its frame
+    assert looks.made == 2
+
+
+def test_rows_of_a_frame_are_judged_each_in_its_own() -> None:
+    """Every objective that weighs a region takes masks of one row an image."""
+    variable = moved()
+    objectives: list[Objective] = [
+        PixelDistance(outside=0.1), LPIPS(outside=0.3), LPIPS(mask="maps"), Norm(), Range(),
+        FeatureCosine(model="classifier"), TotalVariation(), TotalVariation(form="l2"),
+        TotalVariation(form="mahendran_vedaldi"), CrossEntropy(target=2), Looks(),
+    ]  # fmt: skip
+    for region in ("everywhere", *REGIONS):
+        terms = [
+            Term(str(i), objective, region=region, weight=1.0 + i)
+            for i, objective in enumerate(objectives)
+        ]
+        here = evaluation(*terms, variable=variable, count=3)
+        together, judged = here.gradients(), here.losses()
+        for row in (1, 4):
+            points = [point.detach()[row : row + 1].requires_grad_() for point in here.points]
+            alone = evaluation(*terms, variable=variable, points=points, seeds=(0,))
+            torch.testing.assert_close(alone.gradients()[0], together[row], rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(alone.losses()[0], judged[row], rtol=1e-9, atol=1e-9)
+            for point, whole in zip(points, here.points, strict=True):
+                if point.grad is not None:
+                    torch.testing.assert_close(
+                        point.grad[0],
+                        whole.grad[row],
+                        rtol=1e-8,
+                        atol=1e-10,  # type: ignore[index]
+                    )
+
+
+# ---------------------------------------------------------------------- chunks
+
+
+class Noisy(Objective):
+    """Another number for every candidate and step."""
+
+    def forward(self, view: View) -> Tensor:
+        return view.image.mean((1, 2, 3)) * view.normal("noise")
+
+
+TERMS = (
+    Term("l2", PixelDistance(form="l2"), region="object"),
+    Term("perceptual", LPIPS(outside=0.3), region="object", weight=3.0),
+    Term("class", CrossEntropy(target=2), weight=0.1),
+    Term("noise", Noisy(), weight=0.2),
+)
+VARIABLES: dict[str, Callable[[], Variable]] = {
+    "latent": latents,
+    "transformed": moved,
+    "tuned": lambda: Tuned(inner=moved()),
+}
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_chunks_change_no_number(name: str) -> None:
+    found = []
+    variable = VARIABLES[name]()
+    row = evaluation(*TERMS, variable=variable, count=4, memory=1)._measure()
+    for memory in (None, WIDE, 1, 3 * row, 5 * row + 1):
+        seen = Seen(2)
+        here = evaluation(*TERMS, variable=VARIABLES[name](), count=4, memory=memory, seen=seen)
+        spans = {None: 1, WIDE: 1, 1: 8, 3 * row: 3, 5 * row + 1: 2}[memory]
+        assert len(here._spans()) == spans
+        numbers = [here.gradients(), here.losses()]
+        numbers += [point.grad for point in here.points if point.grad is not None]
+        found.append([*numbers, seen.losses, seen.images, *seen.points, *seen.values.values()])
+        assert len(numbers) == 2 + (3 if name == "tuned" else 2)
+    for other in found[1:]:
+        for mine, wanted in zip(other, found[0], strict=True):
+            torch.testing.assert_close(mine, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_neighbours_change_nothing() -> None:
+    together = evaluation(*TERMS, count=4, seeds=(3, 5, 8))
+    alone = evaluation(*TERMS, count=4, seeds=(5,), memory=1)
+    for many, one in zip(together.points, alone.points, strict=True):
+        assert torch.equal(many[4:8], one)
+    torch.testing.assert_close(together.gradients()[4:8], alone.gradients(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(together.losses()[4:8], alone.losses(), rtol=1e-12, atol=1e-12)
+    for many, one in zip(together.points, alone.points, strict=True):
+        if one.grad is not None:
+            torch.testing.assert_close(many.grad[4:8], one.grad, rtol=1e-12, atol=1e-12)  # type: ignore[index]
+
+
+def optimizers() -> dict[str, Optimizer]:
+    inner = Adam(lr=0.05, over=("latent", "embedding"))
+    return {
+        "adam": Adam(lr=0.05),
+        "basin": BasinCMA(
+            CmaEs(over=("latent",), population=4), inner, inner_steps=2, last_steps=2
+        ),
+        "cma": CmaEs(over=("transform",), sigma=0.1),
+    }
+
+
+@pytest.mark.parametrize("name", optimizers())
+def test_a_run_in_chunks_and_in_company_is_the_same_run(name: str) -> None:
+    runs = [
+        finished(
+            latent_problem(
+                (6, optimizers()[name]), variable=moved(), terms=TERMS, seeds=seeds, memory=memory
+            )
+        )
+        for seeds, memory in (((3, 5, 8), None), ((3, 5, 8), 1), ((5,), None))
+    ]
+    for other, rows in ((runs[1], slice(None)), (runs[2], slice(1, 2))):
+        assert other.best_steps() == runs[0].best_steps()[rows]
+        for mine, wanted in zip(
+            [*other.params, *other.best_tensors().values(), other.best_images()],
+            [*runs[0].params, *runs[0].best_tensors().values(), runs[0].best_images()],
+            strict=True,
+        ):
+            torch.testing.assert_close(mine, wanted[rows], rtol=1e-9, atol=1e-10)
+
+
+def test_how_much_fits_does_not_depend_on_the_machine_or_on_what_was_asked_before() -> None:
+    sizes = set()
+    for i in range(3):
+        held = [torch.empty(1000 * (i + 1)) for _ in range(20 * i)]  # other addresses
+        here = evaluation(*TERMS, count=3, memory=10**5)
+        if i == 1:
+            here.losses()
+        if i == 2:
+            for point in here.points:  # as where a population is judged and does not descend
+                point.requires_grad_(False)
+        sizes.add(here._measure())
+        del held
+    assert len(sizes) == 1
+    assert min(sizes) > 0
+
+
+def test_a_term_that_switches_on_is_counted() -> None:
+    frames, options = Frames(2), {"variable": latents(), "count": 3, "memory": WIDE}
+    evaluation(*TERMS[:1], frames=frames, **options)._spans()  # type: ignore[arg-type]
+    evaluation(*TERMS, frames=frames, **options)._spans()  # type: ignore[arg-type]
+    few, many = frames.bytes_per_row.values()
+    assert few < many
+
+
+def test_no_memory_is_still_enough_for_one_row() -> None:
+    for memory in (0, 1):
+        here = evaluation(count=3, memory=memory)
+        assert here._spans() == [(i, i + 1) for i in range(6)]
+
+
+# ---------------------------------------------------------------------- what was seen
+
+numbers = st.sampled_from([0.0, 1.0, 2.0, 3.0, float("nan"), float("inf"), float("-inf")])
+
+
+@given(
+    looks=st.lists(st.lists(numbers, min_size=6, max_size=6), min_size=1, max_size=4),
+    alone=st.sampled_from([True, False]),
+)
+def test_the_best_finite_candidate_of_each_image_is_kept(
+    looks: list[list[float]], alone: Any
+) -> None:
+    images = 6 if alone else 2
+    seen, count = Seen(images), 6 // images
+    for step, row in enumerate(looks):
+        at = torch.tensor([10.0 * step + i for i in range(6)])
+        seen.add(torch.tensor(row), at.reshape(6, 1, 1, 1), [at.reshape(6, 1)])
+    for image in range(images):
+        finite = [
+            (value, 10.0 * step + i)
+            for step, row in enumerate(looks)
+            for i, value in enumerate(row)
+            if i // count == image and abs(value) < float("inf")
+        ]
+        assert seen.losses is not None
+        if not finite:
+            assert not seen.losses[image].isfinite()
+            continue
+        value, place = min(finite)
+        assert seen.losses[image] == value
+        assert seen.images[image].item() == place
+        assert seen.points[0][image].item() == place
+
+
+def test_what_is_kept_stays_when_the_points_move_on() -> None:
+    seen, points = Seen(2), [uniform(2, 3)]
+    images = uniform(2, 3, 4, 4)
+    before = [points[0].clone(), images.clone()]
+    seen.add(torch.tensor([1.0, 2.0]), images, points)
+    points[0].zero_()
+    images.zero_()
+    assert same([seen.points[0], seen.images], before)
+
+
+def test_terms_are_those_of_the_first_look_at_the_best_candidate() -> None:
+    seen = Seen(2)
+    here = evaluation(*TERMS, variable=latents(), count=3, seen=seen)
+    losses = here.gradients().reshape(2, 3)
+    values = dict(seen.values)
+    total = sum(float(term.weight) * values[term.name] for term in TERMS)  # type: ignore[arg-type]
+    torch.testing.assert_close(total, losses.amin(1))
+    with torch.no_grad():
+        here.points[0].mul_(0.5)
+    here.losses()
+    assert same(seen.values, values)
+
+
+def test_candidates_in_other_frames_compete_only_where_the_photograph_lies() -> None:
+    seen = Seen(2)
+    here = evaluation(count=3, seen=seen)
+    here.gradients()
+    assert seen.losses is None
+    lowest = here.losses().reshape(2, 3).amin(1)
+    assert torch.equal(seen.losses, lowest)
+    one = Seen(2)
+    alone = evaluation(count=1, seen=one)
+    assert torch.equal(alone.gradients(), one.losses)
+    assert one.images.shape[-2:] == SMALL
+
+
+class Holes(Objective):
+    """Darkness; not a number where the picture is darker than that."""
+
+    weighs_region = True
+
+    def __init__(self, dark: float) -> None:
+        self.dark = dark
+
+    def forward(self, view: View) -> Tensor:
+        means = view.image.mean((1, 2, 3))
+        return -means * torch.where(means < self.dark, torch.nan, 1.0)
+
+
+@pytest.mark.parametrize("memory", [None, 1])
+def test_a_candidate_that_is_not_a_number_does_not_reach_the_others(memory: Any) -> None:
+    whole = evaluation(Term("all", Holes(-1.0)), variable=latents(), count=6).losses()
+    dark = -float(whole.kthvalue(9).values)
+    broken = evaluation(Term("holes", Holes(dark)), variable=latents(), count=6, memory=memory)
+    losses = broken.gradients()
+    lost = losses.isnan()
+    assert lost.any()
+    assert not lost.all()
+    for point in broken.points:
+        assert point.grad is not None
+        assert point.grad[~lost].isfinite().all()
+        assert point.grad[~lost].any()
+    cma = BasinCMA(CmaEs(over=("latent",)), Adam(lr=0.05, over=("latent",)), inner_steps=2)
+    run = finished(latent_problem((6, cma), terms=[Term("holes", Holes(dark))], seeds=(3,)))
+    assert run._state.search.mean.isfinite().all()
+    assert all(param.isfinite().all() for param in run.params)
+    assert torch.tensor(run.best_losses()).isfinite().all()
+
+
+# ---------------------------------------------------------------------- starting and confining
+
+
+def test_new_starts_differ_by_candidate_population_and_seed_and_nothing_else() -> None:
+    here = evaluation(variable=latents(embedding="gaussian"), count=1)
+    again = evaluation(variable=latents(embedding="gaussian"), count=5)
+    rows = []
+    for purpose in ("generation0", "generation1"):
+        fresh = here.fresh(4, purpose)
+        assert same(fresh, again.fresh(4, purpose))
+        rows += [*fresh[0]]
+    assert len(torch.stack(rows).unique(dim=0)) == 16
+    only = evaluation(variable=latents(embedding="gaussian"), seeds=(5,))
+    for many, one in zip(here.fresh(4, "x"), only.fresh(4, "x"), strict=True):
+        assert torch.equal(many[4:], one)
+    assert not torch.equal(here.fresh(1, "x")[0], here.points[0])
+    assert not here.centre()[0].any()
+
+
+def test_confining_moves_the_points_in_place() -> None:
+    here = evaluation(variable=latents(limit=0.3), count=2)
+    with torch.no_grad():
+        here.points[0].mul_(9)
+    frame = here.points[0]
+    here.confine()
+    assert here.points[0] is frame
+    assert frame.abs().max() == 0.3
