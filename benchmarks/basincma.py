@@ -15,7 +15,7 @@ from released_basincma import Perceptual, ReleasedBasinCMA, Settings
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from invertkit.core.view import Scene
+from invertkit.core.scene import Scene
 from invertkit.engine.problem import Problem, Stage, Term
 from invertkit.engine.run import Run
 from invertkit.models.generators.biggan import BigGANConfig, BigGANDeep
@@ -25,8 +25,9 @@ from invertkit.models.generators.open import embedded_generator
 from invertkit.models.perceptual import PerceptualNet, lpips
 from invertkit.objectives.perceptual import LPIPS
 from invertkit.objectives.reference import PixelDistance
-from invertkit.optimizers.population.basin import BasinCMA, CmaEs
+from invertkit.optimizers.population.basin import BasinCMA
 from invertkit.optimizers.population.cma import CMA
+from invertkit.optimizers.population.cma_es import CmaEs
 from invertkit.optimizers.torch_optim import Adam
 from invertkit.variables.latent import Latent
 

@@ -11,8 +11,8 @@ from measuring import ENGINE, Contest, Given
 from released_deepinversion import MEAN, STD, DeepInversion, Settings, setting
 from torch import nn
 
+from invertkit.core.scene import Scene
 from invertkit.core.schedules import Cosine
-from invertkit.core.view import Scene
 from invertkit.engine.problem import Problem, Stage, Term
 from invertkit.engine.run import Run
 from invertkit.models.classifiers.classifier import Classifier

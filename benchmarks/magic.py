@@ -16,8 +16,8 @@ from released import TAPS, Released, make_critic, make_segmenter, normalised
 from torch import nn
 from torch.nn import functional as F
 
+from invertkit.core.scene import Scene
 from invertkit.core.schedules import Cosine
-from invertkit.core.view import Scene
 from invertkit.engine.problem import Problem, Stage, Term
 from invertkit.engine.run import Run
 from invertkit.models.classifiers.classifier import Classifier

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from invertkit.core.randomness import Randomness
-from invertkit.core.view import Scene
+from invertkit.core.scene import Scene
 from invertkit.variables.base import Size, Variable
 from invertkit.variables.pixels import Pixels
 

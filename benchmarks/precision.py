@@ -29,7 +29,8 @@ from torch.utils.flop_counter import flop_registry
 import invertkit
 from invertkit.core.images.load import load_image, load_mask
 from invertkit.metrics.judge import train_judge
-from invertkit.metrics.patch_similarity import bidirectional_similarity, mask_iou
+from invertkit.metrics.mask_iou import mask_iou
+from invertkit.metrics.patch_similarity import bidirectional_similarity
 
 BARE = {"objective.nearest": None, "objective.patches": None}
 """Without the terms that compare patches, so that the classifier makes the picture."""
@@ -82,7 +83,7 @@ def measured(folder: Path, recipe: str, overrides: dict[str, Any]) -> Iterator[d
             )
         picture = result.images
         height, width = picture.shape[-2:]
-        inputs = invertkit.core.images.load.Inputs(
+        inputs = invertkit.core.images.inputs.Inputs(
             load_image(paths[0]), load_mask(paths[1]), load_mask(paths[2], who="target")
         ).at((height, width), result.recipe.get("fit", "stretch"))
         assert inputs.image is not None

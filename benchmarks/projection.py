@@ -34,11 +34,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from invertkit.core.view import resize_image
+from invertkit.core.images.resize import resize_image
 from invertkit.engine.problem import Problem
 from invertkit.engine.run import Run
 from invertkit.objectives.functional import weighted_mean
-from invertkit.runs.job import prepare
+from invertkit.runs.prepare import prepare
 
 CLASSES = {  # of the embedded generator, among ImageNet's
     "airplane": ("airliner", "warplane"),

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from invertkit.apps.ablation.run import ablate as ablate
     from invertkit.apps.ablation.table import Ablation as Ablation
-    from invertkit.apps.editing.edit import Edited as Edited
     from invertkit.apps.editing.edit import edit as edit
+    from invertkit.apps.editing.pictures import Edited as Edited
     from invertkit.apps.gradients.run import gradients as gradients
     from invertkit.apps.gradients.table import Gradients as Gradients
     from invertkit.core.view import View as View
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from invertkit.runs.result import Result as Result
     from invertkit.variables.base import Variable as Variable
 
-__version__ = "0.1.0"
+from invertkit.core.version import __version__ as __version__
 
 _WHERE = {
     "Ablation": "invertkit.apps.ablation.table",
     "Classifier": "invertkit.models.classifiers.classifier",
-    "Edited": "invertkit.apps.editing.edit",
+    "Edited": "invertkit.apps.editing.pictures",
     "Gradients": "invertkit.apps.gradients.table",
     "InputError": "invertkit.errors",
     "InvertkitError": "invertkit.errors",

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from invertkit.core.view import Scene
+from invertkit.core.scene import Scene
 from invertkit.models.classifiers.classifier import Classifier
 from tests.helpers import make_scene, tiny_classifier
 

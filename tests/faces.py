@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from invertkit.cli import main
-from invertkit.core.images.load import to_picture
-from invertkit.runs.carry_out import log
+from invertkit.core.images.save import to_picture
+from invertkit.core.log import log
 from tests.helpers import make_scene, rectangle
 
 SIZE = (24, 32)

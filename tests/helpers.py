@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from invertkit.core.randomness import Randomness
-from invertkit.core.view import Scene, View
+from invertkit.core.scene import Scene
+from invertkit.core.view import View
 from invertkit.engine.problem import Problem, Stage, Term
 from invertkit.models.classifiers.classifier import Classifier
 from invertkit.models.classifiers.kitnet import KitNet

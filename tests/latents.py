@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invertkit.core.view import Scene, View
+from invertkit.core.scene import Scene
+from invertkit.core.view import View
 from invertkit.engine.problem import Problem, Stage, Term
 from invertkit.engine.run import Run
 from invertkit.models.generators.generator import Generator

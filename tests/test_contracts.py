@@ -9,14 +9,17 @@ import torch
 from torch import Tensor
 
 from invertkit.core.randomness import Randomness
+from invertkit.core.scene import Scene
 from invertkit.core.schedules import Cosine
-from invertkit.core.view import Scene
 from invertkit.objectives.base import Objective
 from invertkit.optimizers.base import Landscape, Optimizer, Params
-from invertkit.optimizers.population.basin import BasinCMA, CmaEs, Outer
+from invertkit.optimizers.population.basin import BasinCMA
+from invertkit.optimizers.population.cma_es import CmaEs
+from invertkit.optimizers.population.search import Outer
 from invertkit.optimizers.torch_optim import Adam
 from invertkit.players.base import Player
-from invertkit.recipe.registry import OBJECTIVES, OPTIMIZERS, PLAYERS, VARIABLES, Kind, Registry
+from invertkit.recipe.registry import Registry
+from invertkit.recipe.tables import OBJECTIVES, OPTIMIZERS, PLAYERS, VARIABLES, Kind
 from invertkit.variables.base import Variable
 from invertkit.variables.latent import Latent
 from invertkit.variables.pixels import Pixels

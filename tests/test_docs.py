@@ -18,10 +18,11 @@ import invertkit
 from invertkit.cli import app
 from invertkit.engine.problem import Status
 from invertkit.recipe.overlay import read_raw, recipe_names
-from invertkit.recipe.registry import KINDS, Registry
+from invertkit.recipe.registry import Registry
+from invertkit.recipe.tables import KINDS
 from invertkit.runs import api
-from invertkit.runs.carry_out import dry_run
-from invertkit.runs.job import prepare
+from invertkit.runs.dry_run import dry_run
+from invertkit.runs.prepare import prepare
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

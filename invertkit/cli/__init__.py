@@ -61,7 +61,7 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
-        from invertkit import __version__
+        from invertkit.core.version import __version__
 
         typer.echo(f"invertkit {__version__}")
         raise typer.Exit

@@ -47,8 +47,8 @@ def accuracy(
     """Accuracy of classifiers, clean and under attack, with standard errors."""
     from typing import cast
 
+    from invertkit.core.devices import pick_device
     from invertkit.errors import InputError
-    from invertkit.runs.job import pick_device
     from invertkit.training.robustness.accuracy import accuracy_table, as_json, measure_classifiers
     from invertkit.training.robustness.attack import Norm
 

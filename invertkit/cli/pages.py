@@ -91,8 +91,8 @@ def check(
         return
     if recipe is None:
         raise typer.BadParameter("give a recipe, or --schema")
-    from invertkit.runs.carry_out import dry_run
-    from invertkit.runs.job import prepare
+    from invertkit.runs.dry_run import dry_run
+    from invertkit.runs.prepare import prepare
 
     job = prepare(
         recipe, device=device, choices=choices(choose, budget), overrides=sets, parts=parts

@@ -71,8 +71,10 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the folder's name.")] = False,
 ) -> None:
     """Carry out a recipe and leave a folder with the result."""
-    from invertkit.runs import job as jobs
-    from invertkit.runs.folder.write import new_folder, write, write_index
+    from invertkit.core.files import new_folder
+    from invertkit.runs.folder.index import write_index
+    from invertkit.runs.folder.write import write
+    from invertkit.runs.prepare import prepare
 
     name = Path(recipe).stem
     place = out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -86,7 +88,7 @@ def run(
             )
     folder = new_folder(place)
     try:
-        job = jobs.prepare(
+        job = prepare(
             recipe,
             **inputs,
             seed=seed,
@@ -155,7 +157,7 @@ def resume(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the folder's name.")] = False,
 ) -> None:
     """Go on with an interrupted run, to the same picture as if it had never stopped."""
-    from invertkit.runs.carry_out import restored
+    from invertkit.runs.resume import restored
 
     job, state = restored(folder)
     _finish(job, _carry_out(job, folder, quiet=quiet, state=state), folder, quiet=quiet)
@@ -190,11 +192,11 @@ def edit(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the sheet's name.")] = False,
 ) -> None:
     """Change a projected object's class, place or looks, and blend it into its photograph."""
-    from invertkit.apps.editing import edit as edits
+    from invertkit.cli.editing import edit_as_written
 
     if not quiet:
         show_log()
-    place = edits.edit_as_written(
+    place = edit_as_written(
         folder,
         label=label,
         components=components,

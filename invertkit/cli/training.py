@@ -223,8 +223,8 @@ def train_classifier(
     ] = ["pgd-20"],
 ) -> None:
     """Train a quasi-robust classifier (MAGIC Eq. 3): PGD inside, SGD outside."""
-    from invertkit.runs.job import pick_device
-    from invertkit.runs.progress import somebody_looks
+    from invertkit.core.devices import pick_device
+    from invertkit.core.live_bar import somebody_looks
     from invertkit.training.classifier import plan as plans
     from invertkit.training.classifier.command import Machines, Sources, Telling, train_and_measure
     from invertkit.training.robustness.attack import Attack
@@ -323,9 +323,9 @@ def train_generator(
     device: Device = "auto",
 ) -> None:
     """Train a class-conditional generator of 32×32 pictures, its discriminator and its encoder."""
-    from invertkit.runs.job import pick_device
+    from invertkit.core.devices import pick_device
     from invertkit.training.generator.command import train_and_measure_generator
-    from invertkit.training.generator.train import GeneratorPlan
+    from invertkit.training.generator.plan import GeneratorPlan
 
     where = pick_device(device)
     plan = GeneratorPlan(

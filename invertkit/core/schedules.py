@@ -11,14 +11,10 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, final
 
-from annotated_types import Ge, Gt, Lt, MinLen
+from annotated_types import MinLen
 from pydantic import Discriminator, Tag
 
-Positive = Annotated[float, Gt(0)]
-NonNegative = Annotated[float, Ge(0)]
-Count = Annotated[int, Ge(1)]
-Index = Annotated[int, Ge(0)]
-Decay = Annotated[float, Ge(0), Lt(1)]
+from invertkit.core.ranges import Count, Index
 
 
 @final

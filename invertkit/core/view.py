@@ -7,154 +7,21 @@ scene. It asks each model at most once, however many terms read it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, Protocol, TypeVar, final, get_args
+from typing import Any, TypeVar, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
-from invertkit.core.precision import Precision, networks
+from invertkit.core.images.resize import resize_mask
+from invertkit.core.precision import networks
 from invertkit.core.randomness import Randomness
+from invertkit.core.scene import LOGITS, Observer, Scene
 from invertkit.errors import InputError, TapError
 
 T = TypeVar("T")
-
-LOGITS: Final = "logits"
-"""The name under which an objective asks a model for its logits."""
-
-Region = Literal["everywhere", "object", "background", "untouched", "vacated"]
-"""Where a term looks.
-
-`object` and `background` are inside and outside the *target* mask in the result, and inside and
-outside the *source* mask in the reference. `untouched` is outside both masks, `vacated` is inside
-the source mask but outside the target mask: the place that the object has left.
-"""
-REGIONS: Final[tuple[str, ...]] = get_args(Region)
-
-Needs = Mapping[str, Collection[str]]
-"""Model name -> the layers an objective reads from it (`LOGITS` for its logits)."""
-
-
-class Observer(Protocol):
-    """A model that a view can ask: see `invertkit.models.classifiers.classifier.Classifier`."""
-
-    def observe(self, image: Tensor, layers: Collection[str]) -> Mapping[str, Tensor]:
-        """Run the model on images in [0, 1] and return what the layers put out."""
-        ...
-
-
-@final
-@dataclass(frozen=True)
-class Scene:
-    """The fixed side of a stage.
-
-    Args:
-        size: Height and width of the images of this stage.
-        reference: The source photograph, in [0, 1], or None for recipes without one. One row for
-            all images, or one for each.
-        mask: Where the object is in it: weights in [0, 1], or None; likewise.
-        target: Where the object shall be: weights in [0, 1], or None; likewise.
-        models: Frozen networks by name.
-        players: Networks that learn, by name.
-        needs: Layers that the terms of this stage read, by model.
-        kept: What objectives have computed from the reference; see `View.kept`.
-        precision: Of the networks.
-        owners: Where images of several photographs share a batch: which photograph, from 0, each
-            image of the stage is of, the images of one side by side; else empty.
-        candidates: How many rows each image of the stage has here.
-        span: Which of those rows are here, where they are not all.
-    """
-
-    size: tuple[int, int]
-    reference: Float[Tensor, "#b 3 h w"] | None = None
-    mask: Float[Tensor, "#b 1 h w"] | None = None
-    target: Float[Tensor, "#b 1 h w"] | None = None
-    models: Mapping[str, Any] = field(default_factory=dict)
-    players: Mapping[str, Any] = field(default_factory=dict)
-    needs: Needs = field(default_factory=dict)
-    kept: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
-    precision: Precision = "float32"
-    owners: tuple[int, ...] = ()
-    candidates: int = 1
-    span: tuple[int, int] | None = None
-
-    def rows(self, prepared: Tensor) -> Tensor:
-        """Of what was prepared for the images of the stage, one row each, the rows of these.
-
-        What has one row for all images is left so.
-        """
-        if not self.owners or len(prepared) == 1:
-            return prepared
-        rows = prepared.repeat_interleave(self.candidates, 0) if self.candidates > 1 else prepared
-        return rows if self.span is None else rows[self.span[0] : self.span[1]]
-
-    def which(self, count: int) -> list[int]:
-        """Which photograph, from 0, each of `count` images here is of."""
-        if not self.owners:
-            return [0] * count
-        rows = [owner for owner in self.owners for _ in range(self.candidates)]
-        return rows if self.span is None else rows[self.span[0] : self.span[1]]
-
-    @property
-    def place(self) -> str:
-        """A name for these rows, for what an objective keeps of them from one step to the next."""
-        return f"{self.candidates}/{self.span}"
-
-    def at(self, candidates: int, span: tuple[int, int] | None) -> Scene:
-        """The scene of some rows, where every image of the stage has so many; this is the stage's.
-
-        Args:
-            candidates: Rows of each image, side by side.
-            span: First row and the one after the last; None for all.
-        """
-        if not self.owners:  # what is kept of the one reference serves all rows
-            return replace(self, candidates=candidates, span=span)
-        here = replace(self, candidates=candidates, span=span, kept={})
-        reference, mask, target = (
-            None if tensor is None else here.rows(tensor)
-            for tensor in (self.reference, self.mask, self.target)
-        )
-        return replace(here, reference=reference, mask=mask, target=target)
-
-    def photographs(self) -> list[Scene]:
-        """A scene for each photograph that has a row here, alone."""
-        if not self.owners:
-            return [self]
-        rows = self.which(len(self.owners) * self.candidates)
-        found = []
-        for first in (rows.index(owner) for owner in dict.fromkeys(rows)):
-            reference, mask, target = (
-                tensor if tensor is None or len(tensor) == 1 else tensor[first : first + 1]
-                for tensor in (self.reference, self.mask, self.target)
-            )
-            alone = replace(self, reference=reference, mask=mask, target=target)
-            found.append(replace(alone, owners=(), candidates=1, span=None, kept={}))
-        return found
-
-    def region(self, name: str, *, of_reference: bool) -> Tensor | None:
-        """Weights of a region in the reference or in the result; None means everywhere."""
-        if name == "everywhere":
-            return None
-        if self.mask is None or self.target is None:
-            raise InputError(
-                f"A term looks at region {name!r}, which needs a mask and a target; this run has "
-                f"{'no mask' if self.mask is None else 'no target'}. Give both, or use "
-                "`region: everywhere`."
-            )
-        inside = self.mask if of_reference else self.target
-        match name:
-            case "object":
-                return inside
-            case "background":
-                return 1 - inside
-            case "untouched":
-                return (1 - self.mask) * (1 - self.target)
-            case "vacated":
-                return self.mask * (1 - self.target)
-        raise InputError(f"Unknown region {name!r}; known: {', '.join(REGIONS)}.")
 
 
 @final
@@ -318,35 +185,3 @@ class View:
 
 def _widened(output: Tensor, image: Tensor) -> Tensor:
     return output.to(image.dtype) if output.dtype == torch.bfloat16 else output
-
-
-def resize_image(image: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Tensor:
-    """Bilinear, with a low-pass where it shrinks."""
-    if image.shape[-2:] == size:
-        return image
-    return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
-
-
-def resize_mask(mask: Float[Tensor, "b 1 h w"], size: tuple[int, int]) -> Tensor:
-    """The share of each new pixel that the mask covers, in [0, 1]: a mask follows its image.
-
-    Shrinking averages over the area of each new pixel, so the covered share is kept; enlarging
-    is bilinear.
-    """
-    if mask.shape[-2:] == size:
-        return mask
-    shrinks = size[0] <= mask.shape[-2] and size[1] <= mask.shape[-1]
-    if shrinks:
-        return F.interpolate(mask, size, mode="area")
-    return F.interpolate(mask, size, mode="bilinear", align_corners=False)
-
-
-def grow_mask(mask: Float[Tensor, "b 1 h w"], radius: float) -> Float[Tensor, "b 1 h w"]:
-    """A binary mask with every pixel within `radius` pixels of it added."""
-    reach = int(radius)
-    if reach < 1:
-        return mask
-    offsets = torch.arange(-reach, reach + 1, device=mask.device, dtype=mask.dtype)
-    disc = (offsets[:, None].square() + offsets.square() <= radius**2).to(mask)
-    grown = F.conv2d(mask, disc[None, None], padding=reach)
-    return (grown > 0).to(mask)

@@ -9,7 +9,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from invertkit.core.view import resize_image
+from invertkit.core.images.resize import resize_image
 
 
 @final

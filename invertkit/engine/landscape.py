@@ -3,146 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, final
+from typing import final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from invertkit.core.randomness import Randomness
-from invertkit.core.recording.tape import recording, refuse, speaking_of
-from invertkit.core.view import Scene, View
+from invertkit.core.recording.tape import refuse, speaking_of
+from invertkit.core.scene import Scene
+from invertkit.core.view import View
+from invertkit.engine.candidates import Seen
+from invertkit.engine.frames import Frames
 from invertkit.engine.problem import Term
 from invertkit.errors import InputError
 from invertkit.objectives.base import Objective, evaluate
 from invertkit.optimizers.base import Landscape, Params
 from invertkit.variables.base import Variable
-
-
-@final
-@dataclass
-class Seen:
-    """The best that one step has evaluated, per image.
-
-    Args:
-        images: How many images the run has.
-    """
-
-    images_count: int
-    losses: Tensor | None = None
-    images: Tensor = field(default_factory=lambda: torch.empty(0))
-    points: list[Tensor] = field(default_factory=list)
-    values: dict[str, Tensor] = field(default_factory=dict)
-
-    def add(self, losses: Tensor, images: Tensor, points: Sequence[Tensor]) -> None:
-        """Candidates with their losses; the lowest of each image is kept."""
-        losses, images, points = self._lowest(losses, images, points)
-        if self.losses is None:
-            self.losses, self.images, self.points = losses, images, points
-            return
-        worst = torch.where(self.losses.isfinite(), self.losses, torch.inf)
-        better = (losses < worst) & losses.isfinite()
-
-        def pick(new: Tensor, old: Tensor) -> Tensor:
-            return torch.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-
-        self.losses, self.images = pick(losses, self.losses), pick(images, self.images)
-        self.points = [pick(new, old) for new, old in zip(points, self.points, strict=True)]
-
-    def note(self, values: Mapping[str, Tensor], losses: Tensor) -> None:
-        """The terms of the first evaluation, of the candidate whose sum is lowest."""
-        if self.values:
-            return
-        count = len(losses) // self.images_count
-        rows = _lowest_rows(losses, count)
-        self.values = {name: value if count == 1 else value[rows] for name, value in values.items()}
-
-    def _lowest(
-        self, losses: Tensor, images: Tensor, points: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        count = len(losses) // self.images_count
-        if count == 1:  # clones, since the step will change what they share memory with
-            return losses, images.clone(), [point.detach().clone() for point in points]
-        rows = _lowest_rows(losses, count)
-        return losses[rows], images[rows], [point.detach()[rows] for point in points]
-
-
-def _lowest_rows(losses: Tensor, count: int) -> Tensor:
-    """Row of each image's lowest finite loss among its `count` candidates."""
-    table = losses.nan_to_num(torch.inf, torch.inf, torch.inf).reshape(-1, count)
-    first = torch.arange(len(table), device=losses.device) * count
-    return first + table.argmin(1)
-
-
-@final
-class Frames:
-    """The scenes of a batch's chunks, computed again only when the tensors behind them change.
-
-    It also remembers, for the stage, how much memory a row takes, by the terms that count.
-
-    Args:
-        images: How many images the run has.
-    """
-
-    def __init__(self, images: int) -> None:
-        self._images = images
-        self._key: tuple[Any, ...] = ()
-        self._held: list[Tensor] = []
-        self._scenes: list[Scene] = []
-        self._lying: Scene | None = None
-        self._plain: dict[tuple[int, int, int], Scene] = {}
-        self.bytes_per_row: dict[tuple[str, ...], int] = {}
-
-    def of(
-        self,
-        variable: Variable,
-        points: Params,
-        names: Sequence[str],
-        scene: Scene,
-        spans: Sequence[tuple[int, int]],
-    ) -> list[Scene]:
-        """The scene of each span of rows in which looks are judged."""
-        if not variable.frame_names:
-            return self.plain(scene, len(points[0]), spans)
-        behind = [p for p, name in zip(points, names, strict=True) if name in variable.frame_names]
-        key = (tuple(spans), *((id(tensor), tensor._version) for tensor in behind))
-        if key == self._key and not recording():  # a replay sees whether what is behind changed
-            return self._scenes
-        (all_rows,) = self.plain(scene, len(points[0]), [(0, len(points[0]))])
-        with torch.no_grad():
-            whole = variable.frame([point.detach() for point in points], all_rows)
-        scenes = [_rows(whole, start, stop) for start, stop in spans]
-        if not recording():
-            self._scenes, self._key, self._held = scenes, key, behind  # held: ids stay unique
-        return scenes
-
-    def plain(self, scene: Scene, count: int, spans: Sequence[tuple[int, int]]) -> list[Scene]:
-        """The scene of each span of `count` rows, as it lies."""
-        if scene is not self._lying:
-            self._lying, self._plain = scene, {}
-        candidates = count // self._images
-        if candidates == 1 and list(spans) == [(0, count)]:
-            return [scene]
-        for span in spans:
-            if (candidates, *span) not in self._plain:
-                part = None if span == (0, count) else span
-                self._plain[candidates, *span] = scene.at(candidates, part)
-        return [self._plain[candidates, *span] for span in spans]
-
-
-def _rows(scene: Scene, start: int, stop: int) -> Scene:
-    def cut(tensor: Tensor | None) -> Tensor | None:
-        return tensor if tensor is None or len(tensor) == 1 else tensor[start:stop]
-
-    return replace(
-        scene,
-        reference=cut(scene.reference),
-        mask=cut(scene.mask),
-        target=cut(scene.target),
-        span=(start, stop),
-        kept={},
-    )
 
 
 @final

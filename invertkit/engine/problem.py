@@ -10,8 +10,8 @@ from typing import Any, final
 
 import torch
 
+from invertkit.core.scene import Scene
 from invertkit.core.schedules import Schedule
-from invertkit.core.view import Scene
 from invertkit.objectives.base import Objective
 from invertkit.optimizers.base import Optimizer
 from invertkit.players.base import Player

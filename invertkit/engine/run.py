@@ -19,10 +19,13 @@ from torch import Tensor
 from invertkit.core.randomness import Randomness, Standing
 from invertkit.core.recording.replay import Compile, Replays
 from invertkit.core.recording.tape import speaking_of
+from invertkit.core.scene import Scene
 from invertkit.core.schedules import value_at
-from invertkit.core.view import Scene, View
+from invertkit.core.view import View
 from invertkit.engine.best import Best
-from invertkit.engine.landscape import Evaluation, Frames, Seen
+from invertkit.engine.candidates import Seen
+from invertkit.engine.frames import Frames
+from invertkit.engine.landscape import Evaluation
 from invertkit.engine.problem import Problem, Status, Term
 from invertkit.engine.step_kinds import Phases, phases_of, replays
 from invertkit.errors import InputError, InvertkitError, RecipeError

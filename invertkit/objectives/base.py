@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from invertkit.core.view import Needs, View
+from invertkit.core.scene import Needs
+from invertkit.core.view import View
 
 
 class Objective(ABC):

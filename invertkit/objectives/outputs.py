@@ -11,7 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from invertkit.core.view import LOGITS, Needs, View, resize_mask
+from invertkit.core.images.resize import resize_mask
+from invertkit.core.scene import LOGITS, Needs
+from invertkit.core.view import View
 from invertkit.errors import InputError, RecipeError
 from invertkit.objectives.base import Objective
 

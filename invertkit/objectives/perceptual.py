@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from invertkit.core.schedules import NonNegative
-from invertkit.core.view import Needs, View
+from invertkit.core.ranges import NonNegative
+from invertkit.core.scene import Needs
+from invertkit.core.view import View
 from invertkit.errors import RecipeError
 from invertkit.models.perceptual import distance_map, unit_channels
 from invertkit.objectives.base import Objective

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from invertkit.core.pixel_space import Space, in_space
-from invertkit.core.schedules import Positive
+from invertkit.core.ranges import Positive
 from invertkit.core.view import View
 from invertkit.objectives.base import Objective
 from invertkit.objectives.functional import (

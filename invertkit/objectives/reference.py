@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from invertkit.core.schedules import NonNegative
+from invertkit.core.ranges import NonNegative
 from invertkit.core.view import View
 from invertkit.errors import InputError, TapError
 from invertkit.objectives.base import Objective

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from invertkit.core.view import Needs, View
+from invertkit.core.scene import Needs
+from invertkit.core.view import View
 from invertkit.errors import InputError, RecipeError
 from invertkit.objectives.base import Objective
 from invertkit.objectives.functional import channel_statistics

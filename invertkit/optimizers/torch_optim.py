@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from invertkit.core.ranges import Count, Decay, NonNegative, Positive
 from invertkit.core.recording.fused_adam import FusedAdam
-from invertkit.core.schedules import Count, Decay, NonNegative, Positive, Schedule, value_at
+from invertkit.core.schedules import Schedule, value_at
 from invertkit.errors import RecipeError
 from invertkit.optimizers.base import Landscape, Optimizer, Params, chosen
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from invertkit.core.randomness import Randomness
-from invertkit.core.view import Scene
+from invertkit.core.scene import Scene
 
 
 class Player(ABC):

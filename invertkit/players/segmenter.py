@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from invertkit.core.pixel_space import Space, in_space
 from invertkit.core.precision import Precision, networks
 from invertkit.core.randomness import Randomness, generator
+from invertkit.core.ranges import Count, Decay, Index, Positive
 from invertkit.core.recording.fused_adam import FusedAdam
-from invertkit.core.schedules import Count, Decay, Index, Positive
-from invertkit.core.view import Scene
+from invertkit.core.scene import Scene
 from invertkit.errors import InputError
 from invertkit.models.patches.patch_nets import EncoderDecoder
 from invertkit.models.patches.patch_norm import NormKind

@@ -11,9 +11,10 @@ from typing import Any, cast, get_type_hints
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from invertkit.core.images.load import Fit, Inputs
+from invertkit.core.images.inputs import Inputs
+from invertkit.core.images.load import Fit
 from invertkit.core.precision import Precision
-from invertkit.core.view import Scene
+from invertkit.core.scene import Scene
 from invertkit.engine.problem import Problem, Stage, Term
 from invertkit.errors import InvertkitError, RecipeError
 from invertkit.models.classifiers.classifier import Classifier
@@ -22,7 +23,8 @@ from invertkit.objectives.base import Objective
 from invertkit.optimizers.base import Optimizer
 from invertkit.players.base import Player
 from invertkit.recipe.page import Node, Page, StagePage, TermPage, explain
-from invertkit.recipe.registry import Kind, Registry
+from invertkit.recipe.registry import Registry
+from invertkit.recipe.tables import Kind
 from invertkit.variables.base import Variable
 
 _ROLES: dict[type, Kind] = {

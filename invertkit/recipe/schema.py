@@ -9,7 +9,8 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from invertkit.recipe.page import Page, TermPage
-from invertkit.recipe.registry import KINDS, Kind, Registry
+from invertkit.recipe.registry import Registry
+from invertkit.recipe.tables import KINDS, Kind
 
 _SHIPPED = Path(__file__).with_name("recipe.schema.json")
 

@@ -8,16 +8,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from invertkit.core.files import new_folder
 from invertkit.core.images.load import ImageLike
+from invertkit.core.log import log
 from invertkit.core.precision import Precision
 from invertkit.core.recording.replay import Compile
 from invertkit.errors import InputError
-from invertkit.runs.carry_out import Observer, carry_out, carry_out_each, log, restored
+from invertkit.runs.carry_out import carry_out, carry_out_each
 from invertkit.runs.collection import Photographs
-from invertkit.runs.folder.write import new_folder
 from invertkit.runs.gather import Outcome
-from invertkit.runs.job import Job, prepare
+from invertkit.runs.job import Job
+from invertkit.runs.observers import Observer
+from invertkit.runs.prepare import prepare
 from invertkit.runs.result import Result
+from invertkit.runs.resume import restored
 
 
 def run(
@@ -47,7 +51,8 @@ def run(
     Args:
         recipe: Name of a recipe, or the path of a page.
         image: Photograph: a path, PIL image, array or tensor; see
-            `invertkit.core.images.load.ImageLike`. If the recipe needs inputs and none at all is given, the demonstration is used.
+            `invertkit.core.images.load.ImageLike`. If the recipe needs inputs and none at all is
+            given, the demonstration is used.
         mask: Where its object is: the same kinds, of the same size, white on the object.
         target: Where the object shall be.
         seed: Of the first image; the others count up from it.
@@ -287,9 +292,10 @@ def images_made(state: Mapping[str, Any]) -> int:
 @contextlib.contextmanager
 def progress_bar(job: Job, *, wanted: bool | None, made: int = 0) -> Iterator[tuple[Observer, ...]]:
     """A progress bar as an observer, if it is wanted; `made` images are there already."""
+    from invertkit.core.live_bar import somebody_looks
     from invertkit.runs import progress
 
-    if not (progress.somebody_looks() if wanted is None else wanted):
+    if not (somebody_looks() if wanted is None else wanted):
         yield ()
         return
     with progress.Bar(images=len(job.photographs) * len(job.seeds), made=made) as bar:

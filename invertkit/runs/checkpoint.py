@@ -11,7 +11,7 @@ from typing import Any, final
 
 import torch
 
-from invertkit.core.images.load import Inputs
+from invertkit.core.images.inputs import Inputs
 from invertkit.errors import InputError, WriteError
 
 _BEGUN, _STATE, _DONE = "begun.pt", "state.pt", "batch-{}.pt"

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from PIL import Image
 
-from invertkit.core.images.load import Inputs, load_image, load_mask
+from invertkit.core.images.inputs import Inputs
+from invertkit.core.images.load import load_image, load_mask
 from invertkit.errors import InputError, InvertkitError
 
 Photographs = str | os.PathLike[str] | Sequence[Mapping[str, Any]]

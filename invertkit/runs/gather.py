@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +10,16 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor
 
-from invertkit.core.images.load import Inputs
-from invertkit.core.view import resize_image
+from invertkit.core.images.inputs import Inputs
+from invertkit.core.images.resize import resize_image
+from invertkit.core.log import log
 from invertkit.engine.problem import Status
 from invertkit.errors import InputError, WriteError
 from invertkit.runs import checkpoint
-from invertkit.runs.folder.write import is_written, write, write_index
+from invertkit.runs.folder.index import write_index
+from invertkit.runs.folder.write import is_written, write
 from invertkit.runs.job import Job
 from invertkit.runs.result import Result
-
-log = logging.getLogger("invertkit")
 
 
 class Outcome(NamedTuple):

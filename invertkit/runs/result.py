@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -14,58 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from invertkit.core.images.load import Inputs, to_picture
+from invertkit.core.images.inputs import Inputs
+from invertkit.core.images.save import to_picture
 from invertkit.engine.problem import Status
-from invertkit.engine.run import Report
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-_FLUSH = 64
-
-
-@final
-class History:
-    """Every term's value on every step, for every image of one batch.
-
-    Values stay on the device until some are waiting, so that no step waits for the device.
-
-    Args:
-        rows: Earlier rows, as `rows` gave them.
-    """
-
-    def __init__(self, rows: Sequence[Mapping[str, Any]] = ()) -> None:
-        self._rows = [dict(row) for row in rows]
-        self._waiting: list[Report] = []
-
-    def add(self, report: Report) -> None:
-        """Take in a step."""
-        self._waiting.append(report)
-        if len(self._waiting) >= _FLUSH:
-            self._flush()
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """One dict a step: step, stage, size, weights, and lists over images of values, losses."""
-        self._flush()
-        return self._rows
-
-    def _flush(self) -> None:
-        for _, group in groupby(self._waiting, key=lambda report: report.readings.shape):
-            reports = list(group)
-            numbers = torch.stack([report.readings for report in reports]).tolist()  # read at once
-            for report, (losses, *values) in zip(reports, numbers, strict=True):
-                self._rows.append(
-                    {
-                        "step": report.step,
-                        "stage": report.stage,
-                        "size": list(report.size),
-                        "values": dict(zip(report.weights, values, strict=True)),
-                        "weights": dict(report.weights),
-                        "losses": losses,
-                    }
-                )
-        self._waiting.clear()
 
 
 @final
@@ -142,7 +95,7 @@ class Result:
 
     def sheet(self, *, height: int = 256) -> Image:
         """Source, mask, target and every image side by side, labelled."""
-        from invertkit.runs.folder.write import sheet
+        from invertkit.runs.folder.panels import sheet
 
         return sheet(self, height=height)
 
@@ -156,7 +109,8 @@ class Result:
         Raises:
             InputError: The folder holds something or cannot be written.
         """
-        from invertkit.runs.folder.write import new_folder, write
+        from invertkit.core.files import new_folder
+        from invertkit.runs.folder.write import write
 
         return write(self, new_folder(Path(folder)), judge=judge)
 

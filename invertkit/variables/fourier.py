@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from invertkit.core.randomness import Randomness
-from invertkit.core.schedules import NonNegative
-from invertkit.core.view import Scene
+from invertkit.core.ranges import NonNegative
+from invertkit.core.scene import Scene
 from invertkit.variables.base import Size, Variable
 
 # Square root of the colour covariance of ImageNet photographs (Olah et al. 2017, lucid), columns

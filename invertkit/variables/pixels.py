@@ -11,10 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from invertkit.core.images.resize import grow_mask, resize_image
 from invertkit.core.pixel_space import Space, from_space, in_space
 from invertkit.core.randomness import Randomness
-from invertkit.core.schedules import Count, NonNegative
-from invertkit.core.view import Region, Scene, grow_mask, resize_image
+from invertkit.core.ranges import Count, NonNegative
+from invertkit.core.scene import Region, Scene
 from invertkit.errors import InputError
 from invertkit.variables.base import Size, Variable
 

@@ -10,14 +10,15 @@ from torch import Tensor
 
 from invertkit.core.precision import PRECISIONS, Precision, products
 from invertkit.core.randomness import Randomness
-from invertkit.core.view import LOGITS, View
+from invertkit.core.scene import LOGITS
+from invertkit.core.view import View
 from invertkit.engine.problem import Problem, Term
 from invertkit.engine.run import Run
 from invertkit.errors import InputError
 from invertkit.objectives.asked_players import CriticScore, MaskBCE
 from invertkit.objectives.outputs import CrossEntropy
 from invertkit.objectives.statistics import FeatureStatistics
-from invertkit.runs.job import prepare
+from invertkit.runs.prepare import prepare
 from tests.faces import invertkit
 from tests.helpers import (
     make_problem,

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from invertkit.core.images.resize import resize_image, resize_mask
 from invertkit.core.randomness import Randomness
-from invertkit.core.view import REGIONS, Scene, View, resize_image, resize_mask
+from invertkit.core.scene import REGIONS, Scene
+from invertkit.core.view import View
 from invertkit.engine.problem import Term
 from invertkit.engine.run import Run
 from invertkit.errors import InputError, TapError

@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from invertkit.core.randomness import Randomness
-from invertkit.core.view import Scene, View
-from invertkit.engine.landscape import Evaluation, Frames, Seen
+from invertkit.core.scene import Scene
+from invertkit.core.view import View
+from invertkit.engine.candidates import Seen
+from invertkit.engine.frames import Frames
+from invertkit.engine.landscape import Evaluation
 from invertkit.engine.problem import Term
 from invertkit.objectives.base import Objective
 from invertkit.objectives.outputs import CrossEntropy
@@ -20,10 +23,12 @@ from invertkit.objectives.perceptual import LPIPS, FeatureCosine
 from invertkit.objectives.priors import Norm, Range, TotalVariation
 from invertkit.objectives.reference import PixelDistance
 from invertkit.optimizers.base import Optimizer
-from invertkit.optimizers.population.basin import BasinCMA, CmaEs
+from invertkit.optimizers.population.basin import BasinCMA
+from invertkit.optimizers.population.cma_es import CmaEs
 from invertkit.optimizers.torch_optim import Adam
 from invertkit.variables.base import Variable
-from invertkit.variables.latent import Transformed, Tuned
+from invertkit.variables.transformed import Transformed
+from invertkit.variables.tuned import Tuned
 from tests.helpers import REGIONS, same, uniform
 from tests.latents import SMALL, WIDE, Looks, finished, latent_problem, latent_scene, latents
 

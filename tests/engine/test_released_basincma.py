@@ -28,7 +28,7 @@ from released_basincma import ReleasedBasinCMA, Settings
 from invertkit.core.randomness import Randomness
 from invertkit.engine.run import Report, Run
 from invertkit.models.generators.generator import Generator
-from invertkit.optimizers.population.basin import CmaEs
+from invertkit.optimizers.population.cma_es import CmaEs
 
 INNER, LAST, GENERATIONS, POPULATION = 3, 2, 2, 6
 MADE = {"kitgan": kitgan, "biggan": lambda: random_biggan(32, 8, torch.float64)}

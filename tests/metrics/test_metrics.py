@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from invertkit.metrics.judge import train_judge
-from invertkit.metrics.patch_similarity import bidirectional_similarity, mask_iou
+from invertkit.metrics.mask_iou import mask_iou
+from invertkit.metrics.patch_similarity import bidirectional_similarity
 from tests.faces import red_on_green
 from tests.helpers import global_generators_unmoved, uniform
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from invertkit.core.view import Scene, resize_mask
+from invertkit.core.images.resize import resize_mask
+from invertkit.core.scene import Scene
 from invertkit.errors import InputError, TapError
 from invertkit.objectives.asked_players import CriticScore, MaskBCE
 from tests.helpers import SIZE, gradcheck, gradient, make_scene, score, setting, uniform

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from invertkit.core.view import Scene, resize_mask
+from invertkit.core.images.resize import resize_mask
+from invertkit.core.scene import Scene
 from invertkit.errors import InputError, RecipeError, TapError
 from invertkit.models.perceptual import unit_channels
 from invertkit.objectives.base import Objective

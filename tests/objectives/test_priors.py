@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from invertkit.core.pixel_space import IMAGENET_MEAN, IMAGENET_STD
-from invertkit.core.view import Scene
+from invertkit.core.scene import Scene
 from invertkit.objectives.functional import total_variation_l2
 from invertkit.objectives.priors import Norm, Range, TotalVariation
 from tests.helpers import REGIONS, SIZE, gradcheck, gradient, make_scene, normal, score, uniform

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from invertkit.core.randomness import Randomness
-from invertkit.core.view import Scene, View
+from invertkit.core.scene import Scene
+from invertkit.core.view import View
 from invertkit.errors import InputError, TapError
 from invertkit.objectives.reference import PixelDistance, WeightDeviation
 from tests.helpers import REGIONS, SIZE, gradcheck, gradient, make_scene, normal, score, uniform

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from invertkit.core.randomness import Randomness
-from invertkit.core.view import Scene, View
+from invertkit.core.scene import Scene
+from invertkit.core.view import View
 from invertkit.errors import InputError, RecipeError
 from invertkit.models.classifiers.classifier import Classifier
 from invertkit.objectives.statistics import BatchNormStatistics, FeatureStatistics

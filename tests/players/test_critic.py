@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from invertkit.core.randomness import Randomness, Standing
 from invertkit.core.recording.tape import record
-from invertkit.core.view import Scene
+from invertkit.core.scene import Scene
 from invertkit.errors import InputError
 from invertkit.models.patches.patch_nets import PatchCriticNet, Stack
 from invertkit.models.patches.patch_norm import NormKind

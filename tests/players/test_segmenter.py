@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from invertkit.core.randomness import Randomness
 from invertkit.core.recording.tape import record
-from invertkit.core.view import Scene
+from invertkit.core.scene import Scene
 from invertkit.errors import InputError
 from invertkit.models.patches.patch_nets import EncoderDecoder, Stack
 from invertkit.models.patches.patch_norm import NormKind

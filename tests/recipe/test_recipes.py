@@ -27,11 +27,13 @@ from invertkit.recipe.overlay import (
     recipes_folder,
 )
 from invertkit.recipe.page import Page, TermPage, dump_yaml, validate
-from invertkit.recipe.registry import KINDS, Registry, snake_case
+from invertkit.recipe.registry import Registry, snake_case
 from invertkit.recipe.schema import make_schema, shipped_schema
+from invertkit.recipe.tables import KINDS
 from invertkit.recipe.yaml_text import line_of, naming_lines, parse_yaml
-from invertkit.runs.carry_out import dry_run
-from invertkit.runs.job import Job, prepare
+from invertkit.runs.dry_run import dry_run
+from invertkit.runs.job import Job
+from invertkit.runs.prepare import prepare
 from tests.faces import invertkit, red_on_green, scene_tensors, tiny_page, write_inputs, write_page
 from tests.helpers import tiny_classifier, tiny_generator, tiny_perceptual
 
@@ -508,7 +510,7 @@ def test_a_page_with_any_value_replaced_is_taken_or_refused_with_a_sentence(
     try:
         resolved = choose(raw, {}, device="cpu")
         page = validate(resolved)
-        from invertkit.core.images.load import Inputs
+        from invertkit.core.images.inputs import Inputs
         from invertkit.recipe.build import build
 
         build(

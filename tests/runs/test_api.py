@@ -22,8 +22,9 @@ from invertkit.core.images.demo import demo_inputs
 from invertkit.engine.problem import Status
 from invertkit.engine.run import Report
 from invertkit.runs import api
-from invertkit.runs.carry_out import STOP, carry_out
-from invertkit.runs.job import prepare
+from invertkit.runs.carry_out import carry_out
+from invertkit.runs.observers import STOP
+from invertkit.runs.prepare import prepare
 from invertkit.runs.result import Result
 from tests.faces import TINY, picture, scene_tensors, write_inputs, write_page
 from tests.helpers import global_generators_unmoved, same, tiny_classifier

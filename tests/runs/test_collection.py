@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import invertkit as package
-from invertkit.core.images.load import Inputs, load_image
-from invertkit.core.view import Scene
+from invertkit.core.images.inputs import Inputs
+from invertkit.core.images.load import load_image
+from invertkit.core.scene import Scene
 from invertkit.engine.problem import Problem, Status, Term
 from invertkit.engine.run import Report, Run
 from invertkit.errors import InputError, WriteError
@@ -28,9 +29,10 @@ from invertkit.optimizers.torch_optim import LBFGS
 from invertkit.players.critic import PatchCritic
 from invertkit.players.segmenter import Segmenter
 from invertkit.recipe.page import validate
-from invertkit.runs.carry_out import STOP
 from invertkit.runs.collection import load_each
-from invertkit.runs.job import Job, prepare
+from invertkit.runs.job import Job
+from invertkit.runs.observers import STOP
+from invertkit.runs.prepare import prepare
 from invertkit.runs.result import Result
 from tests.faces import invertkit, picture, tiny_page, write_page
 from tests.helpers import make_problem, same, tiny_classifier, tiny_perceptual, uniform

@@ -16,14 +16,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import invertkit as package
+from invertkit.core.devices import pick_device
 from invertkit.core.images.load import load_image, load_mask
 from invertkit.errors import InputError, InvertkitError, RecipeError
 from invertkit.models.classifiers.kitnet import KitNet
 from invertkit.models.classifiers.open import EMBEDDED
 from invertkit.models.loading.weights_file import convert_weights, read_weights
-from invertkit.runs.carry_out import dry_run
 from invertkit.runs.checkpoint import load
-from invertkit.runs.job import pick_device, prepare
+from invertkit.runs.dry_run import dry_run
+from invertkit.runs.prepare import prepare
 from tests.faces import invertkit, picture, scene_tensors, tiny_page, write_inputs, write_page
 from tests.helpers import tiny_classifier
 
@@ -885,7 +886,7 @@ def test_the_demonstration_needs_the_package_that_carries_it(
 
 
 def test_a_checkpoint_folder_that_cannot_be_made(tmp_path: Path) -> None:
-    from invertkit.core.images.load import Inputs
+    from invertkit.core.images.inputs import Inputs
     from invertkit.runs.checkpoint import Saver
 
     write(tmp_path / "checkpoint", "a file is in the way")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from invertkit.core.randomness import Randomness
-from invertkit.core.view import Scene
+from invertkit.core.scene import Scene
 from invertkit.variables.fourier import Fourier
 
 SEEDS = (3, 5)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from invertkit.core.randomness import Randomness
-from invertkit.core.view import Scene
+from invertkit.core.scene import Scene
 from invertkit.engine.problem import Term
 from invertkit.engine.run import Run
 from invertkit.errors import InputError, RecipeError, TapError
@@ -22,9 +22,12 @@ from invertkit.models.generators.kitgan import KitEncoder
 from invertkit.objectives.reference import PixelDistance, WeightDeviation
 from invertkit.optimizers.torch_optim import Adam
 from invertkit.variables.base import Variable
-from invertkit.variables.latent import Latent, Transformed, Tuned
+from invertkit.variables.latent import Latent
 from invertkit.variables.pixels import Pixels
-from invertkit.variables.transforms.base import Composition, Spatial, spatial_start
+from invertkit.variables.transformed import Transformed
+from invertkit.variables.transforms.composition import Composition
+from invertkit.variables.transforms.spatial import Spatial, spatial_start
+from invertkit.variables.tuned import Tuned
 from tests.helpers import normal
 from tests.latents import SMALL, finished, generator64, latent_problem, latent_scene, latents
 

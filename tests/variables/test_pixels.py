@@ -11,7 +11,7 @@ from torch import Tensor
 
 from invertkit.core.pixel_space import IMAGENET_MEAN, IMAGENET_STD, from_space, in_space
 from invertkit.core.randomness import Randomness
-from invertkit.core.view import Scene
+from invertkit.core.scene import Scene
 from invertkit.errors import InputError
 from invertkit.variables.pixels import Jitter, Pixels
 from tests.helpers import SIZE, make_scene, uniform

@@ -13,17 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invertkit.errors import InputError, ShapeError
-from invertkit.variables.transforms.base import (
+from invertkit.variables.transforms.base import Transform
+from invertkit.variables.transforms.colour import Brightness, Contrast, Gamma, Hue, Saturation
+from invertkit.variables.transforms.composition import Composition
+from invertkit.variables.transforms.spatial import (
     BIGGAN_CENTRE,
     BIGGAN_SIZE,
-    Brightness,
-    Composition,
-    Contrast,
-    Gamma,
-    Hue,
-    Saturation,
     Spatial,
-    Transform,
     spatial_start,
 )
 from tests.helpers import normal, rectangle, uniform

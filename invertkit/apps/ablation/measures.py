@@ -14,13 +14,15 @@ from torch import Tensor
 from invertkit.apps.ablation.cells import Cell
 from invertkit.apps.ablation.table import Row, State
 from invertkit.apps.labels import slug
-from invertkit.core.images.load import Inputs, to_picture
+from invertkit.core.images.inputs import Inputs
+from invertkit.core.images.save import to_picture
+from invertkit.core.log import log
 from invertkit.engine.problem import Status
 from invertkit.errors import InvertkitError
 from invertkit.metrics.judge import Judge, train_judge
-from invertkit.metrics.patch_similarity import bidirectional_similarity, mask_iou
+from invertkit.metrics.mask_iou import mask_iou
+from invertkit.metrics.patch_similarity import bidirectional_similarity
 from invertkit.models.loading.weights_file import load_into, metadata, read_weights
-from invertkit.runs.carry_out import log
 from invertkit.runs.result import Result
 
 _STATES: Final[Mapping[Status, State]] = {

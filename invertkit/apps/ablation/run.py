@@ -32,13 +32,15 @@ from invertkit.apps.ablation.plan import (
 from invertkit.apps.ablation.table import Ablation, Row, State
 from invertkit.apps.labels import opened_classifier, slug
 from invertkit.apps.tables import finite
+from invertkit.core.files import new_folder
 from invertkit.core.images.load import ImageLike
+from invertkit.core.log import log
 from invertkit.engine.problem import Status
 from invertkit.errors import InputError, InvertkitError
 from invertkit.runs import api, checkpoint
-from invertkit.runs.carry_out import carry_out, log
-from invertkit.runs.folder.write import new_folder
-from invertkit.runs.job import Job, prepare
+from invertkit.runs.carry_out import carry_out
+from invertkit.runs.job import Job
+from invertkit.runs.prepare import prepare
 
 _SHOWN: Final = 128
 """Side at which photographs are shown on the sheet, or that of the last stage if larger."""

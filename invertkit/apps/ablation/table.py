@@ -13,9 +13,9 @@ from typing import Any, Final, Literal, TypeVar, final
 from PIL import Image
 from torch import Tensor
 
-from invertkit import __version__
 from invertkit.apps.tables import columns_of_text, csv_of, finite, mean_and_error, with_error
 from invertkit.core.images.sheet import Panel, beside, draw_sheet
+from invertkit.core.version import __version__
 from invertkit.errors import InputError
 
 T = TypeVar("T")

@@ -17,7 +17,8 @@ from invertkit.models.loading import hub
 from invertkit.recipe.build import build_part, model_node, signature_model
 from invertkit.recipe.overlay import choose, read_raw, recipe_names
 from invertkit.recipe.registry import Registry
-from invertkit.runs.job import Job, prepare
+from invertkit.runs.job import Job
+from invertkit.runs.prepare import prepare
 
 FIRST: Final = "magic"
 

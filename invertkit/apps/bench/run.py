@@ -12,16 +12,17 @@ from typing import Final, final
 
 import torch
 
-from invertkit import __version__
 from invertkit.apps.bench.machine import Clock, Machine, Peak, measure_machine
 from invertkit.apps.bench.plan import Case, cases, networks_at_hand
 from invertkit.apps.bench.steps import Times, time_kinds
 from invertkit.apps.bench.sums import summed
 from invertkit.apps.bench.table import Bench, Row
+from invertkit.core.devices import pick_device
 from invertkit.core.precision import PRECISIONS, Precision, products
 from invertkit.core.recording.replay import Compile
+from invertkit.core.suggestions import one_of
+from invertkit.core.version import __version__
 from invertkit.errors import InputError, InvertkitError
-from invertkit.runs.job import one_of, pick_device
 
 COMPILE: Final[tuple[Compile, ...]] = ("graph", "inductor")
 _OVERDRAW: Final = 3  # times its share a case may take for its heaviest kind of step

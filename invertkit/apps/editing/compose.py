@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invertkit.apps.editing.poisson import poisson_blend
-from invertkit.core.view import resize_image
+from invertkit.core.images.resize import resize_image
 from invertkit.errors import InputError
 from invertkit.models.generators.generator import Generator
 from invertkit.variables.transforms.base import Transform

@@ -14,7 +14,7 @@ from invertkit.core.randomness import generator as random_numbers
 from invertkit.core.recording.fused_adam import FusedAdam
 from invertkit.errors import InputError, ShapeError
 from invertkit.models.generators.generator import Generator
-from invertkit.variables.transforms.base import Spatial
+from invertkit.variables.transforms.spatial import Spatial
 
 Steering = Literal["shift_x", "shift_y", "zoom"]
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from invertkit.core.images.demo import CREDIT, demo_inputs
 from invertkit.core.images.load import load_image
+from invertkit.core.log import log
 from invertkit.errors import InputError
-from invertkit.runs.carry_out import log
 from invertkit.training.data.files import PictureFiles
 
 

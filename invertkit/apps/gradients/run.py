@@ -12,18 +12,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from invertkit import __version__
 from invertkit.apps.gradients.photographs import PhotographSource, photographs_of
 from invertkit.apps.gradients.table import PREDICTED, Gradients, InputGradient
 from invertkit.apps.labels import named_classifiers, opened_classifier
-from invertkit.core.images.load import Fit, ImageLike, Inputs
+from invertkit.core.devices import pick_device
+from invertkit.core.files import new_folder
+from invertkit.core.images.inputs import Inputs
+from invertkit.core.images.load import Fit, ImageLike
+from invertkit.core.live_bar import somebody_looks
+from invertkit.core.log import log
+from invertkit.core.version import __version__
 from invertkit.errors import InputError
 from invertkit.metrics.gradients import edge_alignment, low_frequency_share, orientation_agreement
 from invertkit.models.classifiers.classifier import Classifier
-from invertkit.runs.carry_out import log
-from invertkit.runs.folder.write import new_folder
-from invertkit.runs.job import pick_device
-from invertkit.runs.progress import somebody_looks
 
 
 def gradients(

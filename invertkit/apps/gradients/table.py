@@ -14,13 +14,13 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from invertkit import __version__
 from invertkit.apps.labels import slug
 from invertkit.apps.tables import columns_of_text, csv_of, finite, mean_and_error, with_error
-from invertkit.core.images.load import save_png
+from invertkit.core.files import new_folder
+from invertkit.core.images.save import save_png
 from invertkit.core.images.sheet import Panel, draw_sheet, plain
+from invertkit.core.version import __version__
 from invertkit.errors import InputError
-from invertkit.runs.folder.write import new_folder
 
 PREDICTED: Final = "predicted"
 """The label that stands for each classifier's own most likely class."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from invertkit.core.images.load import Inputs, load_image, load_mask
+from invertkit.core.images.inputs import Inputs
+from invertkit.core.images.load import load_image, load_mask
 from invertkit.errors import InputError
 
 CREDIT = "flower.jpg from scikit-learn, a photograph by vultilion, CC BY 2.0"

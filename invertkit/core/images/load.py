@@ -5,25 +5,22 @@ Images are `(b, 3, h, w)`, RGB, float32 in [0, 1]; masks are `(1, 1, h, w)` with
 
 from __future__ import annotations
 
-import math
 import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, final
+from typing import Final, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, ImageOps
 from torch import Tensor
 
-from invertkit.core.view import resize_image, resize_mask
-from invertkit.errors import InputError, ShapeError, WriteError
+from invertkit.errors import InputError, ShapeError
 
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
 """A path, a PIL image, an array (h, w, 3) or (3, h, w), or a tensor (3, h, w) or (1, 3, h, w).
@@ -202,106 +199,3 @@ def _from_array(values: Tensor, *, who: str, hwc: bool) -> Tensor:
             "Divide by 255, or undo a normalisation, first."
         )
     return values.clamp(0, 1)[None]
-
-
-@final
-@dataclass(frozen=True)
-class Inputs:
-    """What a run is given, at full size.
-
-    Args:
-        image: The photograph, or None.
-        mask: Where its object is, or None.
-        target: Where it shall be, or None.
-        name: What to call it among others.
-    """
-
-    image: Float[Tensor, "1 3 h w"] | None = None
-    mask: Float[Tensor, "1 1 h w"] | None = None
-    target: Float[Tensor, "1 1 h w"] | None = None
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        if self.image is None:
-            return
-        height, width = self.image.shape[-2:]
-        for name, mask in (("mask", self.mask), ("target", self.target)):
-            if mask is not None and mask.shape[-2:] != (height, width):
-                raise InputError(
-                    f"{name}: is {mask.shape[-1]}×{mask.shape[-2]} pixels, the image is "
-                    f"{width}×{height}. A mask covers its image pixel by pixel; resize it to "
-                    f"{width}×{height}."
-                )
-
-    def size(self, side: int, fit: Fit) -> tuple[int, int]:
-        """Height and width of a stage of `side` pixels.
-
-        With `keep`, the shape of the photograph and as many pixels as `side`×`side`.
-        """
-        if fit != "keep" or self.image is None:
-            return side, side
-        root = math.sqrt(self.image.shape[-2] / self.image.shape[-1])
-        return max(1, round(side * root)), max(1, round(side / root))
-
-    def at(self, size: tuple[int, int], fit: Fit) -> Inputs:
-        """The same at a stage's size: images bilinear, masks by area and cut at one half."""
-
-        def cut(values: Tensor) -> Tensor:
-            if fit != "crop":
-                return values
-            side = min(values.shape[-2:])
-            top, left = (values.shape[-2] - side) // 2, (values.shape[-1] - side) // 2
-            return values[..., top : top + side, left : left + side]
-
-        def fitted(mask: Tensor | None) -> Tensor | None:
-            return None if mask is None else (resize_mask(cut(mask), size) > 0.5).to(mask)
-
-        image = None if self.image is None else resize_image(cut(self.image), size)
-        return Inputs(image, fitted(self.mask), fitted(self.target), self.name)
-
-    def save(self) -> dict[str, Any]:
-        """All of it, for `load`; what came from 8 bits goes back to them."""
-        tensors = {"image": self.image, "mask": self.mask, "target": self.target}
-        return {**{kind: _packed(tensor) for kind, tensor in tensors.items()}, "name": self.name}
-
-    @classmethod
-    def load(cls, saved: Mapping[str, Any]) -> Inputs:
-        """What `save` saw, bit for bit."""
-        image, mask, target = (_unpacked(saved[kind]) for kind in ("image", "mask", "target"))
-        return cls(image, mask, target, saved["name"])
-
-
-def _packed(tensor: Tensor | None) -> Tensor | None:
-    if tensor is None:
-        return None
-    bytes_ = (tensor * 255).round().to(torch.uint8)
-    return bytes_ if torch.equal(bytes_.to(tensor.dtype) / 255, tensor) else tensor
-
-
-def _unpacked(tensor: Tensor | None) -> Tensor | None:
-    return tensor.float() / 255 if tensor is not None and tensor.dtype == torch.uint8 else tensor
-
-
-def to_picture(image: Float[Tensor, "3 h w"]) -> Image.Image:
-    """An image in [0, 1] as a PIL picture, rounded to 8 bits."""
-    values = (image.detach().cpu().clamp(0, 1) * 255 + 0.5).to(torch.uint8)
-    return Image.fromarray(values.permute(1, 2, 0).numpy())
-
-
-def save_png(
-    image: Float[Tensor, "3 h w"], path: Path, *, text: Mapping[str, str] | None = None
-) -> None:
-    """Write a PNG, whole or not at all, with `text` in its text chunks.
-
-    Raises:
-        WriteError: The file cannot be written.
-    """
-    info = PngImagePlugin.PngInfo()
-    for key, value in (text or {}).items():
-        info.add_text(key, value)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        to_picture(image).save(partial, format="PNG", pnginfo=info)
-        partial.replace(path)
-    except OSError as error:
-        raise WriteError(f"{path}: cannot be written ({error}).") from None

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from invertkit.core.images.load import to_picture
+from invertkit.core.images.save import to_picture
 
 GAP: Final = 4
 _MARGIN: Final = 2

@@ -7,7 +7,6 @@ autograd and Python in between; on CUDA they are captured in a graph and launche
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, final
@@ -15,9 +14,8 @@ from typing import Any, Final, Literal, final
 import torch
 from torch import Tensor
 
+from invertkit.core.log import log
 from invertkit.core.recording.tape import Tape, UnrecordableError, record
-
-log = logging.getLogger("invertkit")
 
 Compile = Literal["off", "graph", "inductor", "auto"]
 """How steps are taken. `off`: by Python. `graph`: replayed, on CUDA as a CUDA graph. `inductor`:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from invertkit.core.pixel_space import IMAGENET_MEAN, IMAGENET_STD, per_channel
-from invertkit.core.view import LOGITS
+from invertkit.core.scene import LOGITS
 from invertkit.errors import InputError, TapError
 from invertkit.models.folding.folding import Folding
 

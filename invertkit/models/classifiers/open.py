@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
 import re
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from invertkit.core.log import log
 from invertkit.core.pixel_space import IMAGENET_MEAN, IMAGENET_STD
 from invertkit.errors import RecipeError, WeightsError
 from invertkit.models.classifiers import architectures
@@ -32,7 +32,6 @@ from invertkit.models.loading.weights_file import (
 )
 
 EMBEDDED = hub.CARRIED / "kitnet.safetensors"
-log = logging.getLogger("invertkit")
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".tar", ".latest", ".best")
 
 

@@ -9,7 +9,7 @@ from annotated_types import Gt, Le
 from jaxtyping import Float
 from torch import Tensor
 
-from invertkit.core.schedules import Count, NonNegative
+from invertkit.core.ranges import Count, NonNegative
 from invertkit.core.view import View
 from invertkit.errors import InputError
 from invertkit.objectives.base import Objective

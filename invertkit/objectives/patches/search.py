@@ -11,8 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from invertkit.core.images.resize import grow_mask
 from invertkit.core.precision import exactly
-from invertkit.core.view import Scene, grow_mask
+from invertkit.core.scene import Scene
 from invertkit.objectives.patches.correspondence import choose_keys, grid, register_masks
 
 _FAINT = 1e-4  # added to distances and vote weights, so that none is infinite or 0

@@ -12,8 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from invertkit.core.schedules import Count
+from invertkit.core.ranges import Count
 from invertkit.core.view import View
+from invertkit.core.wasserstein import _OURS, wasserstein_1d
 from invertkit.errors import InputError
 from invertkit.objectives.base import Objective
 
@@ -132,54 +133,8 @@ def _apart(
     return total
 
 
-def wasserstein_1d(
-    values: Float[Tensor, "*rows n"], wanted: Float[Tensor, "*rows m"]
-) -> Float[Tensor, " *rows"]:
-    """Mean absolute difference of the sorted `values` and the sorted, resampled `wanted`.
-
-    The gradient goes to `values` only.
-
-    Args:
-        values: Any real numbers, at least one a row.
-        wanted: The same rows, any number of columns.
-    """
-    with torch.no_grad():
-        goal = resample(_sorted(wanted), values.shape[-1])
-        goal = torch.empty_like(values).scatter_(-1, _order(values.detach()), goal)
-    return (values - goal).abs().mean(-1)
-
-
-def resample(ordered: Float[Tensor, "*rows m"], count: int) -> Float[Tensor, "*rows n"]:
-    """`count` evenly spaced points of sorted rows, linear in between, both ends kept."""
-    have = ordered.shape[-1]
-    if have == count:
-        return ordered
-    if count == 1:
-        return ordered.mean(-1, keepdim=True)
-    position = torch.linspace(0, have - 1, count, device=ordered.device, dtype=torch.float64)
-    low = position.floor().long().clamp(max=have - 1)
-    high = (low + 1).clamp(max=have - 1)
-    share = (position - low).to(ordered.dtype)
-    return ordered[..., low].lerp(ordered[..., high], share)
-
-
-# On a CPU NumPy's vectorised sort is two to three times as fast as torch's. As operations of our
-# own, whoever records a step sees them.
-_OURS = torch.library.Library("invertkit", "FRAGMENT")
 _OURS.define("sorted_rows(Tensor values) -> Tensor")
 _OURS.define("order_of_rows(Tensor values) -> Tensor")
-
-
-def _sorted(values: Tensor) -> Tensor:
-    """Each row in order."""
-    ordered: Tensor = torch.ops.invertkit.sorted_rows(values)
-    return ordered
-
-
-def _order(values: Tensor) -> Tensor:
-    """Indices that sort each row."""
-    order: Tensor = torch.ops.invertkit.order_of_rows(values)
-    return order
 
 
 _OURS.impl("sorted_rows", lambda values: torch.from_numpy(np.sort(values.numpy())), "CPU")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, final
@@ -11,165 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from invertkit.core.ranges import Count, Index
 from invertkit.core.recording.replay import EAGER
-from invertkit.core.schedules import Count, Index, Positive
 from invertkit.errors import RecipeError
 from invertkit.optimizers.base import Landscape, Optimizer, Params, chosen
-from invertkit.optimizers.population.cma import CMA, CMAState, Population
-from invertkit.optimizers.population.pycma import PyCMA, PyCMAState
-from invertkit.optimizers.torch_optim import Adam
-
-LARGEST = 4096
-"""How many numbers of an image are searched at most: the covariance holds their square."""
-
-
-class Outer(Optimizer):
-    """A search that draws a population for each image and is told what became of it.
-
-    Alone, a step is a generation: draw, evaluate, tell. Composed with an inner optimizer, the
-    population descends between the drawing and the telling.
-    """
-
-    @property
-    @abstractmethod
-    def over(self) -> tuple[str, ...]:
-        """Names of the tensors it searches; all if empty."""
-
-    @abstractmethod
-    def begin(self, landscape: Landscape, places: Sequence[int]) -> Any:
-        """State of a search that starts at the landscape."""
-
-    @abstractmethod
-    def draw(
-        self, search: Any, landscape: Landscape, generation: int
-    ) -> Float[Tensor, "images k d"]:
-        """The candidates of a generation."""
-
-    @abstractmethod
-    def tell(
-        self, search: Any, points: Tensor, losses: Float[Tensor, "images k"], *, injected: bool
-    ) -> None:
-        """What became of the candidates; `injected` where they are not where they were drawn."""
-
-    @abstractmethod
-    def centre(self, search: Any) -> Float[Tensor, "images d"]:
-        """Where the search thinks the optimum is."""
-
-    @abstractmethod
-    def save_search(self, search: Any) -> dict[str, Any]:
-        """The state of the search as tensors, numbers, lists and dicts."""
-
-    @abstractmethod
-    def load_search(self, saved: dict[str, Any], device: torch.device) -> Any:
-        """The state that `save_search` saw."""
-
-    @property
-    def obstacle(self) -> str:
-        """That it has no steps between the drawing and the telling."""
-        return f"{type(self).__name__} draws and judges a generation at every step"
-
-    @property
-    def searches(self) -> bool:
-        return True
-
-    def follows(self, names: Sequence[str]) -> tuple[str, ...]:
-        return ()
-
-    # ------------------------------------------------------------------ alone
-
-    def _alone(self) -> BasinCMA:
-        return BasinCMA(outer=self, inner=Adam(), inner_steps=0, last_steps=0)
-
-    def moves(self, names: Sequence[str]) -> tuple[str, ...]:
-        return tuple(names[i] for i in chosen(self.over, names))
-
-    def init(self, params: Params, names: Sequence[str] = ()) -> Any:
-        return self._alone().init(params, names)
-
-    def step(
-        self, landscape: Landscape, params: Params, state: Any, *, step: int, total: int
-    ) -> Float[Tensor, " b"]:
-        return self._alone().step(landscape, params, state, step=step, total=total)
-
-    def save(self, state: Any) -> dict[str, Any]:
-        return self._alone().save(state)
-
-    def load(self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()) -> Any:
-        return self._alone().load(params, saved, names)
-
-    def finish(self, params: Params, state: Any) -> None:
-        self._alone().finish(params, state)
-
-
-@final
-@dataclass(frozen=True)
-class CmaEs(Outer):
-    """CMA-ES, an independent population for each image; no gradients.
-
-    Args:
-        over: Names of the tensors to search; all by default.
-        sigma: Standard deviation of the first generation.
-        population: Candidates a generation; `4 + floor(3 ln d)` by default.
-        mean: Middle of the first generation: `start`, where the variable begins but for its
-            noise; `here`, where the stage before has arrived; `zero`.
-        library: `torch`, all populations of a batch at once, or `pycma`, one after the other.
-        active: Learn from the worst candidates too.
-        clip_injected: Cut the steps to points that it did not draw, as refined ones are, at the
-            Mahalanobis length √d + 2d/(d+2), as pycma does.
-
-    Source: Hansen 2016 (arXiv:1604.00772); pycma.
-    """
-
-    over: tuple[str, ...] = ()
-    sigma: Positive = 1.0
-    population: Population | None = None
-    mean: Literal["start", "here", "zero"] = "here"
-    library: Literal["torch", "pycma"] = "torch"
-    active: bool = True
-    clip_injected: bool = True
-
-    def _rule(self) -> CMA | PyCMA:
-        kind = CMA if self.library == "torch" else PyCMA
-        return kind(
-            population=self.population, active=self.active, clip_injected=self.clip_injected
-        )
-
-    def begin(self, landscape: Landscape, places: Sequence[int]) -> Any:
-        points = list(landscape.points)
-        if self.mean == "start":
-            points = landscape.centre()
-        mean = flat(points, places, len(landscape.randomness.seeds)).double()
-        if self.mean == "zero":
-            mean = torch.zeros_like(mean)
-        return self._rule().start(mean, self.sigma)
-
-    def draw(
-        self, search: Any, landscape: Landscape, generation: int
-    ) -> Float[Tensor, "images k d"]:
-        rule, size = self._rule(), self.centre(search).shape[-1]
-        shape = (rule.size(size), size)
-        draws = landscape.randomness.normal("population", shape, step=landscape.step)
-        points: Tensor = rule.ask(search, draws.double())
-        return points
-
-    def tell(
-        self, search: Any, points: Tensor, losses: Float[Tensor, "images k"], *, injected: bool
-    ) -> None:
-        which = torch.full(losses.shape, injected)
-        self._rule().tell(search, points.double(), losses.double(), injected=which)
-
-    def centre(self, search: Any) -> Float[Tensor, "images d"]:
-        mean: Tensor = search.mean
-        return mean
-
-    def save_search(self, search: Any) -> dict[str, Any]:
-        saved: dict[str, Any] = search.save()
-        return saved
-
-    def load_search(self, saved: dict[str, Any], device: torch.device) -> Any:
-        if self.library == "pycma":
-            return PyCMAState.load(saved)
-        return CMAState.load(saved, device=device)
+from invertkit.optimizers.population.search import LARGEST, Outer, _sane, flat
 
 
 @dataclass
@@ -453,13 +298,3 @@ def cma_adam(
     Source: the baseline of Huh et al. 2020, Table 1 (200 generations and 300 steps in the code).
     """
     return BasinCMA(outer=outer, inner=inner, inner_steps=0, last_steps=last_steps)
-
-
-def _sane(losses: Tensor) -> Tensor:
-    """The losses, infinite where they are not numbers, or lower than any number."""
-    return losses.nan_to_num(torch.inf, torch.inf, torch.inf)
-
-
-def flat(points: Params, places: Sequence[int], rows: int) -> Float[Tensor, "rows d"]:
-    """The tensors at `places` as one row an image."""
-    return torch.cat([points[place].detach().reshape(rows, -1) for place in places], 1)

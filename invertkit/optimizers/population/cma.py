@@ -22,7 +22,7 @@ from annotated_types import Ge
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from invertkit.core.schedules import Positive
+from invertkit.core.ranges import Positive
 from invertkit.errors import ShapeError
 
 Population = Annotated[int, Ge(3)]

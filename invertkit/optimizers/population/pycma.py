@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from invertkit.core.schedules import Positive
+from invertkit.core.ranges import Positive
 from invertkit.errors import ShapeError
 from invertkit.optimizers.population.cma import CMA, Population, ranking
 

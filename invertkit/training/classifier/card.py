@@ -14,8 +14,9 @@ import torch
 
 from invertkit.errors import InputError
 from invertkit.models.loading.weights_file import save_in_order, sha256
+from invertkit.training.classifier.normalized import Normalized
 from invertkit.training.classifier.plan import TrainingPlan, as_json
-from invertkit.training.classifier.start import Normalized, Start
+from invertkit.training.classifier.start import Start
 from invertkit.training.robustness.robustness import RobustAccuracy, table
 
 _LARGEST_HALF = 65_504.0

@@ -20,8 +20,9 @@ from invertkit.training.classifier.measuring import (
     resolution_for,
     shown_for_tests,
 )
+from invertkit.training.classifier.normalized import Normalized
 from invertkit.training.classifier.plan import TrainingPlan
-from invertkit.training.classifier.start import KITNET, Normalized, Start, starting_network
+from invertkit.training.classifier.start import KITNET, Start, starting_network
 from invertkit.training.classifier.train import Report, steps_done, train_classifier
 from invertkit.training.data.batches import InMemory, TrainingData
 from invertkit.training.data.photographs import load_photographs

@@ -9,8 +9,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from invertkit.training.classifier.normalized import Normalized
 from invertkit.training.classifier.plan import TrainingPlan
-from invertkit.training.classifier.start import Normalized
 from invertkit.training.data.photographs import (
     as_labelled,
     load_photographs,

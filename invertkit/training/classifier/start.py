@@ -19,27 +19,10 @@ from invertkit.models.classifiers.kitnet import KitNet
 from invertkit.models.loading import hub
 from invertkit.models.loading.hub import why
 from invertkit.models.loading.weights_file import load_into, metadata, read_weights, sha256
+from invertkit.training.classifier.normalized import Normalized
 
 KITNET: Final = "kitnet"
 WIDTHS: Final = (24, 48, 96, 192)
-
-
-@final
-class Normalized(nn.Module):
-    """A network behind its own normalisation: images in [0, 1] go in."""
-
-    def __init__(self, net: nn.Module, mean: Tensor, std: Tensor) -> None:
-        super().__init__()
-        self.mean: Tensor
-        self.std: Tensor
-        self.net = net
-        self.register_buffer("mean", mean.reshape(1, 3, 1, 1))
-        self.register_buffer("std", std.reshape(1, 3, 1, 1))
-
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
-        """Logits of images in [0, 1]."""
-        logits: Tensor = self.net((image - self.mean) / self.std)
-        return logits
 
 
 Statistics = tuple[Float[Tensor, " 3"], Float[Tensor, " 3"]]

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from invertkit.core.signals import Stopping
 from invertkit.errors import InputError
+from invertkit.training.classifier.normalized import Normalized as Normalized
 from invertkit.training.classifier.plan import TrainingPlan as TrainingPlan
 from invertkit.training.classifier.plan import as_json, difference
-from invertkit.training.classifier.start import Normalized as Normalized
 from invertkit.training.classifier.start import Start, behind_normalisation, starting_network
 from invertkit.training.data.batches import Batch, InMemory, TrainingData, mixed
 from invertkit.training.data.photographs import Photographs

@@ -14,20 +14,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from invertkit.core.images.load import save_png
-from invertkit.core.view import resize_image
+from invertkit.core.images.resize import resize_image
+from invertkit.core.images.save import save_png
 from invertkit.errors import InputError
 from invertkit.models.classifiers.open import embedded
 from invertkit.models.generators.kitgan import KitDiscriminator, KitEncoder, KitGenerator, baked
 from invertkit.training.classifier.train import Report
 from invertkit.training.data.photographs import Photographs, load_photographs
+from invertkit.training.generator.encoder import train_encoder
 from invertkit.training.generator.measures import expect_same_classes, measure_generator, pictures
-from invertkit.training.generator.train import (
-    CHECKPOINT,
-    GeneratorPlan,
-    train_encoder,
-    train_generator,
-)
+from invertkit.training.generator.plan import GeneratorPlan
+from invertkit.training.generator.train import CHECKPOINT, train_generator
 
 
 def train_and_measure_generator(

@@ -17,14 +17,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from invertkit.core.wasserstein import wasserstein_1d
 from invertkit.errors import InputError
+from invertkit.metrics.frechet import frechet
 from invertkit.models.classifiers.classifier import Classifier
 from invertkit.models.classifiers.open import embedded
 from invertkit.models.generators.kitgan import KitGenerator
-from invertkit.objectives.patches.sliced import wasserstein_1d
 from invertkit.training.classifier.train import TrainingPlan, accuracy, train_classifier
 from invertkit.training.data.photographs import Photographs, plain_batches
-from invertkit.training.generator.train import GeneratorPlan
+from invertkit.training.generator.plan import GeneratorPlan
 from invertkit.training.robustness.attack import Attack
 
 
@@ -175,26 +176,6 @@ def last_features(
         for images, _ in plain_batches(data, batch=250, size=64)
     ]
     return torch.cat(seen)
-
-
-def frechet(first: Float[Tensor, "n c"], second: Float[Tensor, "m c"]) -> float:
-    """Fréchet distance between Gaussians: `‖μ₁ - μ₂‖² + tr(Σ₁ + Σ₂ - 2 (Σ₁ Σ₂)^½)`.
-
-    Of `last_features` it is not FID: Inception's weights do not come with the package. Where the
-    classifier also guided the training, the number flatters.
-
-    Args:
-        first: A cloud of points; many more than coordinates, or the number is biased upwards.
-        second: Another.
-
-    Source: Dowson & Landau 1982; of a network's features, Heusel et al. 2017.
-    """
-    here, there = torch.cov(first.T), torch.cov(second.T)
-    values, vectors = torch.linalg.eigh(here)
-    root = vectors * values.clamp(min=0).sqrt()  # Σ₁ = R Rᵀ, and Σ₁Σ₂ has the spectrum of RᵀΣ₂R
-    shared = torch.linalg.eigvalsh(root.T @ there @ root).clamp(min=0).sqrt().sum()
-    means = (first.mean(0) - second.mean(0)).square().sum()
-    return float(means + here.trace() + there.trace() - 2 * shared)
 
 
 # ---------------------------------------------------------------------- patches

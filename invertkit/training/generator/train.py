@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -22,56 +22,13 @@ from invertkit.models.generators.kitgan import (
     ClassHead,
     FeatureHead,
     KitDiscriminator,
-    KitEncoder,
     KitGenerator,
 )
 from invertkit.training.data.photographs import Photographs
+from invertkit.training.generator.plan import GeneratorPlan
 
 Report = Callable[[str], None]
 CHECKPOINT: Final = "checkpoint.pt"
-
-
-@final
-@dataclass(frozen=True)
-class GeneratorPlan:
-    """Everything that decides the weights, so that it can stand in the model card.
-
-    Args:
-        steps: Updates of the generator; the discriminators take as many.
-        batch: Pictures per update, a multiple of `group`.
-        group: Neighbouring pictures of one class; see `ClassHead`.
-        lr: Adam's learning rate of the generator.
-        critic_lr: Of the discriminators.
-        betas: Adam's moments.
-        decay: Of the exponential moving average of the generator's weights.
-        cooldown: Share of the steps, at the end, over which learning rates fall linearly to 0.
-        latent: Length of z.
-        embedding: Length of the class embedding.
-        widths: Channels of the generator at 4, 8, 16 and 32 pixels.
-        guide_layers: Layers of the guiding classifier that get a discriminator of their own;
-            none for a plain projection discriminator.
-        guide_size: Side in pixels at which the guiding classifier sees the pictures.
-        encoder_steps: Updates of the encoder afterwards.
-        seed: Of weights, order and latents.
-        bf16: Run convolutions in bfloat16.
-    """
-
-    steps: int = 8_000
-    batch: int = 48
-    group: int = 4
-    lr: float = 3e-4
-    critic_lr: float = 6e-4
-    betas: tuple[float, float] = (0.0, 0.99)
-    decay: float = 0.999
-    cooldown: float = 0.25
-    latent: int = 64
-    embedding: int = 32
-    widths: tuple[int, int, int, int] = (256, 128, 64, 32)
-    guide_layers: tuple[str, ...] = ("layer1", "layer2", "layer3")
-    guide_size: int = 40
-    encoder_steps: int = 4_000
-    seed: int = 0
-    bf16: bool = False
 
 
 @final
@@ -381,50 +338,6 @@ def settle(
         labels = torch.randint(classes, (128,), generator=draw).to(device)
         generator(latent, generator.embeddings.weight.T[labels])
     generator.eval()
-
-
-def train_encoder(
-    plan: GeneratorPlan,
-    generator: KitGenerator,
-    *,
-    classes: int,
-    device: str = "cpu",
-    report: Report = print,
-) -> KitEncoder:
-    """Train an encoder on the generator's own pictures: from G(z, c) and c back to z.
-
-    Args:
-        plan: `encoder_steps`, `batch`, `seed`.
-        generator: In evaluation mode.
-        classes: Number of classes.
-        device: Where to train.
-        report: Receives one line per 500 steps.
-    """
-    generator = generator.to(device)
-    table = generator.embeddings.weight.T.detach()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(plan.seed + 1)
-        encoder = KitEncoder(latent=plan.latent, embedding=plan.embedding).to(device)
-    encoder.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(encoder.parameters(), 1e-3, (0.9, 0.99))
-    kind = torch.device(device).type
-    for step in range(plan.encoder_steps):
-        draw = torch.Generator().manual_seed(plan.seed * 1_000_003 + 500_000_000 + step)
-        latent = torch.randn(plan.batch, plan.latent, generator=draw).clamp(-2, 2).to(device)
-        labels = torch.randint(classes, (plan.batch,), generator=draw).to(device)
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * (1 - step / plan.encoder_steps)
-        with torch.autocast(kind, torch.bfloat16, enabled=plan.bf16):
-            with torch.no_grad():
-                pictures = generator(latent, table[labels])
-            guess = encoder(pictures, table[labels])
-        loss = F.mse_loss(guess.float(), latent)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        if (step + 1) % 500 == 0 or step + 1 == plan.encoder_steps:
-            report(f"encoder step {step + 1}/{plan.encoder_steps} squared error {loss.item():.3f}")
-    return encoder.eval()
 
 
 def folded(classifier: Classifier) -> Classifier:

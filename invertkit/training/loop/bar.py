@@ -6,7 +6,7 @@ from typing import final
 
 from rich.console import Console
 
-from invertkit.runs.progress import LiveBar
+from invertkit.core.live_bar import LiveBar
 from invertkit.training.loop.history import Moment
 
 

@@ -18,11 +18,12 @@ from invertkit.apps.ablation import run as module
 from invertkit.apps.ablation.plan import changes, edits_in, read_over, read_variant, variants_of
 from invertkit.apps.ablation.run import ablate
 from invertkit.apps.ablation.table import Ablation, Row
-from invertkit.core.images.load import to_picture
+from invertkit.core.images.save import to_picture
 from invertkit.engine.run import Report
 from invertkit.errors import InputError, RecipeError
 from invertkit.metrics.judge import train_judge
-from invertkit.metrics.patch_similarity import bidirectional_similarity, mask_iou
+from invertkit.metrics.mask_iou import mask_iou
+from invertkit.metrics.patch_similarity import bidirectional_similarity
 from invertkit.models.classifiers.open import EMBEDDED
 from invertkit.runs import api
 from invertkit.runs.carry_out import carry_out

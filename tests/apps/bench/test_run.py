@@ -32,11 +32,12 @@ from invertkit.objectives.base import Objective
 from invertkit.objectives.outputs import CrossEntropy
 from invertkit.objectives.patches.nearest import NearestPatches
 from invertkit.objectives.reference import PixelDistance
-from invertkit.optimizers.population.basin import BasinCMA, CmaEs
+from invertkit.optimizers.population.basin import BasinCMA
+from invertkit.optimizers.population.cma_es import CmaEs
 from invertkit.optimizers.torch_optim import Adam
 from invertkit.optimizers.wrappers import Clip
 from invertkit.recipe.overlay import read_raw, recipe_names
-from invertkit.runs.job import prepare
+from invertkit.runs.prepare import prepare
 from tests.faces import invertkit, write_page
 from tests.helpers import global_generators_unmoved, make_problem, tiny_critic, tiny_segmenter
 

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from invertkit.apps.editing.compose import Placing, Region, compose, generate, region_of
 from invertkit.errors import InputError
-from invertkit.variables.transforms.base import Brightness, Composition, Spatial
+from invertkit.variables.transforms.colour import Brightness
+from invertkit.variables.transforms.composition import Composition
+from invertkit.variables.transforms.spatial import Spatial
 from tests.helpers import normal, uniform
 from tests.latents import generator64
 

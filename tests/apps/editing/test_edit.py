@@ -313,7 +313,7 @@ def test_a_folder_that_is_no_projection_is_told(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_run_is_told(tmp_path: Path) -> None:
-    from invertkit.runs.carry_out import STOP
+    from invertkit.runs.observers import STOP
 
     weights = write_generator(tmp_path / "generator.safetensors")
     models = {"generator": {"type": "embedded_generator", "weights": str(weights)}}

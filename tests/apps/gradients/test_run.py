@@ -19,7 +19,7 @@ from invertkit.apps.gradients.run import gradients, input_gradient
 from invertkit.apps.gradients.table import NUMBERS, Gradients, shown
 from invertkit.apps.labels import named_classifiers
 from invertkit.core.images.demo import demo_inputs
-from invertkit.core.images.load import to_picture
+from invertkit.core.images.save import to_picture
 from invertkit.errors import InputError, WeightsError
 from invertkit.metrics.gradients import (
     edge_alignment,

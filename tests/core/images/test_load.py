@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from invertkit.core.images.load import Inputs, load_image, load_mask, save_png, to_picture
-from invertkit.core.view import resize_mask
+from invertkit.core.images.inputs import Inputs
+from invertkit.core.images.load import load_image, load_mask
+from invertkit.core.images.resize import resize_mask
+from invertkit.core.images.save import save_png, to_picture
 from invertkit.errors import InputError, ShapeError
 from tests.faces import scene_tensors
 from tests.helpers import rectangle, uniform

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from invertkit.core.randomness import Randomness
 from invertkit.core.recording.replay import EAGER, Compile
+from invertkit.core.scene import Scene
 from invertkit.core.schedules import Cosine, Linear
-from invertkit.core.view import Scene, View
+from invertkit.core.view import View
 from invertkit.engine.problem import Problem, Stage, Status, Term
 from invertkit.engine.run import Run
 from invertkit.objectives.asked_players import CriticScore, MaskBCE
@@ -25,7 +26,8 @@ from invertkit.objectives.priors import Norm, TotalVariation
 from invertkit.objectives.reference import PixelDistance
 from invertkit.objectives.statistics import FeatureStatistics
 from invertkit.optimizers.base import Optimizer
-from invertkit.optimizers.population.basin import BasinCMA, CmaEs
+from invertkit.optimizers.population.basin import BasinCMA
+from invertkit.optimizers.population.cma_es import CmaEs
 from invertkit.optimizers.torch_optim import LBFGS, Adam, TorchOptimizer
 from invertkit.optimizers.wrappers import Clip, KeepBest
 from invertkit.players.base import Player
@@ -484,7 +486,8 @@ def test_a_stage_of_its_own_optimizer_is_replayed_beside_one_that_cannot_be() ->
 
 def test_every_variable_of_the_registry_says_whether_it_can_be_replayed() -> None:
     """Those that override `look`, of ours, do."""
-    from invertkit.recipe.registry import VARIABLES, Registry
+    from invertkit.recipe.registry import Registry
+    from invertkit.recipe.tables import VARIABLES
 
     for name in VARIABLES:
         kind = Registry().load("variable", name)

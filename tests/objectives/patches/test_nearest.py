@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from invertkit.core.precision import exactly, products
 from invertkit.core.randomness import Randomness
-from invertkit.core.view import Scene, View
+from invertkit.core.scene import Scene
+from invertkit.core.view import View
 from invertkit.objectives.base import evaluate
 from invertkit.objectives.patches.correspondence import grid, register_masks
 from invertkit.objectives.patches.nearest import NearestPatches

@@ -13,9 +13,11 @@ from scipy.stats import wasserstein_distance
 from torch import Tensor
 
 from invertkit.core.randomness import Randomness
-from invertkit.core.view import Scene, View
+from invertkit.core.scene import Scene
+from invertkit.core.view import View
+from invertkit.core.wasserstein import resample, wasserstein_1d
 from invertkit.errors import InputError
-from invertkit.objectives.patches.sliced import PatchSWD, resample, wasserstein_1d
+from invertkit.objectives.patches.sliced import PatchSWD
 from tests.helpers import SIZE, gradcheck, gradient, make_scene, normal, score, setting, uniform
 
 counts = st.integers(1, 12)

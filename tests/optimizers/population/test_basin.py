@@ -22,11 +22,12 @@ from invertkit.objectives.priors import Norm
 from invertkit.objectives.reference import PixelDistance
 from invertkit.optimizers.base import Landscape, Optimizer, Params
 from invertkit.optimizers.population import basin as population
-from invertkit.optimizers.population.basin import BasinCMA, CmaEs, cma_adam
+from invertkit.optimizers.population.basin import BasinCMA, cma_adam
 from invertkit.optimizers.population.cma import CMA
+from invertkit.optimizers.population.cma_es import CmaEs
 from invertkit.optimizers.torch_optim import LBFGS, Adam, TorchOptimizer
 from invertkit.optimizers.wrappers import Clip, KeepBest
-from invertkit.variables.latent import Transformed
+from invertkit.variables.transformed import Transformed
 from tests.helpers import make_problem, normal, same, through_a_file, tiny_critic
 from tests.latents import finished, latent_problem, latents, state
 

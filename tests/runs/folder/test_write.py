@@ -6,9 +6,11 @@ import re
 import pytest
 import torch
 
-from invertkit.core.images.load import Inputs
+from invertkit.core.images.inputs import Inputs
 from invertkit.engine.problem import Status
-from invertkit.runs.folder.write import curve, html, metrics, resolved_page, sheet
+from invertkit.runs.folder.page import curve, html, resolved_page
+from invertkit.runs.folder.panels import sheet
+from invertkit.runs.folder.write import metrics
 from invertkit.runs.result import Result
 from tests.faces import red_on_green, scene_tensors
 

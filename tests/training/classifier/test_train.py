@@ -28,7 +28,8 @@ from invertkit.models.classifiers.kitnet import KitNet
 from invertkit.models.classifiers.open import EMBEDDED, open_classifier
 from invertkit.models.loading.weights_file import metadata
 from invertkit.training.classifier.card import save_classifier
-from invertkit.training.classifier.start import Normalized, Start, starting_network
+from invertkit.training.classifier.normalized import Normalized
+from invertkit.training.classifier.start import Start, starting_network
 from invertkit.training.classifier.train import TrainingPlan, accuracy, train_classifier
 from invertkit.training.data.batches import Batch, InMemory, Share
 from invertkit.training.data.photographs import Photographs, load_photographs

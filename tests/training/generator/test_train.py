@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from invertkit.errors import InputError
+from invertkit.metrics.frechet import frechet
 from invertkit.models.generators.kitgan import ClassHead, KitDiscriminator, KitEncoder, KitGenerator
 from invertkit.models.generators.open import (
     embedded_discriminator,
@@ -30,11 +31,11 @@ from invertkit.models.loading.weights_file import metadata
 from invertkit.training.data.photographs import Photographs
 from invertkit.training.generator import command as command
 from invertkit.training.generator import train as module
+from invertkit.training.generator.encoder import train_encoder
 from invertkit.training.generator.measures import (
     Measured,
     accuracy_score,
     expect_same_classes,
-    frechet,
     generated,
     last_features,
     measure_generator,
@@ -42,15 +43,14 @@ from invertkit.training.generator.measures import (
     pictures,
     some_of,
 )
+from invertkit.training.generator.plan import GeneratorPlan
 from invertkit.training.generator.train import (
     CHECKPOINT,
-    GeneratorPlan,
     Players,
     average,
     folded,
     hinge,
     settle,
-    train_encoder,
     train_generator,
 )
 from tests.faces import invertkit

@@ -1,0 +1,143 @@
+"""Edited pictures: their sheet, animation and files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from jaxtyping import Bool, Float
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from invertkit.apps.editing.change import Change
+from invertkit.core.images.save import save_png, to_picture
+from invertkit.core.version import __version__
+from invertkit.errors import InputError
+
+_TILE, _LABEL, _GAP = 256, 18, 4
+_COLUMNS = 9
+
+
+@final
+@dataclass(frozen=True)
+class Edited:
+    """Edited pictures, one for each strength.
+
+    Args:
+        images: The photograph with the edited object blended in.
+        generated: The generator's own edited pictures.
+        strengths: Of the edit.
+        photograph: What they were blended into.
+        projection: The generator's picture as the run left it.
+        region: Where the photograph could change.
+        change: What was changed at strength 1.
+        facts: What was done, as in `edit.json`.
+    """
+
+    images: Float[Tensor, "n 3 h w"]
+    generated: Float[Tensor, "n 3 s s"]
+    strengths: tuple[float, ...]
+    photograph: Float[Tensor, "3 h w"]
+    projection: Float[Tensor, "3 s s"]
+    region: Bool[Tensor, "1 h w"]
+    change: Change
+    facts: Mapping[str, Any]
+
+    def sheet(self) -> Image.Image:
+        """Photograph, projection, edited and blended pictures, labelled."""
+        title = f"{self.facts['run']}, seed {self.facts['seed']}: {_said(self.change)}"
+        start = [("photograph", self.photograph), ("projection", self.projection)]
+        if len(self.strengths) == 1:
+            at = "" if self.strengths[0] == 1 else f" at strength {self.strengths[0]:g}"
+            edited = [(f"edited{at}", self.generated[0])] if self.change.words else []
+            return _grid([[*start, *edited, ("blended", self.images[0])]], title)
+        shown = _spread(len(self.strengths))
+        rows = zip(start, ("blended", "edited"), (self.images, self.generated), strict=True)
+        return _grid(
+            [
+                [first, *((f"{what}, strength {self.strengths[i]:g}", row[i]) for i in shown)]
+                for first, what, row in rows
+            ],
+            title,
+        )
+
+    def frames(self) -> list[Image.Image]:
+        """The blended pictures, each under its strength."""
+        title = _said(self.change)
+        return [
+            _grid([[(f"strength {strength:+.2f}: {title}", image)]], tile=image.shape[-2])
+            for strength, image in zip(self.strengths, self.images, strict=True)
+        ]
+
+
+def _said(change: Change) -> str:
+    return ", ".join(change.words) or "the projection as it is"
+
+
+def _spread(count: int) -> list[int]:
+    """At most so many places as fit on a sheet, the first and the last among them."""
+    shown = min(count, _COLUMNS)
+    return [round(i * (count - 1) / (shown - 1)) for i in range(shown)]
+
+
+def _grid(
+    rows: Sequence[Sequence[tuple[str, Tensor]]], title: str = "", *, tile: int = _TILE
+) -> Image.Image:
+    """Pictures of one height under their labels."""
+    tiles = [[(label, _sized(to_picture(image), tile)) for label, image in row] for row in rows]
+    columns = [max(tile.width for _, tile in column) for column in zip(*tiles, strict=True)]
+    top = _LABEL if title else 0
+    size = (
+        sum(columns) + _GAP * (len(columns) - 1),
+        top + len(rows) * (tile + _LABEL),
+    )
+    canvas = Image.new("RGB", size, "white")
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=13)
+    draw.text((2, 1), title, fill="black", font=font)
+    for r, row in enumerate(tiles):
+        left = 0
+        for (label, picture), width in zip(row, columns, strict=True):
+            draw.text((left + 2, top + r * (tile + _LABEL) + 1), label, fill="black", font=font)
+            canvas.paste(picture, (left, top + r * (tile + _LABEL) + _LABEL))
+            left += width + _GAP
+    return canvas
+
+
+def _sized(picture: Image.Image, height: int) -> Image.Image:
+    width = max(1, round(picture.width * height / picture.height))
+    if (width, height) == picture.size:
+        return picture
+    return picture.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _write(result: Edited, folder: Path) -> None:
+    text = {"edit": _said(result.change), "software": f"invertkit {__version__}"}
+    try:
+        save_png(result.images[-1], folder / "edited.png", text=text)
+        if len(result.strengths) > 1:
+            (folder / "frames").mkdir()
+            for i, (strength, image) in enumerate(
+                zip(result.strengths, result.images, strict=True)
+            ):
+                save_png(image, folder / "frames" / f"{i:02}_{strength:+.3f}.png", text=text)
+            _save_animation(result.frames(), folder / "animation.gif")
+        result.sheet().save(folder / "sheet.png")
+        (folder / "edit.json").write_text(json.dumps(result.facts, indent=2), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror or error}).") from None
+
+
+def _save_animation(frames: Sequence[Image.Image], path: Path) -> None:
+    """There and back again, all frames in the colours of one palette."""
+    montage = Image.new("RGB", (frames[0].width * 3, frames[0].height))
+    for i, frame in enumerate((frames[0], frames[len(frames) // 2], frames[-1])):
+        montage.paste(frame, (i * frame.width, 0))
+    palette = montage.quantize(256)
+    order = [*frames, *frames[-2:0:-1]]
+    times = [120] * len(order)
+    times[0] = times[len(frames) - 1] = 600
+    small = [frame.quantize(palette=palette) for frame in order]
+    small[0].save(path, save_all=True, append_images=small[1:], duration=times, loop=0)

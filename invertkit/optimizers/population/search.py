@@ -1,0 +1,106 @@
+"""The outer search of a population: one CMA for each image."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from invertkit.optimizers.base import Landscape, Optimizer, Params, chosen
+from invertkit.optimizers.population.basin import BasinCMA
+from invertkit.optimizers.torch_optim import Adam
+
+LARGEST = 4096
+"""How many numbers of an image are searched at most: the covariance holds their square."""
+
+
+class Outer(Optimizer):
+    """A search that draws a population for each image and is told what became of it.
+
+    Alone, a step is a generation: draw, evaluate, tell. Composed with an inner optimizer, the
+    population descends between the drawing and the telling.
+    """
+
+    @property
+    @abstractmethod
+    def over(self) -> tuple[str, ...]:
+        """Names of the tensors it searches; all if empty."""
+
+    @abstractmethod
+    def begin(self, landscape: Landscape, places: Sequence[int]) -> Any:
+        """State of a search that starts at the landscape."""
+
+    @abstractmethod
+    def draw(
+        self, search: Any, landscape: Landscape, generation: int
+    ) -> Float[Tensor, "images k d"]:
+        """The candidates of a generation."""
+
+    @abstractmethod
+    def tell(
+        self, search: Any, points: Tensor, losses: Float[Tensor, "images k"], *, injected: bool
+    ) -> None:
+        """What became of the candidates; `injected` where they are not where they were drawn."""
+
+    @abstractmethod
+    def centre(self, search: Any) -> Float[Tensor, "images d"]:
+        """Where the search thinks the optimum is."""
+
+    @abstractmethod
+    def save_search(self, search: Any) -> dict[str, Any]:
+        """The state of the search as tensors, numbers, lists and dicts."""
+
+    @abstractmethod
+    def load_search(self, saved: dict[str, Any], device: torch.device) -> Any:
+        """The state that `save_search` saw."""
+
+    @property
+    def obstacle(self) -> str:
+        """That it has no steps between the drawing and the telling."""
+        return f"{type(self).__name__} draws and judges a generation at every step"
+
+    @property
+    def searches(self) -> bool:
+        return True
+
+    def follows(self, names: Sequence[str]) -> tuple[str, ...]:
+        return ()
+
+    # ------------------------------------------------------------------ alone
+
+    def _alone(self) -> BasinCMA:
+        return BasinCMA(outer=self, inner=Adam(), inner_steps=0, last_steps=0)
+
+    def moves(self, names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(names[i] for i in chosen(self.over, names))
+
+    def init(self, params: Params, names: Sequence[str] = ()) -> Any:
+        return self._alone().init(params, names)
+
+    def step(
+        self, landscape: Landscape, params: Params, state: Any, *, step: int, total: int
+    ) -> Float[Tensor, " b"]:
+        return self._alone().step(landscape, params, state, step=step, total=total)
+
+    def save(self, state: Any) -> dict[str, Any]:
+        return self._alone().save(state)
+
+    def load(self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()) -> Any:
+        return self._alone().load(params, saved, names)
+
+    def finish(self, params: Params, state: Any) -> None:
+        self._alone().finish(params, state)
+
+
+def _sane(losses: Tensor) -> Tensor:
+    """The losses, infinite where they are not numbers, or lower than any number."""
+    return losses.nan_to_num(torch.inf, torch.inf, torch.inf)
+
+
+def flat(points: Params, places: Sequence[int], rows: int) -> Float[Tensor, "rows d"]:
+    """The tensors at `places` as one row an image."""
+    return torch.cat([points[place].detach().reshape(rows, -1) for place in places], 1)

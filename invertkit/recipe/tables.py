@@ -1,0 +1,255 @@
+"""What exists: one explicit table per kind of part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal, final
+
+Kind = Literal["objective", "variable", "optimizer", "player", "model"]
+
+
+KINDS: Final[tuple[Kind, ...]] = ("objective", "variable", "optimizer", "player", "model")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of a table.
+
+    Args:
+        path: `package.module:Class` of the part, or for models of the function that makes it.
+        summary: What it is, in a line.
+        source: Where it comes from.
+    """
+
+    path: str
+    summary: str
+    source: str = "ours"
+
+
+def _table(**entries: Entry) -> Mapping[str, Entry]:
+    return MappingProxyType(entries)
+
+
+OBJECTIVES: Final = _table(
+    activation=Entry(
+        "invertkit.objectives.outputs:Activation",
+        "mean squared activation of a layer or channel",
+        "DeepDream, 2015",
+    ),
+    attention=Entry(
+        "invertkit.objectives.outputs:Attention",
+        "the classifier's attention lies in the target mask",
+        "IMAGINE, CVPR 2021; Grad-CAM, 2017",
+    ),
+    batch_norm_statistics=Entry(
+        "invertkit.objectives.statistics:BatchNormStatistics",
+        "agreement with the statistics stored in batch-norm layers",
+        "DeepInversion, CVPR 2020",
+    ),
+    critic_score=Entry(
+        "invertkit.objectives.asked_players:CriticScore",
+        "what a patch critic, trained meanwhile, thinks of the image",
+        "IMAGINE, CVPR 2021; MAGIC, AAAI 2023",
+    ),
+    cross_entropy=Entry(
+        "invertkit.objectives.outputs:CrossEntropy",
+        "the class of the reference, or a given one",
+        "MAGIC Eq. 2",
+    ),
+    feature_cosine=Entry(
+        "invertkit.objectives.perceptual:FeatureCosine",
+        "angle between a network's features of the image and of the reference",
+    ),
+    feature_statistics=Entry(
+        "invertkit.objectives.statistics:FeatureStatistics",
+        "channel means and deviations of the reference, in any layers",
+        "IMAGINE, CVPR 2021; MAGIC, AAAI 2023",
+    ),
+    kl_divergence=Entry(
+        "invertkit.objectives.outputs:KLDivergence",
+        "the softmax of the reference",
+        "MAGIC Eq. 1",
+    ),
+    lpips=Entry(
+        "invertkit.objectives.perceptual:LPIPS",
+        "learned perceptual distance to the reference, in a region if there is one",
+        "Zhang et al. 2018; Huh et al. 2020",
+    ),
+    mask_bce=Entry(
+        "invertkit.objectives.asked_players:MaskBCE",
+        "a segmenter finds the object where the target mask says",
+        "MAGIC, AAAI 2023",
+    ),
+    nearest_patches=Entry(
+        "invertkit.objectives.patches.nearest:NearestPatches",
+        "every patch looks like some patch of the reference, at the right place of the object",
+        "ours, after Kwatra et al. 2005, Wexler et al. 2007, GPNN 2022",
+    ),
+    norm=Entry("invertkit.objectives.priors:Norm", "length of the image, plain or squared",
+               "Mahendran & Vedaldi, CVPR 2015"),
+    patch_swd=Entry(
+        "invertkit.objectives.patches.sliced:PatchSWD",
+        "sliced Wasserstein distance between patch distributions",
+        "ours, after Rabin et al. 2011",
+    ),
+    pixel_distance=Entry(
+        "invertkit.objectives.reference:PixelDistance",
+        "difference to the reference, pixel by pixel",
+    ),
+    range=Entry("invertkit.objectives.priors:Range", "pixels stay in [0, 1]"),
+    total_variation=Entry(
+        "invertkit.objectives.priors:TotalVariation",
+        "smoothness, in three published forms",
+        "Rudin et al. 1992; Mahendran & Vedaldi 2015",
+    ),
+    weight_deviation=Entry(
+        "invertkit.objectives.reference:WeightDeviation",
+        "how far a network's weights have moved from where they started",
+        "Huh et al. 2020",
+    ),
+)  # fmt: skip
+
+
+VARIABLES: Final = _table(
+    fourier=Entry(
+        "invertkit.variables.fourier:Fourier", "the image's scaled spectrum", "lucid, 2017"
+    ),
+    hold=Entry(
+        "invertkit.variables.pixels:Hold",
+        "another variable, with the reference held fixed in a region",
+    ),
+    latent=Entry(
+        "invertkit.variables.latent:Latent",
+        "a generator's latent and class embedding",
+        "Huh et al., ECCV 2020",
+    ),
+    jitter=Entry(
+        "invertkit.variables.pixels:Jitter",
+        "another variable, shifted at random on each step",
+        "DeepInversion, CVPR 2020",
+    ),
+    pixels=Entry("invertkit.variables.pixels:Pixels", "the pixels as they are"),
+    transformed=Entry(
+        "invertkit.variables.transformed:Transformed",
+        "a generator's picture, moved and recoloured to where the object is",
+        "Huh et al., ECCV 2020",
+    ),
+    tuned=Entry(
+        "invertkit.variables.tuned:Tuned",
+        "a generator's latents together with a change of its weights",
+        "Huh et al., ECCV 2020",
+    ),
+)
+
+
+OPTIMIZERS: Final = _table(
+    adam=Entry(
+        "invertkit.optimizers.torch_optim:Adam",
+        "Adam; warm-up and cosine by the schedule of its learning rate",
+        "Kingma & Ba 2015",
+    ),
+    basin_cma=Entry(
+        "invertkit.optimizers.population.basin:BasinCMA",
+        "a population search whose candidates descend before they are judged",
+        "Wampler & Popović 2009; Huh et al., ECCV 2020",
+    ),
+    cma_adam=Entry(
+        "invertkit.optimizers.population.basin:cma_adam",
+        "a population search, then a descent from its last population",
+        "Huh et al., ECCV 2020",
+    ),
+    cma_es=Entry(
+        "invertkit.optimizers.population.cma_es:CmaEs",
+        "CMA-ES, a population for each image, without gradients",
+        "Hansen 2016",
+    ),
+    clip=Entry(
+        "invertkit.optimizers.wrappers:Clip",
+        "an optimizer whose pixels are cut to the valid range after each step",
+        "DeepInversion, CVPR 2020",
+    ),
+    keep_best=Entry(
+        "invertkit.optimizers.wrappers:KeepBest",
+        "an optimizer that ends each stage at the best point seen",
+    ),
+    lbfgs=Entry(
+        "invertkit.optimizers.torch_optim:LBFGS",
+        "L-BFGS with strong Wolfe line search",
+        "Liu & Nocedal 1989",
+    ),
+    torch=Entry(
+        "invertkit.optimizers.torch_optim:TorchOptimizer", "any optimizer of torch.optim, by name"
+    ),
+)
+
+
+PLAYERS: Final = _table(
+    patch_critic=Entry(
+        "invertkit.players.critic:PatchCritic",
+        "WGAN-GP critic of patches, trained while the image is optimised",
+        "IMAGINE, CVPR 2021; MAGIC, AAAI 2023",
+    ),
+    segmenter=Entry(
+        "invertkit.players.segmenter:Segmenter",
+        "encoder–decoder trained on the image and its mask",
+        "MAGIC, AAAI 2023",
+    ),
+)
+
+
+MODELS: Final = _table(
+    biggan=Entry(
+        "invertkit.models.generators.open:biggan",
+        "BigGAN-deep 128, 256 or 512 from a local file of the published port",
+        "Brock et al. 2019",
+    ),
+    classifier=Entry(
+        "invertkit.models.classifiers.open:open_classifier",
+        "any classifier by one word: of the catalogue, timm:NAME, torchvision:NAME, a file",
+    ),
+    embedded=Entry(
+        "invertkit.models.classifiers.open:embedded",
+        "the small quasi-robust classifier that the package carries",
+    ),
+    embedded_discriminator=Entry(
+        "invertkit.models.generators.open:embedded_discriminator",
+        "the discriminator that the embedded generator was trained against",
+    ),
+    embedded_encoder=Entry(
+        "invertkit.models.generators.open:embedded_encoder",
+        "an encoder for the embedded generator",
+    ),
+    embedded_generator=Entry(
+        "invertkit.models.generators.open:embedded_generator",
+        "the small class-conditional generator that the package carries",
+    ),
+    lpips=Entry(
+        "invertkit.models.perceptual:lpips",
+        "the network of LPIPS, or the embedded classifier in its place",
+        "Zhang et al. 2018",
+    ),
+    robust=Entry(
+        "invertkit.models.classifiers.open:robust",
+        "adversarially trained classifiers of the catalogue, from their hub or a file",
+        "Salman et al. 2020; Engstrom et al. 2019",
+    ),
+    timm=Entry("invertkit.models.classifiers.open:from_timm", "any classifier of timm, by name"),
+    torchvision=Entry(
+        "invertkit.models.classifiers.open:from_torchvision",
+        "any classifier of torchvision, by name",
+    ),
+)
+
+
+_TABLES: Final[Mapping[Kind, Mapping[str, Entry]]] = MappingProxyType(
+    {
+        "objective": OBJECTIVES,
+        "variable": VARIABLES,
+        "optimizer": OPTIMIZERS,
+        "player": PLAYERS,
+        "model": MODELS,
+    }
+)

@@ -1,0 +1,59 @@
+"""Training the encoder that inverts a generator."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from invertkit.models.generators.kitgan import (
+    KitEncoder,
+    KitGenerator,
+)
+from invertkit.training.generator.plan import GeneratorPlan
+from invertkit.training.generator.train import (
+    Report,
+)
+
+
+def train_encoder(
+    plan: GeneratorPlan,
+    generator: KitGenerator,
+    *,
+    classes: int,
+    device: str = "cpu",
+    report: Report = print,
+) -> KitEncoder:
+    """Train an encoder on the generator's own pictures: from G(z, c) and c back to z.
+
+    Args:
+        plan: `encoder_steps`, `batch`, `seed`.
+        generator: In evaluation mode.
+        classes: Number of classes.
+        device: Where to train.
+        report: Receives one line per 500 steps.
+    """
+    generator = generator.to(device)
+    table = generator.embeddings.weight.T.detach()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed + 1)
+        encoder = KitEncoder(latent=plan.latent, embedding=plan.embedding).to(device)
+    encoder.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(encoder.parameters(), 1e-3, (0.9, 0.99))
+    kind = torch.device(device).type
+    for step in range(plan.encoder_steps):
+        draw = torch.Generator().manual_seed(plan.seed * 1_000_003 + 500_000_000 + step)
+        latent = torch.randn(plan.batch, plan.latent, generator=draw).clamp(-2, 2).to(device)
+        labels = torch.randint(classes, (plan.batch,), generator=draw).to(device)
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * (1 - step / plan.encoder_steps)
+        with torch.autocast(kind, torch.bfloat16, enabled=plan.bf16):
+            with torch.no_grad():
+                pictures = generator(latent, table[labels])
+            guess = encoder(pictures, table[labels])
+        loss = F.mse_loss(guess.float(), latent)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if (step + 1) % 500 == 0 or step + 1 == plan.encoder_steps:
+            report(f"encoder step {step + 1}/{plan.encoder_steps} squared error {loss.item():.3f}")
+    return encoder.eval()

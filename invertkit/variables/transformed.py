@@ -1,0 +1,186 @@
+"""A generator's latents, with the photograph moved to meet the generated object."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from invertkit.core.randomness import Randomness
+from invertkit.core.scene import Scene
+from invertkit.errors import InputError, RecipeError
+from invertkit.variables.base import Size, Variable
+from invertkit.variables.latent import Latent
+from invertkit.variables.transforms.base import Transform
+from invertkit.variables.transforms.colour import Brightness, Contrast, Gamma, Hue, Saturation
+from invertkit.variables.transforms.composition import Composition
+from invertkit.variables.transforms.spatial import Spatial, Unmoved, spatial_start
+
+Colour = Literal["brightness", "contrast", "saturation", "hue", "gamma"]
+
+
+_COLOURS: dict[str, type[Transform]] = {
+    "brightness": Brightness,
+    "contrast": Contrast,
+    "saturation": Saturation,
+    "hue": Hue,
+    "gamma": Gamma,
+}
+
+
+@final
+class Transformed(Variable):
+    """A generator's picture, moved and recoloured to where the object is in the photograph.
+
+    The tensor `transform` holds φ. Gradients are taken in the generator's frame, where photograph
+    and mask are moved by T_φ; the image itself, and the loss that a population is told, are those
+    of T_φ⁻¹ of the generated picture, in the photograph's frame. Where that does not reach, the
+    image is grey.
+
+    Args:
+        inner: The latents.
+        spatial: Scale and translation: `isotropic` (s, t_x, t_y; the released code),
+            `anisotropic` (s_x, s_y, t_x, t_y; the paper), or `none`.
+        colour: Colour transforms, in the order in which they are applied to the photograph. With
+            none of either, the photograph is seen at the generator's size and φ has no numbers.
+        start: `mask` puts the mask's box where the generator's objects are (φ₀ of the paper,
+            exact); `published` uses the paper's translation, which ignores the scale;
+            `identity` leaves the photograph where it is.
+
+    Source: Huh et al. 2020, §3.3, Eq. 5 and Algorithm 1.
+    """
+
+    is_latent = True
+    replays = True
+    frame_names = ("transform",)
+
+    def __init__(
+        self,
+        *,
+        inner: Variable,
+        spatial: Literal["isotropic", "anisotropic", "none"] = "isotropic",
+        colour: tuple[Colour, ...] = (),
+        start: Literal["mask", "published", "identity"] = "mask",
+    ) -> None:
+        if not isinstance(inner, Latent):
+            raise RecipeError("inner: expected `latent`, a generator's latents.")
+        self.inner, self.start_from = inner, start
+        parts: list[Transform] = [_COLOURS[name]() for name in colour]
+        self.colour = Composition(parts) if parts else None
+        self.spatial = None if spatial == "none" else Spatial(anisotropic=spatial == "anisotropic")
+        if self.spatial is not None:
+            parts.append(self.spatial)
+        self.transform: Transform = Composition(parts) if parts else Unmoved()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*self.inner.names, "transform")
+
+    @property
+    def confines(self) -> bool:  # type: ignore[override]
+        """As the latents."""
+        return self.inner.confines
+
+    def start(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
+        return self._begin(scene, randomness, self.inner.noise)
+
+    def centre(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
+        return self._begin(scene, randomness, 0.0)
+
+    def _begin(self, scene: Scene, randomness: Randomness, noise: float) -> list[Tensor]:
+        """The latents of the photograph as φ₀ moves it, and φ₀."""
+        first = self._first(scene)
+        moved = scene
+        if scene.reference is not None:
+            first = first.expand(max(len(first), len(scene.reference)), -1)
+            moved = self.frame([first] * 3, scene)
+        latents = self.inner.begin(
+            replace(moved, kept=scene.kept), moved.reference, moved.mask, randomness, noise
+        )
+        return [*latents, first.expand(len(randomness.seeds), -1).to(latents[0], copy=True)]
+
+    def _first(self, scene: Scene) -> Float[Tensor, "#b k"]:
+        """φ₀: one row, or one for each mask."""
+        first = self.transform.identity()[None]
+        if self.spatial is None or self.start_from == "identity":
+            return first
+        if scene.mask is None:
+            raise InputError(
+                f"`start: {self.start_from}` places the generator by a mask; give one, or write "
+                "`start: identity`."
+            )
+        where = self.inner.generator(scene).statistics
+        placed = torch.stack(
+            [
+                spatial_start(
+                    mask[None],
+                    centre=where.centre,
+                    size=where.size,
+                    anisotropic=self.spatial.anisotropic,
+                    form="exact" if self.start_from == "mask" else "published",
+                )
+                for mask in scene.mask.cpu()
+            ]
+        )
+        colours = first[:, : first.shape[1] - placed.shape[1]].expand(len(placed), -1)
+        return torch.cat([colours, placed.to(first)], 1)
+
+    def resize(self, params: list[Tensor], old: Size, new: Size) -> list[Tensor]:
+        return params
+
+    def frame(self, params: list[Tensor], scene: Scene) -> Scene:
+        if scene.reference is None:
+            raise InputError("A transform moves a reference; give an image.")
+        transform = params[2]
+        size = (self.inner.generator(scene).size,) * 2
+
+        def moved(mask: Tensor | None) -> Tensor | None:
+            if mask is None:
+                return None
+            return self.transform.weights(mask.expand(len(transform), -1, -1, -1), transform, size)
+
+        images = scene.reference.expand(len(transform), -1, -1, -1)
+        return replace(
+            scene,
+            size=size,
+            reference=self.transform.apply(images, transform, size),
+            mask=moved(scene.mask),
+            target=moved(scene.target),
+            kept={},
+        )
+
+    def raw(
+        self, params: list[Tensor], scene: Scene, change: Tensor | None = None
+    ) -> Float[Tensor, "b 3 s s"]:
+        """The generator's own pictures."""
+        return self.inner.raw(params[:2], scene, change)
+
+    def look(
+        self, params: list[Tensor], scene: Scene, randomness: Randomness, step: int
+    ) -> Float[Tensor, "b 3 s s"]:
+        return self.raw(params, scene)
+
+    def still(
+        self, looks: Float[Tensor, "b 3 s s"], params: list[Tensor], scene: Scene
+    ) -> Float[Tensor, "b 3 h w"]:
+        transform = params[2]
+        if self.spatial is None:
+            return self.transform.invert(looks, transform, scene.size)
+        colour, where = transform.split(
+            [self.transform.size - self.spatial.size, self.spatial.size], 1
+        )
+        shape, grey = (looks.shape[-2], looks.shape[-1]), looks.new_full((1, 3, 1, 1), 0.5)
+        if self.colour is not None:  # what its inverse makes grey
+            grey = self.colour.apply(grey, colour, (1, 1))
+        reach = self.spatial.invert_coverage(where, shape, scene.size).to(looks)
+        back = self.spatial.invert(looks, where, scene.size) + grey * (1 - reach)
+        return back if self.colour is None else self.colour.invert(back, colour, scene.size)
+
+    def image(self, params: list[Tensor], scene: Scene) -> Float[Tensor, "b 3 h w"]:
+        return self.still(self.raw(params, scene), params, scene)
+
+    def confine(self, params: list[Tensor]) -> None:
+        self.inner.confine(params[:2])
