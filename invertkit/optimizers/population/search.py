@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from invertkit.optimizers.base import Landscape, Optimizer, Params, chosen
-from invertkit.optimizers.population.basin import BasinCMA
 from invertkit.optimizers.torch_optim import Adam
+
+if TYPE_CHECKING:
+    from invertkit.optimizers.population.basin import BasinCMA
 
 LARGEST = 4096
 """How many numbers of an image are searched at most: the covariance holds their square."""
@@ -73,6 +75,8 @@ class Outer(Optimizer):
     # ------------------------------------------------------------------ alone
 
     def _alone(self) -> BasinCMA:
+        from invertkit.optimizers.population.basin import BasinCMA
+
         return BasinCMA(outer=self, inner=Adam(), inner_steps=0, last_steps=0)
 
     def moves(self, names: Sequence[str]) -> tuple[str, ...]:
