@@ -1,14 +1,49 @@
-"""Folders that a command writes."""
+"""Folders that a command writes, and files that are whole or not there."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from invertkit.errors import InputError
 
-if TYPE_CHECKING:
-    pass
+
+@contextlib.contextmanager
+def whole_file(path: Path, *, forced: bool = False) -> Iterator[Path]:
+    """A path beside `path` to write to, renamed to it when the block ends: never half a file.
+
+    What the block raises is passed on, and nothing is left beside a file that was there before.
+
+    Args:
+        path: What is wanted in the end.
+        forced: Force the bytes to the disk before the renaming, so that a power cut leaves the
+            file before or the new one.
+
+    Yields:
+        Where to write.
+
+    Raises:
+        OSError: The file cannot be forced or renamed.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with whole_file(Path(folder, "a.txt")) as partial:
+        ...         _ = partial.write_text("all of it")
+        ...     print(Path(folder, "a.txt").read_text())
+        all of it
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        yield partial
+        if forced:
+            with partial.open("rb") as written:
+                os.fsync(written.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def new_folder(folder: Path) -> Path:

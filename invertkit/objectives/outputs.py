@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any, ClassVar, final
 
 import torch
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 
 from invertkit.core.images.resize import resize_mask
 from invertkit.core.scene import LOGITS, Needs
+from invertkit.core.suggestions import did_you_mean
 from invertkit.core.view import View
 from invertkit.errors import InputError, RecipeError
 from invertkit.objectives.base import Objective
@@ -73,8 +73,7 @@ def _class_index(target: int | str, model: Any) -> int:
         return target
     if target in names:
         return names.index(target)
-    near = get_close_matches(target, names, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(target, names)
     known = ", ".join(names[:12]) + (", …" if len(names) > 12 else "") if names else "none by name"
     raise RecipeError(f"Unknown class {target!r}.{hint} Known: {known}.")
 

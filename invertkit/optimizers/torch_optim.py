@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any, final
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 from invertkit.core.ranges import Count, Decay, NonNegative, Positive
 from invertkit.core.recording.fused_adam import FusedAdam
 from invertkit.core.schedules import Schedule, value_at
+from invertkit.core.suggestions import did_you_mean
 from invertkit.errors import RecipeError
 from invertkit.optimizers.base import Landscape, Optimizer, Params, chosen
 
@@ -136,8 +136,7 @@ class TorchOptimizer(Optimizer):
         known = inspect.signature(kind).parameters
         for option in self.options:
             if option not in known or option in ("params", "lr"):
-                near = get_close_matches(option, known, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
+                hint = did_you_mean(option, known)
                 raise RecipeError(f"torch.optim.{self.name} takes no option {option!r}.{hint}")
 
     @property
@@ -154,8 +153,7 @@ class TorchOptimizer(Optimizer):
             and kind is not torch.optim.Optimizer
         ]
         if self.name not in known:
-            near = get_close_matches(self.name, known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(self.name, known)
             raise RecipeError(
                 f"torch.optim has no {self.name!r}.{hint} It has: {', '.join(sorted(known))}."
             )

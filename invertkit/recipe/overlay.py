@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
+from invertkit.core.suggestions import did_you_mean
 from invertkit.errors import RecipeError
 from invertkit.recipe.page import ChoicePage, Node, checked
 from invertkit.recipe.yaml_text import parse_yaml
@@ -45,8 +45,7 @@ def find_page(recipe: str | Path, *, beside: Path | None = None) -> Path:
         raise RecipeError(f"{path}: cannot be read ({error.strerror}).") from None
     if meant:
         raise RecipeError(f"{path}: no such recipe file.")
-    near = get_close_matches(text, recipe_names(), n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(text, recipe_names())
     raise RecipeError(
         f"Unknown recipe {text!r}.{hint} Known: {', '.join(recipe_names())}; or give the path of "
         "a .yaml file."
@@ -180,8 +179,7 @@ def _option(group: str, choice: Any, wanted: str | None, *, device: str) -> str:
         default = default.get(device) or default.get("cpu") or next(iter(options))
     option = wanted if wanted is not None else default
     if option not in options:
-        near = get_close_matches(option, options, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(option, options)
         raise RecipeError(
             f"choices.{group}: no option {option!r}.{hint} Known: {', '.join(options)}."
         )
@@ -225,11 +223,10 @@ def _assign(page: Any, keys: list[str], value: Any, path: str) -> None:
                 node[key] = value
             else:
                 if key not in node or node[key] is None:
-                    near = get_close_matches(key, map(str, node), n=1)
-                    hint = f" Did you mean {near[0]!r}?" if near else ""
+                    hint = did_you_mean(key, node)
                     raise RecipeError(
                         f"--set {path}: there is no {'.'.join(keys[: i + 1])!r}.{hint} "
-                        f"Known: {', '.join(map(str, node))}."
+                        f"Known: {', '.join(node)}."
                     )
                 node = node[key]
         else:

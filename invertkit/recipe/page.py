@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Annotated, Any, Final, Literal, final
 
 import yaml
@@ -23,6 +22,7 @@ from pydantic import (
 )
 
 from invertkit.core.schedules import Schedule
+from invertkit.core.suggestions import did_you_mean
 from invertkit.errors import RecipeError
 
 VERSION: Final = 1
@@ -216,13 +216,11 @@ def _sentence(
     match fault["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":
             known = [*known_keys(kind, path[:-1]), *also]
-            near = get_close_matches(str(path[-1]), known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(str(path[-1]), known)
             listed = f" Known: {', '.join(known)}." if known else ""
             return f"unknown key {path[-1]!r}.{hint}{listed}"
         case "union_tag_invalid":
-            near = get_close_matches(fault["ctx"]["tag"], _SCHEDULES, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(fault["ctx"]["tag"], _SCHEDULES)
             return (
                 f"expected a number or a schedule of type {', '.join(_SCHEDULES)}, "
                 f"got type {fault['ctx']['tag']!r}.{hint}"
@@ -232,8 +230,7 @@ def _sentence(
         case "finite_number":
             return f"expected a finite number, got {got}."
         case "literal_error":
-            near = get_close_matches(str(got), re.findall(r"'([^']+)'", str(fault["ctx"])), n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(str(got), re.findall(r"'([^']+)'", str(fault["ctx"])))
             return f"expected {fault['ctx']['expected']}, got {got!r}.{hint}"
     message = fault["msg"][0].lower() + fault["msg"][1:]
     shown = repr(got)

@@ -15,10 +15,10 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, final
 
+from invertkit.core.suggestions import did_you_mean
 from invertkit.errors import InputError, RecipeError
 from invertkit.recipe.tables import (
     _TABLES,
@@ -61,8 +61,7 @@ class Registry:
             return getattr(importlib.import_module(module), attribute)
         if name in (points := _entry_points(kind)):
             return points[name].load()
-        near = get_close_matches(name, self.names(kind), n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, self.names(kind))
         raise RecipeError(
             f"{at}.type: unknown {kind} {name!r}.{hint} Known: {', '.join(self.names(kind))}."
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, final
 
 import torch
 
+from invertkit.core.files import whole_file
 from invertkit.core.images.inputs import Inputs
 from invertkit.errors import InputError, WriteError
 
@@ -103,15 +103,10 @@ class Saver:
     def _write(self, data: Mapping[str, Any], name: str) -> None:
         """To a file beside it first, forced to the disk, then renamed: never half a file."""
         path = self.folder / name
-        partial = path.with_name(path.name + ".partial")
         try:
-            with partial.open("wb") as file:
-                torch.save(dict(data), file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
+            with whole_file(path, forced=True) as partial:
+                torch.save(dict(data), partial)
         except (OSError, RuntimeError) as error:
-            partial.unlink(missing_ok=True)
             raise WriteError(
                 f"{path}: the checkpoint cannot be written ({error}). The one before is whole: "
                 f"make room, then `invertkit resume {self.run}`."

@@ -13,6 +13,7 @@ from PIL import Image
 
 from invertkit.apps.ablation.plan import Edit, Variant
 from invertkit.apps.ablation.table import Row
+from invertkit.core.files import whole_file
 from invertkit.errors import InputError
 from invertkit.runs.job import Job
 
@@ -63,11 +64,10 @@ def write_cell(cell: Cell, facts: Mapping[str, Any]) -> None:
         **facts,
         "settings": cell.settings,
     }
-    partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(page, indent=1, ensure_ascii=False), encoding="utf-8")
-        partial.replace(path)
+        with whole_file(path) as partial:
+            partial.write_text(json.dumps(page, indent=1, ensure_ascii=False), encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error}).") from None
 

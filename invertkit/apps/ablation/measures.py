@@ -14,6 +14,7 @@ from torch import Tensor
 from invertkit.apps.ablation.cells import Cell
 from invertkit.apps.ablation.table import Row, State
 from invertkit.apps.labels import slug
+from invertkit.core.files import whole_file
 from invertkit.core.images.inputs import Inputs
 from invertkit.core.images.save import to_picture
 from invertkit.core.log import log
@@ -135,10 +136,9 @@ def _keep(judge: Judge, path: Path | None, key: str) -> None:
     if path is None:
         return
     tensors = {name: value.cpu().contiguous() for name, value in judge.state_dict().items()}
-    partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial, metadata={"trained_on": key})
-        partial.replace(path)
+        with whole_file(path) as partial:
+            save_file(tensors, partial, metadata={"trained_on": key})
     except OSError as error:
         log.info(f"{path}: cannot be written ({error.strerror or error}), so it is not kept.")

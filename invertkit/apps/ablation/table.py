@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from invertkit.apps.tables import columns_of_text, csv_of, finite, mean_and_error, with_error
+from invertkit.core.files import whole_file
 from invertkit.core.images.sheet import Panel, beside, draw_sheet
 from invertkit.core.version import __version__
 from invertkit.errors import InputError
@@ -224,6 +225,5 @@ def _panel(row: Row) -> Panel:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_bytes(content)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -12,6 +11,7 @@ import torch
 
 from invertkit.core.precision import Precision
 from invertkit.core.recording.replay import Compile
+from invertkit.core.suggestions import did_you_mean
 from invertkit.errors import InputError, WeightsError
 from invertkit.models.loading import hub
 from invertkit.recipe.build import build_part, model_node, signature_model
@@ -70,8 +70,7 @@ def cases(
     options = {str(name): _budgets(name) for name in names}
     known = sorted({option for some in options.values() for option in some})
     if budget is not None and budget not in known:
-        near = get_close_matches(budget, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(budget, known)
         raise InputError(
             f"budget: no recipe here has {budget!r}; there are {', '.join(known) or 'none'}.{hint}"
         )

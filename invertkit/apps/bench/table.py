@@ -16,6 +16,7 @@ from rich.table import Table
 
 from invertkit.apps.bench.machine import Machine
 from invertkit.apps.bench.sums import KindFacts, RunFacts
+from invertkit.core.files import whole_file
 from invertkit.errors import InputError
 
 SCHEMA: Final = "invertkit-bench/1"
@@ -249,10 +250,9 @@ def write_bench(bench: Bench, path: Path) -> None:
     Raises:
         InputError: It cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(bench.json(), encoding="utf-8")
-        partial.replace(path)
+        with whole_file(path) as partial:
+            partial.write_text(bench.json(), encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error}).") from None
 

@@ -19,6 +19,7 @@ from invertkit.apps.editing.directions import (
     steering_directions,
 )
 from invertkit.apps.editing.projection import _Projection
+from invertkit.core.files import whole_file
 from invertkit.core.log import log
 from invertkit.errors import WeightsError
 from invertkit.models.loading.weights_file import metadata, read_weights
@@ -95,11 +96,10 @@ def _kept(
         log.info(f"{path}: is damaged, and made again.")
     log.info(f"{name}: working out the direction; it is kept for the next edit of this run.")
     made = {key: value.contiguous() for key, value in make().items()}
-    partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(exist_ok=True)
-        save_file(made, partial, metadata=facts)
-        partial.replace(path)
+        with whole_file(path) as partial:
+            save_file(made, partial, metadata=facts)
     except OSError as error:
         log.info(f"{path}: cannot be written ({error.strerror or error}), so it is not kept.")
     return made

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -21,6 +20,7 @@ from invertkit.core.images.inputs import Inputs
 from invertkit.core.images.load import Fit, ImageLike
 from invertkit.core.live_bar import somebody_looks
 from invertkit.core.log import log
+from invertkit.core.suggestions import did_you_mean
 from invertkit.core.version import __version__
 from invertkit.errors import InputError
 from invertkit.metrics.gradients import edge_alignment, low_frequency_share, orientation_agreement
@@ -206,8 +206,7 @@ def _label_of(classifier: Classifier, labels: str | int, folder: str, name: str)
         raise InputError(
             f"class {wanted!r}: {name} does not name its classes; give a number, or `predicted`."
         )
-    near = get_close_matches(wanted, classifier.classes, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(wanted, classifier.classes, cutoff=0.5)
     some = ", ".join(classifier.classes[:10]) + (", …" if len(classifier.classes) > 10 else "")
     raise InputError(f"class {wanted!r}: {name} has no such class.{hint} It has: {some}.")
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
+from invertkit.core.files import whole_file
 from invertkit.errors import WriteError
 
 
@@ -30,9 +31,8 @@ def save_png(
     info = PngImagePlugin.PngInfo()
     for key, value in (text or {}).items():
         info.add_text(key, value)
-    partial = path.with_name(path.name + ".partial")
     try:
-        to_picture(image).save(partial, format="PNG", pnginfo=info)
-        partial.replace(path)
+        with whole_file(path) as partial:
+            to_picture(image).save(partial, format="PNG", pnginfo=info)
     except OSError as error:
         raise WriteError(f"{path}: cannot be written ({error}).") from None

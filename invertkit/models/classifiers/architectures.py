@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from functools import cache
 from types import MappingProxyType
 from typing import Any, Final
@@ -12,6 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from invertkit.core.suggestions import did_you_mean
 from invertkit.errors import RecipeError
 from invertkit.models.classifiers.catalogue import CIFAR10_CLASSES
 from invertkit.models.classifiers.cifar_resnet import DEPTHS, CifarResNet
@@ -198,6 +198,5 @@ def class_names(architecture: str, classes: int) -> tuple[str, ...]:
 
 def unknown(name: str, known: Sequence[str], library: str) -> str:
     """A sentence on a name that a library does not have, with the one that looks most like it."""
-    near = get_close_matches(name, known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(name, known)
     return f"name: {library} has no classifier {name!r}.{hint}"

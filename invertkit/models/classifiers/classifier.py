@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from functools import partial
 from typing import Any, Self, final
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from invertkit.core.pixel_space import IMAGENET_MEAN, IMAGENET_STD, per_channel
 from invertkit.core.scene import LOGITS
+from invertkit.core.suggestions import did_you_mean
 from invertkit.errors import InputError, TapError
 from invertkit.models.folding.folding import Folding
 
@@ -156,8 +156,7 @@ class Classifier(nn.Module):
             module = self.net
         if module is self.net:  # not found, or no name at all
             known = dict(self.net.named_modules())
-            near = get_close_matches(name, known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(name, known)
             tops = ", ".join(child for child, _ in self.net.named_children())
             raise TapError(
                 f"{self.description} has no layer {name!r}.{hint} Its outermost layers are: {tops}."

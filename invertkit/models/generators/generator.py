@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 from typing import Any, final
 
@@ -13,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from invertkit.core.suggestions import did_you_mean
 from invertkit.errors import InputError, TapError
 
 
@@ -130,8 +130,7 @@ class Generator(nn.Module):
             return self.classes.index(name)
         if str(name).isdecimal() and int(name) < len(self.classes):
             return int(name)
-        near = get_close_matches(str(name), self.classes, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, self.classes)
         shown = ", ".join(self.classes[:12]) + (", …" if len(self.classes) > 12 else "")
         raise InputError(
             f"Unknown class {name!r} of {self.description}.{hint} It has {len(self.classes)}: "

@@ -12,6 +12,7 @@ from typing import Any, final
 
 import torch
 
+from invertkit.core.files import whole_file
 from invertkit.errors import InputError
 from invertkit.models.loading.weights_file import save_in_order, sha256
 from invertkit.training.classifier.normalized import Normalized
@@ -84,13 +85,11 @@ def save_classifier(
         if value.is_floating_point() and value.abs().max() < _LARGEST_HALF:
             value = value.half()
         state[name] = value.contiguous().clone()
-    partial = path.with_name(path.name + ".partial")
     try:
-        save_in_order(state, partial, card(plan, model, start, classes))
-        partial.chmod(0o644)
-        partial.replace(path)
+        with whole_file(path) as partial:
+            save_in_order(state, partial, card(plan, model, start, classes))
+            partial.chmod(0o644)
     except Exception as error:  # safetensors has errors of its own for a full disk
-        partial.unlink(missing_ok=True)
         raise InputError(
             f"{path}: cannot be written ({error!s:.120}). The checkpoint is whole: make room, "
             "then go on with --resume."

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
+from invertkit.core.files import whole_file
 from invertkit.errors import InputError
 
 CHECKPOINT: Final = "checkpoint.pt"
@@ -25,21 +25,15 @@ def write_checkpoint(state: Mapping[str, Any], path: Path) -> None:
     Raises:
         InputError: The disk is full or the folder gone; the checkpoint before is untouched.
     """
-    partial = path.with_name(path.name + ".partial")
     try:
-        with partial.open("wb") as file:
-            torch.save({**state, "format": FORMAT}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with whole_file(path, forced=True) as partial:
+            torch.save({**state, "format": FORMAT}, partial)
     except (OSError, RuntimeError) as error:
         first = str(error).strip().split("\n")[0]
         raise InputError(
             f"{path}: the checkpoint cannot be written ({first:.120}). The one before, if any, is "
             "whole: make room, then go on with --resume."
         ) from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path, *, device: torch.device) -> dict[str, Any]:
