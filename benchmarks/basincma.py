@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from invertkit.core.scene import Scene
 from invertkit.engine.problem import Problem, Stage, Term
 from invertkit.engine.run import Run
-from invertkit.models.generators.biggan import BigGANConfig, BigGANDeep
+from invertkit.models.generators.biggan.config import BigGANConfig
+from invertkit.models.generators.biggan.network import BigGANDeep
 from invertkit.models.generators.generator import Generator
 from invertkit.models.generators.kitgan import KitGenerator
 from invertkit.models.generators.open import embedded_generator

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from invertkit.errors import WeightsError
 from invertkit.models.classifiers.architectures import quiet_random
 from invertkit.models.classifiers.classifier import Classifier
-from invertkit.models.generators.biggan import BigGANConfig, BigGANDeep, load_biggan
+from invertkit.models.generators.biggan.config import BigGANConfig
+from invertkit.models.generators.biggan.files import load_biggan
+from invertkit.models.generators.biggan.network import BigGANDeep
 from invertkit.models.generators.generator import (
     BIGGAN_STATISTICS,
     Encoder,

@@ -26,7 +26,7 @@ from invertkit.engine.problem import Problem, Term
 from invertkit.engine.run import Run
 from invertkit.engine.step_kinds import kinds_of
 from invertkit.errors import InputError
-from invertkit.models.generators.biggan import BigGANConfig
+from invertkit.models.generators.biggan.config import BigGANConfig
 from invertkit.objectives.asked_players import CriticScore, MaskBCE
 from invertkit.objectives.base import Objective
 from invertkit.objectives.outputs import CrossEntropy

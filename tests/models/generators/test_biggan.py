@@ -20,13 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from invertkit.errors import InputError, WeightsError
-from invertkit.models.generators.biggan import (
-    BigGANConfig,
-    BigGANDeep,
-    load_biggan,
-    statistics_at,
-    without_spectral_norm,
-)
+from invertkit.models.generators.biggan.config import BigGANConfig
+from invertkit.models.generators.biggan.files import load_biggan, without_spectral_norm
+from invertkit.models.generators.biggan.network import BigGANDeep, statistics_at
 from tests.helpers import global_generators_unmoved, normal, uniform
 
 # Every kind of block: keeping and halving, at one side and doubling it; 16 pixels.
