@@ -154,19 +154,29 @@ def test_every_key_of_a_page_is_explained() -> None:
     assert [key for key in sorted(keys) if f"`{key}`" not in page] == []
 
 
-def test_every_module_of_the_package_is_in_the_api_pages() -> None:
-    inner = ("checkpoint", "progress", "report", "__main__", "__init__")
+def test_every_module_of_the_package_is_on_one_api_page() -> None:
     modules = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for path in (ROOT / "invertkit").rglob("*.py")
-        if path.stem not in inner and path.parent.name != "cli"
+        if not path.stem.startswith("__") and "cli" not in path.parts
     }
-    shown = {
-        module
+    rooms = [
+        room
         for page in (DOCS / "api").glob("*.md")
-        for module in re.findall(r"^::: (\S+)", text_of(page), flags=re.MULTILINE)
+        for room in re.findall(r"^::: (\S+)", text_of(page), flags=re.MULTILINE)
+    ]
+    pages = {
+        module: [room for room in rooms if f"{module}.".startswith(f"{room}.")]
+        for module in modules
     }
-    assert shown == modules
+    assert {module: found for module, found in pages.items() if len(found) != 1} == {}
+    assert "show_submodules: true" in text_of(ROOT / "mkdocs.yml")
+
+
+def test_every_room_says_in_a_sentence_what_it_is_for() -> None:
+    rooms = (ROOT / "invertkit").rglob("__init__.py")
+    silent = [named(room) for room in rooms if not ast.get_docstring(ast.parse(text_of(room)))]
+    assert silent == []
 
 
 # ---------------------------------------------------------------------- links

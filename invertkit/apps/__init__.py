@@ -1,0 +1,1 @@
+"""What is built on runs; the applications know nothing of one another."""

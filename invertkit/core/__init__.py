@@ -1,0 +1,1 @@
+"""What all rooms speak of: scene, view, images, draws, schedules, recorded steps."""

@@ -1,0 +1,1 @@
+"""Frozen networks, and how their weights are read."""

@@ -1,0 +1,1 @@
+"""Optimizers: how it is searched."""

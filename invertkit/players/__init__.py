@@ -1,0 +1,1 @@
+"""Players: networks that learn while the image is optimised."""

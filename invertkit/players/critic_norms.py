@@ -31,7 +31,7 @@ Blocks = Sequence[tuple[int, int]]
 class Moved(NamedTuple):
     """What the derivative makes of some features.
 
-    Args:
+    Attributes:
         features: J of them, times the scale where it is asked for.
         along: Their products with x̂, summed over each part.
         total: Themselves, summed over each part.

@@ -1,0 +1,1 @@
+"""Runs: prepare, carry out, resume, result; what a notebook calls."""

@@ -11,7 +11,7 @@ MOST: Final = 16
 class Batch(NamedTuple):
     """Images that are solved side by side, those of one photograph next to each other.
 
-    Args:
+    Attributes:
         seeds: One per image.
         of: The number of each image's photograph.
     """

@@ -25,7 +25,7 @@ from invertkit.runs.result import Result
 class Outcome(NamedTuple):
     """What a job over photographs has come to.
 
-    Args:
+    Attributes:
         results: Of every photograph that has an image, in the order of the job.
         failed: What is wrong with those that could not be gone on with, by name.
     """

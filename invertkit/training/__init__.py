@@ -1,0 +1,1 @@
+"""Training of the networks that invertkit makes itself."""

@@ -1,0 +1,1 @@
+"""Variables: what is optimised, and how it becomes an image."""

@@ -1,0 +1,1 @@
+"""How fast a machine makes each recipe."""

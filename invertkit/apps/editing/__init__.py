@@ -1,0 +1,1 @@
+"""A projected object moved, coloured and blended back."""

@@ -1,0 +1,1 @@
+"""What classifiers see: input gradients side by side."""

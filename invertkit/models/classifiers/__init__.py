@@ -1,0 +1,1 @@
+"""Classifiers: what is inverted, the catalogue of published ones, their architectures."""

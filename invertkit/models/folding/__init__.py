@@ -1,0 +1,1 @@
+"""Batch norms folded into convolutions, so that a step does less."""

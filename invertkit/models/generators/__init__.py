@@ -1,0 +1,1 @@
+"""Generators and encoders: where a latent becomes an image, and back."""

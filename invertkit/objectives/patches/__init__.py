@@ -1,0 +1,1 @@
+"""Objectives on patches: nearest, sliced, and matched ones."""

@@ -1,0 +1,1 @@
+"""Training of a classifier: plan, start, loop, card."""

@@ -1,0 +1,1 @@
+"""Photographs for trainings: files, batches, streams."""

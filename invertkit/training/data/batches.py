@@ -25,7 +25,7 @@ _STRIDE: Final = 0x9E3779B97F4A7C15
 class Batch(NamedTuple):
     """One process's share of a step's photographs.
 
-    Args:
+    Attributes:
         images: In [0, 1].
         labels: Their classes.
         rows: Their numbers in the data.

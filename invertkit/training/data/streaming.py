@@ -131,7 +131,9 @@ class Streamed:
         path: Folder or zip.
         labelled: See `PictureFiles`.
         workers: Reading processes; 0 reads in this one.
-        files: Its pictures; found if not given.
+
+    Attributes:
+        files: Its pictures.
 
     Raises:
         InputError: See `PictureFiles`; a damaged picture is named when its turn comes.

@@ -1,0 +1,1 @@
+"""Training of a class-conditional generator and its encoder."""

@@ -1,0 +1,1 @@
+"""What trainings share: history, progress bar, checkpoints, averaged weights."""

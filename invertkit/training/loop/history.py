@@ -42,7 +42,7 @@ class Row:
 class Moment(NamedTuple):
     """What an observer sees after a step.
 
-    Args:
+    Attributes:
         step: Steps done.
         total: Steps of the whole training.
         row: The newest row, if this step ended one.

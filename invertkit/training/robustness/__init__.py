@@ -1,0 +1,1 @@
+"""Attacks, adversarial training, and robust accuracy."""

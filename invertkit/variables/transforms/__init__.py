@@ -1,0 +1,1 @@
+"""Transforms of photograph and masks: in space, of colour, one after another."""
