@@ -1,0 +1,1 @@
+"""BigGAN-deep: configuration, network, and the published files."""
