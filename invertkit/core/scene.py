@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, Protocol, final, get_args
+from typing import Any, Final, Literal, final, get_args
 
 from jaxtyping import Float
 from torch import Tensor
@@ -32,14 +32,6 @@ Needs = Mapping[str, Collection[str]]
 """Model name -> the layers an objective reads from it (`LOGITS` for its logits)."""
 
 
-class Observer(Protocol):
-    """A model that a view can ask: see `invertkit.models.classifiers.classifier.Classifier`."""
-
-    def observe(self, image: Tensor, layers: Collection[str]) -> Mapping[str, Tensor]:
-        """Run the model on images in [0, 1] and return what the layers put out."""
-        ...
-
-
 @final
 @dataclass(frozen=True)
 class Scene:
@@ -51,7 +43,7 @@ class Scene:
             all images, or one for each.
         mask: Where the object is in it: weights in [0, 1], or None; likewise.
         target: Where the object shall be: weights in [0, 1], or None; likewise.
-        models: Frozen networks by name.
+        models: Frozen networks by name; see `invertkit.core.network`.
         players: Networks that learn, by name.
         needs: Layers that the terms of this stage read, by model.
         kept: What objectives have computed from the reference; see `View.kept`.

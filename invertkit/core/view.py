@@ -16,9 +16,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from invertkit.core.images.resize import resize_mask
+from invertkit.core.network import Network
 from invertkit.core.precision import networks
 from invertkit.core.randomness import Randomness
-from invertkit.core.scene import LOGITS, Observer, Scene
+from invertkit.core.scene import LOGITS, Scene
 from invertkit.errors import InputError, TapError
 
 T = TypeVar("T")
@@ -175,9 +176,9 @@ class View:
             if model not in self.scene.models:
                 known = ", ".join(sorted(self.scene.models)) or "none"
                 raise TapError(f"No model {model!r} in this recipe; known: {known}.")
-            observer: Observer = self.scene.models[model]
+            network: Network = self.scene.models[model]
             with networks(self.scene.precision, self.image.device):
-                outputs = observer.observe(self.image, self.scene.needs.get(model, ()))
+                outputs = network.observe(self.image, self.scene.needs.get(model, ()))
             full = {name: _widened(output, self.image) for name, output in outputs.items()}
             self._seen[key] = (self.image, full)
         return self._seen[key][1]

@@ -265,7 +265,5 @@ class Evaluation(Landscape):
 
     def _weights_of_models(self) -> list[Tensor]:
         return [
-            parameter
-            for model in self._scene.models.values()
-            for parameter in (model.parameters() if hasattr(model, "parameters") else ())
+            parameter for model in self._scene.models.values() for parameter in model.parameters()
         ]

@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from invertkit.core.network import Network
 from invertkit.core.pixel_space import IMAGENET_MEAN, IMAGENET_STD, per_channel
-from invertkit.errors import InputError, TapError, WeightsError
+from invertkit.errors import InputError, WeightsError
 from invertkit.models.classifiers.architectures import quiet_random
 from invertkit.models.classifiers.open import embedded
 from invertkit.models.folding.folding import Folding
@@ -44,7 +45,7 @@ class Part:
 
 
 @final
-class PerceptualNet(nn.Module):
+class PerceptualNet(Network):
     """A frozen trunk that shows its layers, with the heads that weigh their channels.
 
     Called with two batches of images in [0, 1], it gives their LPIPS distance, `(b,)`.
@@ -54,6 +55,7 @@ class PerceptualNet(nn.Module):
         mean: Per channel, subtracted from the image.
         std: Per channel, divides the difference.
         description: What it is and where its weights came from; said aloud and in the report.
+        size: Side in pixels of the images that its trunk was trained on.
 
     Source: Zhang et al. 2018 (arXiv:1801.03924).
     """
@@ -65,13 +67,14 @@ class PerceptualNet(nn.Module):
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         description: str = "a perceptual network given from Python",
+        size: int = 224,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            description=description, size=size, default_layers=[part.layer for part in parts]
+        )
         self.trunk = nn.Sequential(*(part.module for part in parts))
         self._heads = nn.ParameterDict({part.layer: part.head.clone() for part in parts})
-        self.default_layers = tuple(part.layer for part in parts)
         self.mean, self.std = tuple(mean), tuple(std)
-        self.description = description
         self._smallest = tuple(part.smallest for part in parts)
         self._folding = Folding()
         self.eval().requires_grad_(False)
@@ -127,23 +130,6 @@ class PerceptualNet(nn.Module):
                 if name in wanted:
                     seen[name] = features
         return seen
-
-    def resolve(self, layers: Sequence[str]) -> tuple[str, ...]:
-        """Layer names with `default` replaced by all of them; each is checked.
-
-        Raises:
-            TapError: There is none of that name.
-        """
-        names = tuple(
-            name
-            for asked in layers
-            for name in (self.default_layers if asked == "default" else (asked,))
-        )
-        for name in names:
-            if name not in self.default_layers:
-                known = ", ".join(self.default_layers)
-                raise TapError(f"{self.description} has no layer {name!r}; it has: {known}.")
-        return names
 
 
 def unit_channels(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -272,6 +258,7 @@ def _embedded(weights: Path | None) -> PerceptualNet:
         mean=classifier.mean,
         std=classifier.std,
         description=f"a perceptual distance, not LPIPS's own, on {classifier.description}",
+        size=classifier.size,
     )
 
 

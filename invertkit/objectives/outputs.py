@@ -64,7 +64,7 @@ class CrossEntropy(Objective):
 
 
 def _class_index(target: int | str, model: Any) -> int:
-    names: tuple[str, ...] = tuple(getattr(model, "classes", ()))
+    names: tuple[str, ...] = () if model is None else model.classes
     if isinstance(target, str) and target.isdigit():
         target = int(target)
     if isinstance(target, int):

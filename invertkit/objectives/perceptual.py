@@ -14,7 +14,7 @@ from invertkit.core.ranges import NonNegative
 from invertkit.core.scene import Needs
 from invertkit.core.view import View
 from invertkit.errors import RecipeError
-from invertkit.models.perceptual import distance_map, unit_channels
+from invertkit.models.perceptual import PerceptualNet, distance_map, unit_channels
 from invertkit.objectives.base import Objective
 from invertkit.objectives.functional import faded, weighted_mean
 
@@ -63,7 +63,7 @@ class LPIPS(Objective):
             RecipeError: The model is missing or has no heads.
         """
         net = _model(models, self.model, kind="lpips")
-        if not hasattr(net, "heads"):
+        if not isinstance(net, PerceptualNet):
             raise RecipeError(
                 f"model: {self.model!r} has no heads for its channels; `lpips` needs a model of "
                 f"type `lpips`, as in `models: {{{self.model}: {{type: lpips}}}}`."

@@ -13,12 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from invertkit.core.images.inputs import Inputs
 from invertkit.core.images.load import Fit
+from invertkit.core.network import Model, Network
 from invertkit.core.precision import Precision
 from invertkit.core.scene import Scene
 from invertkit.engine.problem import Problem, Stage, Term
 from invertkit.errors import InvertkitError, RecipeError
 from invertkit.models.classifiers.classifier import Classifier
-from invertkit.models.generators.generator import Encoder, Generator
 from invertkit.objectives.base import Objective
 from invertkit.optimizers.base import Optimizer
 from invertkit.players.base import Player
@@ -66,16 +66,14 @@ def build(
         _check_inputs(page, each)
     given = dict(models or {})
     networks = {
-        name: given.pop(name)
+        name: as_model(given.pop(name), name)
         if name in given
-        else build_part("model", model_node(node, registry), at=f"models.{name}", registry=registry)
+        else build_model(node, name, registry)
         for name, node in page.models.items()
     }
-    networks.update(given)
-    for name, network in networks.items():
-        ready = isinstance(network, Generator | Encoder) or hasattr(network, "observe")
-        wrapped = network if ready else Classifier(network)
-        networks[name] = wrapped.to(device)
+    networks.update({name: as_model(network, name) for name, network in given.items()})
+    for network in networks.values():
+        network.to(device)
     variable = build_part("variable", page.variable, at="variable", registry=registry)
     players = {
         name: build_part("player", node, at=f"players.{name}", registry=registry)
@@ -137,6 +135,31 @@ def stage_part(kind: Kind, node: Node | None, page: Page) -> Node | None:
     if kind == "variable" and node is not None and set(node) == {"type"}:
         return {**node, "inner": page.variable}
     return node
+
+
+def build_model(node: Node | str, name: str, registry: Registry) -> Model:
+    """The model that a page describes.
+
+    Raises:
+        RecipeError: It is unknown, or an option is wrong; the message starts with the path.
+        WeightsError: Its weights cannot be had.
+    """
+    at = f"models.{name}"
+    made = build_part("model", model_node(node, registry), at=at, registry=registry)
+    return as_model(made, name)
+
+
+def as_model(network: Any, name: str) -> Model:
+    """A network that says what it is; a bare `nn.Module` is taken for a classifier.
+
+    Raises:
+        RecipeError: It is no network.
+    """
+    if not isinstance(network, torch.nn.Module):
+        raise RecipeError(
+            f"models.{name}: expected a network, an `nn.Module`, got {type(network).__name__}."
+        )
+    return network if isinstance(network, Model) else Classifier(network)
 
 
 def model_node(node: Node | str, registry: Registry) -> Node:
@@ -226,7 +249,7 @@ def _check_names(term: Term, models: Mapping[str, Any], players: Mapping[str, An
             if model not in models:
                 known = ", ".join(models) or "none"
                 raise RecipeError(f"model: no model {model!r} in `models`; known: {known}.")
-            if not hasattr(models[model], "observe"):
+            if not isinstance(models[model], Network):
                 raise RecipeError(f"model: {model!r} is no network that looks at images.")
             models[model].resolve([layer for layer in layers if layer != "logits"])
         for player in term.objective.players():

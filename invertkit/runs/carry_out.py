@@ -77,10 +77,7 @@ def carry_out_each(
     batches = job.batches(problem)
     for place in split:
         batches[place : place + 1] = batches[place].apart()
-    names = {
-        name: str(getattr(model, "description", type(model).__name__))
-        for name, model in problem.models.items()
-    }
+    names = {name: model.description for name, model in problem.models.items()}
     for model in names.values():
         log.info(f"Model: {model}.")
     outcomes = Outcomes(job, names, folder)

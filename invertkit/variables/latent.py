@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from invertkit.core.images.resize import resize_image
+from invertkit.core.network import Network
 from invertkit.core.precision import networks
 from invertkit.core.randomness import Randomness
 from invertkit.core.ranges import NonNegative
@@ -163,20 +164,18 @@ class Latent(Variable):
         if self.classifier not in scene.models:
             raise TapError(f"variable.classifier: no classifier {self.classifier!r} in `models`.")
         classifier = scene.models[self.classifier]
-        if not hasattr(classifier, "observe"):
+        if not isinstance(classifier, Network):
             raise TapError(f"variable.classifier: {self.classifier!r} is no classifier.")
-        side = getattr(classifier, "size", 224)
         looks = []
         for row in range(max(len(reference), 1 if mask is None else len(mask))):
             image = reference[row : row + 1] if len(reference) > 1 else reference
             inside = mask if mask is None or len(mask) == 1 else mask[row : row + 1]
             seen = image if inside is None else _around(image, inside)
-            looks.append(resize_image(seen, (side, side)))
+            looks.append(resize_image(seen, (classifier.size, classifier.size)))
         logits = classifier.observe(torch.cat(looks), (LOGITS,))[LOGITS]
-        names = getattr(classifier, "classes", ())
         shared = [
             (i, generator.classes.index(name))
-            for i, name in enumerate(names)
+            for i, name in enumerate(classifier.classes)
             if name in generator.classes
         ]
         if not shared and logits.shape[1] == len(generator.classes):
@@ -184,7 +183,7 @@ class Latent(Variable):
         if not shared:
             raise InputError(
                 "`embedding: predicted` needs a classifier that knows classes of the generator; "
-                f"{getattr(classifier, 'description', 'this classifier')} knows none of them. "
+                f"{classifier.description} knows none of them. "
                 "Name the class: `--set variable.embedding=given --set variable.label=CLASS`."
             )
         there, here = (list(places) for places in zip(*shared, strict=True))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from invertkit.core.images.resize import resize_image, resize_mask
+from invertkit.core.network import Network
 from invertkit.core.randomness import Randomness
 from invertkit.core.scene import REGIONS, Scene
 from invertkit.core.view import View
@@ -20,10 +21,11 @@ from invertkit.objectives.statistics import BatchNormStatistics, FeatureStatisti
 from tests.helpers import SIZE, make_problem, tiny_classifier, uniform
 
 
-class Counting:
+class Counting(Network):
     """A model that counts how often it is asked, and for what."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.asked: list[tuple[str, ...]] = []
 
     def observe(self, image: Tensor, layers: Collection[str]) -> Mapping[str, Tensor]:

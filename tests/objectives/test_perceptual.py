@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invertkit.core.images.resize import resize_mask
+from invertkit.core.network import Network
 from invertkit.core.scene import Scene
 from invertkit.errors import InputError, RecipeError, TapError
 from invertkit.models.perceptual import unit_channels
@@ -185,12 +186,13 @@ def test_what_lies_far_outside_the_region_is_not_seen_but_its_surroundings_are(
 
 
 def test_feature_cosine_ignores_the_strength_of_features(scene: Scene) -> None:
-    class Stronger:
+    class Stronger(Network):
         """A model whose features of the reference are all twice as strong."""
 
         def __init__(self) -> None:
-            self.net = tiny_classifier()
-            self.resolve = self.net.resolve
+            net = tiny_classifier()
+            super().__init__(default_layers=LAYERS)
+            self.net = net
 
         def observe(self, image: Tensor, layers: Any) -> dict[str, Tensor]:
             factor = 2 if image is scene.reference else 1

@@ -9,12 +9,13 @@ from typing import Any, Final, final
 
 import torch
 
+from invertkit.core.network import Model
 from invertkit.core.precision import Precision
 from invertkit.core.recording.replay import Compile
 from invertkit.core.suggestions import did_you_mean
 from invertkit.errors import InputError, WeightsError
 from invertkit.models.loading import hub
-from invertkit.recipe.build import build_part, model_node, signature_model
+from invertkit.recipe.build import as_model, build_model, model_node, signature_model
 from invertkit.recipe.overlay import choose, read_raw, recipe_names
 from invertkit.recipe.registry import Registry
 from invertkit.runs.job import Job
@@ -122,15 +123,12 @@ class Networks:
         random: Those with random weights, and why theirs are not at hand.
     """
 
-    models: Mapping[str, Any]
+    models: Mapping[str, Model]
     random: Mapping[str, str]
 
     def described(self) -> dict[str, str]:
         """What each says it is."""
-        return {
-            name: str(getattr(model, "description", type(model).__name__))
-            for name, model in self.models.items()
-        }
+        return {name: model.description for name, model in self.models.items()}
 
 
 def networks_at_hand(job: Job) -> Networks:
@@ -140,25 +138,21 @@ def networks_at_hand(job: Job) -> Networks:
         RecipeError: A model is unknown or wrong.
         WeightsError: Weights lack, and the network cannot be built without them.
     """
-    models, random = dict(job.models), {}
+    models = {name: as_model(network, name) for name, network in job.models.items()}
+    random: dict[str, str] = {}
     with hub.off_the_network():
         for name, node in job.page.models.items():
             if name in models:
                 continue
             try:
-                models[name] = _built(node, name, job.registry)
+                models[name] = build_model(node, name, job.registry)
             except WeightsError as error:
                 drawn = _without_weights(model_node(node, job.registry), job.registry)
                 if drawn is None:
                     raise
-                models[name] = _built(drawn, name, job.registry)
+                models[name] = build_model(drawn, name, job.registry)
                 random[name] = str(error)
     return Networks(models, random)
-
-
-def _built(node: Any, name: str, registry: Registry) -> Any:
-    at = f"models.{name}"
-    return build_part("model", model_node(node, registry), at=at, registry=registry)
 
 
 def _without_weights(node: Mapping[str, Any], registry: Registry) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from invertkit.core.network import Network
 from invertkit.core.pixel_space import IMAGENET_MEAN, IMAGENET_STD, per_channel
 from invertkit.core.scene import LOGITS
 from invertkit.core.suggestions import did_you_mean
@@ -23,7 +24,7 @@ class _EnoughError(Exception):
 
 
 @final
-class Classifier(nn.Module):
+class Classifier(Network):
     """A network with its own normalisation, frozen, in evaluation mode.
 
     Images in [0, 1] go in; `observe` gives the logits, any layers, or both, in one forward that
@@ -56,16 +57,14 @@ class Classifier(nn.Module):
         size: int = 224,
         fold: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            description=description, size=size, classes=classes, default_layers=default_layers
+        )
         self.net = net.eval().requires_grad_(False)
         for module in net.modules():
             if hasattr(module, "inplace"):
                 vars(module)["inplace"] = False
         self.mean, self.std = tuple(mean), tuple(std)
-        self.classes = tuple(classes)
-        self.description = description
-        self.default_layers = tuple(default_layers)
-        self.size = size
         self._folding = Folding(enabled=fold)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
@@ -171,16 +170,8 @@ class Classifier(nn.Module):
             if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
         }
 
-    def resolve(self, layers: Sequence[str]) -> tuple[str, ...]:
-        """Layer names with `default` replaced by this network's own; each is checked."""
-        names = tuple(
-            name
-            for asked in layers
-            for name in (self.default_layers if asked == "default" else (asked,))
-        )
-        for name in names:
-            self.layer(name.removesuffix(":input"))
-        return names
+    def check_layer(self, name: str) -> None:
+        self.layer(name.removesuffix(":input"))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from invertkit.core.network import Model
 from invertkit.core.suggestions import did_you_mean
 from invertkit.errors import InputError, TapError
 
@@ -37,7 +38,7 @@ BIGGAN_STATISTICS = ObjectStatistics((137 / 256, 127 / 256), (213 / 256, 210 / 2
 
 
 @final
-class Generator(nn.Module):
+class Generator(Model):
     """A network from a latent and a class embedding to a picture; frozen, in evaluation mode.
 
     Args:
@@ -62,9 +63,9 @@ class Generator(nn.Module):
         description: str = "a generator given from Python",
         feature_layer: str = "gen_z",
     ) -> None:
-        super().__init__()
+        super().__init__(description=description, size=size)
         self.net = net.eval().requires_grad_(False)
-        self.size, self.latent = size, latent
+        self.latent = latent
         if not isinstance(getattr(net, "embeddings", None), nn.Linear):
             raise InputError(
                 f"A generator has class embeddings, a linear map in its `embeddings`; "
@@ -77,7 +78,7 @@ class Generator(nn.Module):
                 f"This generator has {count} classes; it was given {len(self.classes)} names."
             )
         self.statistics = statistics or ObjectStatistics()
-        self.description, self.feature_layer = description, feature_layer
+        self.feature_layer = feature_layer
 
     @property
     def table(self) -> Float[Tensor, "classes e"]:
@@ -166,7 +167,7 @@ class Generator(nn.Module):
 
 
 @final
-class Encoder(nn.Module):
+class Encoder(Model):
     """A network from a picture and its class embedding to a latent; frozen.
 
     Args:
@@ -178,9 +179,8 @@ class Encoder(nn.Module):
     def __init__(
         self, net: nn.Module, *, size: int, description: str = "an encoder given from Python"
     ) -> None:
-        super().__init__()
+        super().__init__(description=description, size=size)
         self.net = net.eval().requires_grad_(False)
-        self.size, self.description = size, description
 
     def encode(
         self, image: Float[Tensor, "b 3 s s"], embedding: Float[Tensor, "b e"]
