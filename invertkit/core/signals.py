@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import threading
-from collections.abc import Iterator
 from types import FrameType, TracebackType
-from typing import Any, final
+from typing import final
 
 
 @final
 class Stopping:
     """While the block runs, an interrupt or a request to end is noted, not raised.
 
-    The second one raises `KeyboardInterrupt` at once. Outside the main thread nothing is changed:
-    Python delivers signals to that one alone.
+    The second one raises `KeyboardInterrupt` at once, and breaks the step. Outside the main thread
+    nothing is changed: Python delivers signals to that one alone.
 
     Attributes:
         asked: Whether a signal came.
+
+    Example:
+        >>> with Stopping() as stopping:
+        ...     signal.raise_signal(signal.SIGINT)
+        ...     stopping.asked
+        True
     """
 
     def __init__(self) -> None:
@@ -44,27 +48,3 @@ class Stopping:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
-
-
-@contextlib.contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """Ctrl-C and SIGTERM set an event instead of breaking a step; a second one breaks it."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before: dict[int, Any] = {
-        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        event.set()
-        signal.signal(number, before[number])
-
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from invertkit.core.images.resize import resize_image
+from invertkit.core.signals import Stopping
 from invertkit.engine.problem import Status
 from invertkit.engine.run import Run
 from invertkit.runs.history import History
@@ -45,7 +45,7 @@ class _Going:
     def go(
         self,
         observers: Sequence[Observer],
-        interrupted: threading.Event,
+        stopping: Stopping,
         after: Callable[[Callable[[], dict[str, Any]]], object],
     ) -> Status:
         for report in self.run.steps():
@@ -56,7 +56,7 @@ class _Going:
                     frames.append(_frame(images[first]))
             if any([observer(report) == STOP for observer in observers]):
                 self.run.status = Status.STOPPED
-            if interrupted.is_set():
+            if stopping.asked:
                 self.run.status = Status.INTERRUPTED
             after(self.state)
         return self.run.status

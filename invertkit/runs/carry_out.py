@@ -10,7 +10,7 @@ from typing import Any
 
 from invertkit.core.log import log
 from invertkit.core.precision import products
-from invertkit.core.signals import _interrupts
+from invertkit.core.signals import Stopping
 from invertkit.engine.problem import Status
 from invertkit.engine.run import Run
 from invertkit.errors import InputError, WriteError
@@ -85,7 +85,7 @@ def carry_out_each(
         outcomes.add(ended, again=True)
     opened = replace(job, models=problem.models)
     now, index = state["now"] if state else None, len(done)
-    with _interrupts() as interrupted, products(job.precision):
+    with Stopping() as stopping, products(job.precision):
         while index < len(batches):
             batch = batches[index]
             try:
@@ -94,7 +94,7 @@ def carry_out_each(
                 going = _Going(Run(problem, compile=job.compile), batch.of, now)
                 status = going.go(
                     observers,
-                    interrupted,
+                    stopping,
                     lambda now: None if saver is None else saver.save_if_due(now),
                 )
             except InputError as error:
