@@ -159,8 +159,15 @@ def same_problem(
             models={"generator": generator, "perceptual": perceptual},
             variable=Latent(embedding="given", label=LABEL, limit=numbers.limit, beyond="wrap"),
             terms=[
-                Term("pixels", PixelDistance(form="l1", **weighed), 2.0, region="object"),
-                Term("perceptual", LPIPS(mask="maps", **weighed), numbers.beta, region="object"),
+                Term(
+                    PixelDistance(form="l1", **weighed), name="pixels", weight=2.0, region="object"
+                ),
+                Term(
+                    LPIPS(mask="maps", **weighed),
+                    name="perceptual",
+                    weight=numbers.beta,
+                    region="object",
+                ),
             ],
             optimizer=optimizer,
             players={},

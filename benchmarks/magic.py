@@ -102,13 +102,19 @@ def same_problem(loop: Released, *, frozen: bool = False, **options: Any) -> Run
             models={"classifier": Classifier(copy.deepcopy(loop.classifier))},
             variable=Given(loop.x.detach().clone()),
             terms=[
-                Term("cross_entropy", CrossEntropy()),
-                Term("statistics", FeatureStatistics(layers=TAPS), numbers.statistics),
-                Term("total_variation_l1", smooth(form="l1"), numbers.total_variation_l1),
-                Term("total_variation_l2", smooth(form="l2"), numbers.total_variation_l2),
-                Term("norm", Norm(squared=False, space="imagenet"), numbers.norm),
-                Term("mask", MaskBCE(), numbers.mask),
-                Term("critic", CriticScore(), numbers.critic, start=numbers.critic_after),
+                Term(CrossEntropy(), name="cross_entropy"),
+                Term(FeatureStatistics(layers=TAPS), name="statistics", weight=numbers.statistics),
+                Term(
+                    smooth(form="l1"), name="total_variation_l1", weight=numbers.total_variation_l1
+                ),
+                Term(
+                    smooth(form="l2"), name="total_variation_l2", weight=numbers.total_variation_l2
+                ),
+                Term(Norm(squared=False, space="imagenet"), name="norm", weight=numbers.norm),
+                Term(MaskBCE(), name="mask", weight=numbers.mask),
+                Term(
+                    CriticScore(), name="critic", weight=numbers.critic, start=numbers.critic_after
+                ),
             ],
             optimizer=Adam(
                 lr=Cosine("cosine", peak=numbers.lr, warmup=numbers.warmup), betas=numbers.betas

@@ -73,7 +73,7 @@ def latent_problem(
         scene=scene,
         models=latent_models(**models),
         variable=variable or latents(),
-        terms=terms or (Term("distance", PixelDistance(form="l2"), region="object"),),
+        terms=terms or (Term(PixelDistance(form="l2"), name="distance", region="object"),),
         optimizer=stages[0][1],
         players={},
         stages=[Stage(SMALL, *stage) for stage in stages],

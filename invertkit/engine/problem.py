@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from enum import Enum
 from typing import Any, final
 
@@ -37,7 +37,6 @@ class Term:
     """An objective with its place in the recipe.
 
     Args:
-        name: Unique in the recipe.
         objective: What is wanted.
         weight: Multiplies its value; a function of the step of the whole run.
         region: Where it looks.
@@ -46,10 +45,16 @@ class Term:
         min_size: Smallest stage at which it counts: side of the square of as many pixels.
         max_size: Largest stage at which it counts, likewise.
         stages: Names of the stages in which it counts; all if empty.
+        name: Unique in the recipe.
+
+    Example:
+        >>> from invertkit.objectives.priors import TotalVariation
+        >>> Term(TotalVariation(), weight=0.1, start=100, name="smooth").counts(99)
+        False
     """
 
-    name: str
     objective: Objective
+    _: KW_ONLY
     weight: Schedule = 1.0
     region: str = "everywhere"
     start: int = 0
@@ -57,6 +62,7 @@ class Term:
     min_size: int = 0
     max_size: int | None = None
     stages: tuple[str, ...] = ()
+    name: str = ""
 
     def fits(self, stage: Stage) -> bool:
         """Whether it counts at this stage."""

@@ -228,8 +228,7 @@ def _term(name: str, page: Page, registry: Registry) -> Term:
         also=tuple(TermPage.model_fields),
     )
     return Term(
-        name=name,
-        objective=objective,
+        objective,
         weight=line.weight,
         region=line.region,
         start=line.start,
@@ -237,6 +236,7 @@ def _term(name: str, page: Page, registry: Registry) -> Term:
         min_size=line.min_size,
         max_size=line.max_size,
         stages=line.stages,
+        name=name,
     )
 
 

@@ -55,10 +55,10 @@ def test_what_terms_read_of_a_network_is_float32_and_near_whatever_it_computes_w
 
 def whole(precision: Precision) -> Problem:
     return make_problem(
-        Term("class", CrossEntropy()),
-        Term("statistics", FeatureStatistics(layers=("layer1",))),
-        Term("critic", CriticScore()),
-        Term("mask", MaskBCE()),
+        Term(CrossEntropy(), name="class"),
+        Term(FeatureStatistics(layers=("layer1",)), name="statistics"),
+        Term(CriticScore(), name="critic"),
+        Term(MaskBCE(), name="mask"),
         players={"critic": tiny_critic(), "segmenter": tiny_segmenter(updates=40)},
         stages=[(SIZE, 24)],
         scene=lambda size: replace(make_scene(size, dtype=torch.float32), precision=precision),

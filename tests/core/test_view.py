@@ -78,11 +78,11 @@ def test_a_run_takes_one_forward_a_step_however_many_terms_read_it(
 
     classifier.net.register_forward_pre_hook(count)
     terms = [CrossEntropy(), KLDivergence(), Activation(layer="layer1")]
-    cutting = [Term(f"term {i}", term, region=region) for i, term in enumerate(terms)]
+    cutting = [Term(term, name=f"term {i}", region=region) for i, term in enumerate(terms)]
     problem = make_problem(
         *cutting,
-        Term("features", FeatureStatistics(), region=region),
-        Term("batch norm", BatchNormStatistics()),
+        Term(FeatureStatistics(), name="features", region=region),
+        Term(BatchNormStatistics(), name="batch norm"),
         models={"classifier": classifier},
         stages=[(SIZE, 3), ((12, 12), 2)],
     )

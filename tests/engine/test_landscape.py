@@ -52,7 +52,7 @@ def evaluation(
 ) -> Evaluation:
     """The landscape at candidates of every seed, as the engine would make it."""
     variable, randomness = variable or moved(), Randomness(seeds)
-    terms = terms or (Term("distance", PixelDistance(), region="object"),)
+    terms = terms or (Term(PixelDistance(), name="distance", region="object"),)
     scene = latent_scene() if scene is None else scene
     needs: dict[str, Any] = {}
     for term in terms:
@@ -97,7 +97,7 @@ def l2(image: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
 
 def test_gradients_are_taken_in_the_generators_frame_and_losses_in_the_photographs() -> None:
     """L(G(z), T(y), T(m)) and L(T⁻¹(G(z)), y, m), the formulas of the paper."""
-    term = Term("l2", PixelDistance(form="l2", outside=0.3), region="object", weight=2.0)
+    term = Term(PixelDistance(form="l2", outside=0.3), name="l2", region="object", weight=2.0)
     variable, scene = moved(), latent_scene()
     here = evaluation(term, variable=variable, scene=scene, count=3)
     z, c, phi = here.points
@@ -180,7 +180,7 @@ def test_a_stage_frames_once_a_generation_and_reads_the_reference_once_a_frame(
         CmaEs(over=("transform",), sigma=0.1, population=4), inner, inner_steps=3, last_steps=2
     )
     framed = counted(variable, monkeypatch)
-    finished(latent_problem((11, optimizer), variable=variable, terms=[Term("looks", looks)]))
+    finished(latent_problem((11, optimizer), variable=variable, terms=[Term(looks, name="looks")]))
     starts = [rows for rows in framed if rows == 1]
     assert framed.count(8) == 4  # three generations and the last population, of two seeds
     assert len(framed) == 4 + len(starts)
@@ -190,7 +190,7 @@ def test_a_stage_frames_once_a_generation_and_reads_the_reference_once_a_frame(
     second = BasinCMA(CmaEs(over=("latent",), population=4), inner, inner_steps=3, told="sampled")
     framed.clear()
     looks.made = 0
-    finished(latent_problem((9, second), variable=variable, terms=[Term("looks", looks)]))
+    finished(latent_problem((9, second), variable=variable, terms=[Term(looks, name="looks")]))
     assert framed.count(8) == 1  # the transform stays, and so does its frame
     assert looks.made == 2
 
@@ -205,7 +205,7 @@ def test_rows_of_a_frame_are_judged_each_in_its_own() -> None:
     ]  # fmt: skip
     for region in ("everywhere", *REGIONS):
         terms = [
-            Term(str(i), objective, region=region, weight=1.0 + i)
+            Term(objective, name=str(i), region=region, weight=1.0 + i)
             for i, objective in enumerate(objectives)
         ]
         here = evaluation(*terms, variable=variable, count=3)
@@ -236,10 +236,10 @@ class Noisy(Objective):
 
 
 TERMS = (
-    Term("l2", PixelDistance(form="l2"), region="object"),
-    Term("perceptual", LPIPS(outside=0.3), region="object", weight=3.0),
-    Term("class", CrossEntropy(target=2), weight=0.1),
-    Term("noise", Noisy(), weight=0.2),
+    Term(PixelDistance(form="l2"), name="l2", region="object"),
+    Term(LPIPS(outside=0.3), name="perceptual", region="object", weight=3.0),
+    Term(CrossEntropy(target=2), name="class", weight=0.1),
+    Term(Noisy(), name="noise", weight=0.2),
 )
 VARIABLES: dict[str, Callable[[], Variable]] = {
     "latent": latents,
@@ -425,9 +425,9 @@ class Holes(Objective):
 
 @pytest.mark.parametrize("memory", [None, 1])
 def test_a_candidate_that_is_not_a_number_does_not_reach_the_others(memory: Any) -> None:
-    whole = evaluation(Term("all", Holes(-1.0)), variable=latents(), count=6).losses()
+    whole = evaluation(Term(Holes(-1.0), name="all"), variable=latents(), count=6).losses()
     dark = -float(whole.kthvalue(9).values)
-    broken = evaluation(Term("holes", Holes(dark)), variable=latents(), count=6, memory=memory)
+    broken = evaluation(Term(Holes(dark), name="holes"), variable=latents(), count=6, memory=memory)
     losses = broken.gradients()
     lost = losses.isnan()
     assert lost.any()
@@ -437,7 +437,7 @@ def test_a_candidate_that_is_not_a_number_does_not_reach_the_others(memory: Any)
         assert point.grad[~lost].isfinite().all()
         assert point.grad[~lost].any()
     cma = BasinCMA(CmaEs(over=("latent",)), Adam(lr=0.05, over=("latent",)), inner_steps=2)
-    run = finished(latent_problem((6, cma), terms=[Term("holes", Holes(dark))], seeds=(3,)))
+    run = finished(latent_problem((6, cma), terms=[Term(Holes(dark), name="holes")], seeds=(3,)))
     assert run._state.search.mean.isfinite().all()
     assert all(param.isfinite().all() for param in run.params)
     assert torch.tensor(run.best_losses()).isfinite().all()

@@ -72,9 +72,9 @@ def state(run: Run) -> Any:
 def test_the_total_is_the_sum_of_weights_times_values() -> None:
     weight = Linear("linear", start=1.0, stop=-2.0)
     problem = make_problem(
-        Term("class", CrossEntropy(), weight=weight),
-        Term("tv", TotalVariation(), weight=0.3, region="object"),
-        Term("norm", Norm(), weight=Piecewise("piecewise", ((2, 0.01),))),
+        Term(CrossEntropy(), name="class", weight=weight),
+        Term(TotalVariation(), name="tv", weight=0.3, region="object"),
+        Term(Norm(), name="norm", weight=Piecewise("piecewise", ((2, 0.01),))),
         stages=[(SIZE, 3), ((12, 12), 2)],
         seeds=(1, 2),
     )
@@ -89,7 +89,7 @@ def test_the_total_is_the_sum_of_weights_times_values() -> None:
 
 
 def test_reports_count_steps_stages_and_sizes() -> None:
-    problem = make_problem(Term("norm", Norm()), stages=[((8, 10), 2), ((9, 9), 0), (SIZE, 1)])
+    problem = make_problem(Term(Norm(), name="norm"), stages=[((8, 10), 2), ((9, 9), 0), (SIZE, 1)])
     run, seen = Run(problem), []
     for report in run.steps():
         seen.append((report.step, report.total, report.stage, report.size))
@@ -101,7 +101,7 @@ def test_reports_count_steps_stages_and_sizes() -> None:
 
 
 def test_values_are_those_of_the_images_before_the_change() -> None:
-    run = Run(make_problem(Term("distance", PixelDistance()), variable=Pixels(noise=0.3)))
+    run = Run(make_problem(Term(PixelDistance(), name="distance"), variable=Pixels(noise=0.3)))
     before = None
     for report in run.steps():
         if before is not None:
@@ -114,7 +114,7 @@ def test_the_learning_rate_begins_again_with_every_stage() -> None:
     schedule = Cosine("cosine", peak=0.1, warmup=4)  # 0.025 at the first step of a stage
     script = Script(lambda step, mean: mean)
     problem = make_problem(
-        Term("up", script), optimizer=Adam(lr=schedule), stages=[(SIZE, 3), ((12, 12), 1)]
+        Term(script, name="up"), optimizer=Adam(lr=schedule), stages=[(SIZE, 3), ((12, 12), 1)]
     )
     run, before = Run(problem), None
     for report in run.steps():
@@ -125,8 +125,8 @@ def test_the_learning_rate_begins_again_with_every_stage() -> None:
 
 def test_the_total_is_that_of_the_first_look_where_a_step_looks_often() -> None:
     problem = make_problem(
-        Term("class", CrossEntropy(), weight=2.0),
-        Term("tv", TotalVariation(), weight=0.3),
+        Term(CrossEntropy(), name="class", weight=2.0),
+        Term(TotalVariation(), name="tv", weight=0.3),
         optimizer=LBFGS(iterations=4, lr=0.5),
     )
     for report in Run(problem).steps():
@@ -148,7 +148,7 @@ def test_players_are_told_the_step_of_the_run_and_see_the_images_before_the_chan
     monkeypatch.setattr(critic, "learn", learn)
     run = Run(
         make_problem(
-            Term("critic", CriticScore()),
+            Term(CriticScore(), name="critic"),
             players={"critic": critic},
             stages=[((9, 12), 2), (SIZE, 3)],
         )
@@ -170,16 +170,16 @@ def test_a_term_is_prepared_once_a_stage_at_its_size_and_for_its_region(
 
     monkeypatch.setattr(objective, "prepare", prepare)
     stages = [((9, 12), 2), (SIZE, 2)]
-    list(Run(make_problem(Term("norm", objective, region="vacated"), stages=stages)).steps())
+    list(Run(make_problem(Term(objective, name="norm", region="vacated"), stages=stages)).steps())
     assert seen == [("vacated", True, (9, 12)), ("vacated", True, SIZE)]
 
 
 def test_terms_count_from_their_start_until_their_stop() -> None:
     problem = make_problem(
-        Term("always", Norm()),
-        Term("late", Norm(), start=2),
-        Term("early", Norm(), stop=3),
-        Term("middle", Norm(), start=1, stop=4),
+        Term(Norm(), name="always"),
+        Term(Norm(), name="late", start=2),
+        Term(Norm(), name="early", stop=3),
+        Term(Norm(), name="middle", start=1, stop=4),
         stages=[(SIZE, 5)],
     )
     counted = [set(report.values) for report in Run(problem).steps()]
@@ -194,9 +194,9 @@ def test_terms_count_from_their_start_until_their_stop() -> None:
 
 def test_terms_count_at_the_sizes_they_are_meant_for() -> None:
     problem = make_problem(
-        Term("always", Norm()),
-        Term("large", Norm(), min_size=12),
-        Term("small", Norm(), max_size=12),
+        Term(Norm(), name="always"),
+        Term(Norm(), name="large", min_size=12),
+        Term(Norm(), name="small", max_size=12),
         stages=[((8, 16), 1), ((12, 12), 1), (SIZE, 1)],
     )
     counted = [set(report.values) for report in Run(problem).steps()]
@@ -205,7 +205,9 @@ def test_terms_count_at_the_sizes_they_are_meant_for() -> None:
 
 def test_a_step_at_which_no_term_counts_is_an_error_that_says_where() -> None:
     problem = make_problem(
-        Term("early", Norm(), stop=1), Term("large", Norm(), min_size=99), stages=[(SIZE, 3)]
+        Term(Norm(), name="early", stop=1),
+        Term(Norm(), name="large", min_size=99),
+        stages=[(SIZE, 3)],
     )
     with pytest.raises(InputError, match=r"No term counts at step 1 \(stage 1, size 16×20\)"):
         list(Run(problem).steps())
@@ -213,13 +215,13 @@ def test_a_step_at_which_no_term_counts_is_an_error_that_says_where() -> None:
 
 def test_term_names_are_unique() -> None:
     with pytest.raises(InputError, match="unique"):
-        Run(make_problem(Term("a", Norm()), Term("a", TotalVariation())))
+        Run(make_problem(Term(Norm(), name="a"), Term(TotalVariation(), name="a")))
 
 
 def test_an_optimizer_that_mixes_images_takes_one_seed() -> None:
     with pytest.raises(InputError, match="one seed a run"):
-        Run(make_problem(Term("a", Norm()), optimizer=LBFGS(), seeds=(0, 1)))
-    assert list(Run(make_problem(Term("a", Norm()), optimizer=LBFGS())).steps())
+        Run(make_problem(Term(Norm(), name="a"), optimizer=LBFGS(), seeds=(0, 1)))
+    assert list(Run(make_problem(Term(Norm(), name="a"), optimizer=LBFGS())).steps())
 
 
 # ---------------------------------------------------------------------- the best image
@@ -233,7 +235,7 @@ def scripted(values: list[list[float]], *more: Term, **options: Any) -> Problem:
 
     options = {"stages": [((4, 4), len(values))]} | options
     return make_problem(
-        Term("script", Script(value)),
+        Term(Script(value), name="script"),
         *more,
         variable=Pixels(start="constant", colour=(0.9, 0.9, 0.9), noise=0),
         optimizer=TorchOptimizer("SGD", lr=0.1 * 48),  # 0.1 a step, as the slope is 1/48
@@ -253,7 +255,7 @@ def test_the_best_is_kept_for_each_image_on_its_own() -> None:
 
 
 def test_the_best_begins_again_when_a_term_switches_on() -> None:
-    late = Term("late", Script(lambda step, mean: 10 + 0 * mean), start=2)
+    late = Term(Script(lambda step, mean: 10 + 0 * mean), name="late", start=2)
     run = Run(scripted([[1], [2], [7], [5], [6]], late))
     seen = []
     for _ in run.steps():
@@ -270,13 +272,15 @@ def test_the_best_begins_again_with_a_stage() -> None:
 
 def test_the_best_image_is_the_one_that_is_saved_and_not_a_moved_look() -> None:
     variable = Jitter(inner=Pixels(noise=0.3), pixels=4, at=16, flip=0.5)
-    run = Run(make_problem(Term("norm", Norm()), variable=variable, optimizer=still()))
+    run = Run(make_problem(Term(Norm(), name="norm"), variable=variable, optimizer=still()))
     list(run.steps())
     assert torch.equal(run.best_images(), run.last_images())
 
 
 def test_images_are_cut_to_the_valid_range_and_the_variable_is_not() -> None:
-    run = Run(make_problem(Term("norm", Norm()), variable=Pixels(noise=3.0), optimizer=still()))
+    run = Run(
+        make_problem(Term(Norm(), name="norm"), variable=Pixels(noise=3.0), optimizer=still())
+    )
     assert run.best_steps() == run.best_losses() == []
     list(run.steps())
     for images in (run.best_images(), run.last_images()):
@@ -333,7 +337,7 @@ def test_what_comes_after_a_loss_that_is_not_finite_does_not_count() -> None:
 @pytest.mark.parametrize("shape", [(), (1,), (2, 1), (2, 3)])
 def test_an_objective_gives_one_number_an_image(shape: tuple[int, ...]) -> None:
     wrong = Script(lambda step, mean: mean.sum() * torch.ones(shape))
-    run = Run(make_problem(Term("wrong", wrong), seeds=(0, 1)))
+    run = Run(make_problem(Term(wrong, name="wrong"), seeds=(0, 1)))
     with pytest.raises(InputError, match=r"one number an image, of shape \(2,\): got shape"):
         list(run.steps())
 
@@ -347,15 +351,19 @@ def test_a_run_that_lost_an_image_says_so_at_its_end() -> None:
 def test_the_last_finite_picture_outlives_a_step_to_nowhere() -> None:
     """The gradient is not finite one step before the loss, and a term switches on there."""
     broken = Script(lambda step, mean: mean + ((mean - mean.detach()).sqrt() if step == 1 else 0))
-    late = Term("late", Norm(), start=2)
-    run = Run(make_problem(Term("broken", broken), late, optimizer=TorchOptimizer("SGD", lr=0.1)))
+    late = Term(Norm(), name="late", start=2)
+    run = Run(
+        make_problem(Term(broken, name="broken"), late, optimizer=TorchOptimizer("SGD", lr=0.1))
+    )
     assert [bool(report.losses.isfinite()) for report in run.steps()] == [True, True, False]
     assert run.status is Status.NON_FINITE
     assert run.best_images().isfinite().all()
 
 
 def test_an_observer_can_stop_and_the_run_can_go_on() -> None:
-    run, plain = (Run(make_problem(Term("norm", Norm()), stages=[(SIZE, 6)])) for _ in range(2))
+    run, plain = (
+        Run(make_problem(Term(Norm(), name="norm"), stages=[(SIZE, 6)])) for _ in range(2)
+    )
     for report in run.steps():
         if report.step == 2:
             report.run.status = Status.STOPPED
@@ -380,11 +388,11 @@ def test_the_inner_optimizer_is_told_when_a_stage_ends() -> None:
 def full_problem(seeds: tuple[int, ...] = (3, 5), **options: Any) -> Problem:
     """Every role at once, in two stages."""
     return make_problem(
-        Term("class", CrossEntropy(), region="object"),
-        Term("features", FeatureStatistics(), weight=Linear("linear", start=1.0, stop=5.0)),
-        Term("patches", PatchSWD(filters=4, kernel=3)),
-        Term("critic", CriticScore(), weight=0.1, start=2),
-        Term("mask", MaskBCE(), min_size=10),
+        Term(CrossEntropy(), name="class", region="object"),
+        Term(FeatureStatistics(), name="features", weight=Linear("linear", start=1.0, stop=5.0)),
+        Term(PatchSWD(filters=4, kernel=3), name="patches"),
+        Term(CriticScore(), name="critic", weight=0.1, start=2),
+        Term(MaskBCE(), name="mask", min_size=10),
         **{
             "players": {"critic": tiny_critic(start=1, every=2), "segmenter": tiny_segmenter()},
             "optimizer": KeepBest(Clip(Adam(lr=Cosine("cosine", peak=0.1, warmup=2)))),
@@ -406,8 +414,8 @@ def test_seed_gives_the_same_picture_alone_and_in_company() -> None:
 def test_seed_gives_the_same_picture_to_the_last_bit_where_terms_read_pixels_only() -> None:
     def problem(seeds: tuple[int, ...]) -> Problem:
         return make_problem(
-            Term("distance", PixelDistance(form="l2")),
-            Term("tv", TotalVariation(), region="object"),
+            Term(PixelDistance(form="l2"), name="distance"),
+            Term(TotalVariation(), name="tv", region="object"),
             seeds=seeds,
         )
 
@@ -443,8 +451,8 @@ def test_only_players_that_are_asked_learn() -> None:
 RESUMED: dict[str, Callable[[], Problem]] = {
     "everything": full_problem,
     "lbfgs": lambda: make_problem(
-        Term("kl", KLDivergence()),
-        Term("tv", TotalVariation(form="l2"), weight=0.01),
+        Term(KLDivergence(), name="kl"),
+        Term(TotalVariation(form="l2"), name="tv", weight=0.01),
         optimizer=LBFGS(iterations=3, lr=0.5),
         stages=[((12, 12), 3), (SIZE, 2)],
     ),
@@ -452,7 +460,7 @@ RESUMED: dict[str, Callable[[], Problem]] = {
         variable=Fourier(noise=0.1), optimizer=TorchOptimizer("NAdam", lr=0.01)
     ),
     "jitter": lambda: make_problem(
-        Term("class", CrossEntropy()),
+        Term(CrossEntropy(), name="class"),
         variable=Jitter(inner=Pixels(space="imagenet", size=16), pixels=3, at=16, flip=0.5),
         stages=[((8, 8), 2), ((16, 16), 3)],
         seeds=(1, 2),
@@ -526,17 +534,17 @@ def test_an_iterator_left_early_can_be_taken_up_again() -> None:
 
 def test_a_run_without_seeds_or_without_terms_says_so() -> None:
     with pytest.raises(InputError, match="nothing to do without a seed; give at least one"):
-        Run(make_problem(Term("norm", Norm()), seeds=()))
+        Run(make_problem(Term(Norm(), name="norm"), seeds=()))
     with pytest.raises(InputError, match="No term counts at step 0"):
         list(Run(make_problem()).steps())
-    empty = Run(make_problem(Term("norm", Norm()), stages=[(SIZE, 0)]))
+    empty = Run(make_problem(Term(Norm(), name="norm"), stages=[(SIZE, 0)]))
     assert list(empty.steps()) == []
     assert empty.status is Status.FINISHED
 
 
 def test_a_stage_may_have_an_optimizer_of_its_own() -> None:
     def stages(first: Optimizer | None, second: Optimizer | None) -> Problem:
-        problem = make_problem(Term("norm", Norm()), optimizer=still())
+        problem = make_problem(Term(Norm(), name="norm"), optimizer=still())
         return replace(problem, stages=[Stage(SIZE, 2, first), Stage(SIZE, 2, second)])
 
     moved = Run(stages(None, Adam(lr=0.05)))
@@ -554,7 +562,7 @@ def test_a_stage_may_have_an_optimizer_of_its_own() -> None:
 
 
 def test_a_variable_of_a_stage_takes_over_what_has_its_name_and_begins_the_rest() -> None:
-    problem = make_problem(Term("norm", Norm()), variable=Pixels(noise=0.3), optimizer=still())
+    problem = make_problem(Term(Norm(), name="norm"), variable=Pixels(noise=0.3), optimizer=still())
     other = Pixels(noise=0.1, start="constant")
     same_name = replace(problem, stages=[Stage(SIZE, 1), Stage(SIZE, 1, None, other)])
     run, found = Run(same_name), []
@@ -573,7 +581,7 @@ def test_a_variable_of_a_stage_takes_over_what_has_its_name_and_begins_the_rest(
 
 
 def test_a_problem_knows_its_length() -> None:
-    problem = make_problem(Term("norm", Norm()), stages=[(SIZE, 3), ((8, 8), 4)])
+    problem = make_problem(Term(Norm(), name="norm"), stages=[(SIZE, 3), ((8, 8), 4)])
     assert problem.total_steps == 7
     assert problem.stages[0] == Stage(SIZE, 3)
     assert uniform(1).shape == (1,)

@@ -40,7 +40,7 @@ from tests.recipe.test_recipes import COMBINATIONS, tiny_job, tiny_projection
 
 ROOT = Path(__file__).parents[2]
 PAGE = validate(tiny_page())
-PROBLEM = make_problem(Term("tv", TotalVariation()))
+PROBLEM = make_problem(Term(TotalVariation(), name="tv"))
 FULL = {"mode": "synthesis", "budget": "full"}
 PREVIEWS = {recipe: wanted for recipe, wanted in COMBINATIONS if wanted.get("budget") != "full"}
 COUPLED = {"project-lbfgs"}
@@ -227,8 +227,8 @@ def test_parts_that_mix_images_keep_photographs_apart() -> None:
     assert [each.of for each in job.batches(problem)] == [(0, 0, 1, 1, 2, 2)]
     for changed in (
         replace(problem, players={"critic": PatchCritic(shared=True)}),
-        replace(problem, terms=[Term("tv", TotalVariation(form="l2", coupled=True))]),
-        replace(problem, terms=[Term("bn", BatchNormStatistics(coupled=True))]),
+        replace(problem, terms=[Term(TotalVariation(form="l2", coupled=True), name="tv")]),
+        replace(problem, terms=[Term(BatchNormStatistics(coupled=True), name="bn")]),
     ):
         assert [each.of for each in job.batches(changed)] == [(0, 0), (1, 1), (2, 2)]
     alone = replace(problem, optimizer=LBFGS())
@@ -346,7 +346,7 @@ IMAGE = torch.full((1, 3, 20, 20), 0.5)
             "1: has image and mask, and 0 has image; photographs of one run have the same inputs",
         ),
         ("nowhere", ["image"], "nowhere: no such folder; expected a folder of photographs"),
-        ("tests/test_many.py", ["image"], "is a file; expected a folder of photographs"),
+        ("tests/runs/test_collection.py", ["image"], "is a file; expected a folder of photographs"),
         ("invertkit/cli", ["image"], "holds neither pictures nor folders with pictures"),
         (["a.png", "b.png"], ["image"], "expected a folder or a list .*got a list with 'a"),
         ({"image": IMAGE}, ["image"], "expected a folder or a list such as .*, got dict"),

@@ -462,8 +462,8 @@ def test_stages_hand_over_what_they_share_by_name() -> None:
         (2, Adam(lr=0.1, over=("latent",)), moved),
         (2, Adam(lr=0.01, over=("weights",)), Tuned(inner=moved)),
         terms=(
-            Term("l2", PixelDistance(form="l2")),
-            Term("deviation", WeightDeviation(), weight=1e-3, stages=("2",)),
+            Term(PixelDistance(form="l2"), name="l2"),
+            Term(WeightDeviation(), name="deviation", weight=1e-3, stages=("2",)),
         ),
     )
     named = [replace(stage, name=str(i)) for i, stage in enumerate(problem.stages)]

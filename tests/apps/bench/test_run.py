@@ -89,10 +89,10 @@ def measured(
 def varied() -> Problem:
     """Both players, terms that come and go, a search now and then, two stages."""
     return make_problem(
-        Term("class", CrossEntropy(), stop=25),
-        Term("critic", CriticScore(), weight=0.1, start=10),
-        Term("mask", MaskBCE(), max_size=15),
-        Term("nearest", NearestPatches(every=4)),
+        Term(CrossEntropy(), name="class", stop=25),
+        Term(CriticScore(), name="critic", weight=0.1, start=10),
+        Term(MaskBCE(), name="mask", max_size=15),
+        Term(NearestPatches(every=4), name="nearest"),
         players={
             "critic": tiny_critic(every=3, start=12),
             "segmenter": tiny_segmenter(updates=20),
@@ -104,7 +104,7 @@ def varied() -> Problem:
 def searched() -> Problem:
     """Generations of five steps, and four more at the end."""
     return make_problem(
-        Term("bright", Costly(Clock())),
+        Term(Costly(Clock()), name="bright"),
         optimizer=BasinCMA(outer=CmaEs(), inner=Adam(), inner_steps=5, last_steps=4),
         stages=[((4, 4), 19)],
     )
@@ -169,7 +169,7 @@ def test_a_run_can_stand_before_any_step_and_no_other() -> None:
 def test_a_run_takes_the_sum_of_its_steps_and_setups() -> None:
     clock = Clock()
     stages = [(SMALL, 41), (LARGE, 30)]
-    run, kinds = measured(make_problem(Term("it", Costly(clock)), stages=stages), clock)
+    run, kinds = measured(make_problem(Term(Costly(clock), name="it"), stages=stages), clock)
     assert [kind.steps for kind in kinds] == [21, 20, 15, 15]
     assert run.steps == 71
     assert run.seconds_setup == 10
@@ -187,7 +187,7 @@ def test_a_run_takes_the_sum_of_its_steps_and_setups() -> None:
 def test_the_heaviest_kind_is_timed_and_the_rest_is_guessed_by_pixels() -> None:
     clock = Clock()
     stages = [(SMALL, 20), (LARGE, 30)]
-    problem = make_problem(Term("it", Costly(clock)), stages=stages)
+    problem = make_problem(Term(Costly(clock), name="it"), stages=stages)
     run, kinds = measured(problem, clock, until=0)
     assert run.estimated
     assert [kind.estimated for kind in kinds] == [True, True, False, True]
@@ -210,7 +210,7 @@ def test_what_players_learn_beforehand_is_in_the_setup_but_not_done() -> None:
     segmenter = tiny_segmenter(when="before", updates=1000)
     update = segmenter._update
     segmenter._update = lambda: (counts.append(1), update())  # type: ignore[method-assign,assignment,func-returns-value]
-    problem = make_problem(Term("mask", MaskBCE()), players={"segmenter": segmenter})
+    problem = make_problem(Term(MaskBCE(), name="mask"), players={"segmenter": segmenter})
     run, _ = measured(problem, Counted())
     assert run.seconds_setup == 1000
     assert len(counts) < 20
@@ -218,18 +218,18 @@ def test_what_players_learn_beforehand_is_in_the_setup_but_not_done() -> None:
 
 def test_steps_that_are_too_few_or_cannot_be_replayed_say_so() -> None:
     clock = Clock()
-    few = make_problem(Term("it", Costly(clock)), stages=[(SMALL, 2 * WORTH - 2)])
+    few = make_problem(Term(Costly(clock), name="it"), stages=[(SMALL, 2 * WORTH - 2)])
     run, _ = measured(few, clock)
     assert run.not_replayed == f"fewer than {WORTH} steps are alike"
     assert run.seconds_per_step_replayed is None
-    never = make_problem(Term("it", Costly(clock, eager=True)), stages=[(SMALL, 40)])
+    never = make_problem(Term(Costly(clock, eager=True), name="it"), stages=[(SMALL, 40)])
     assert measured(never, clock)[0].not_replayed == "one of its parts cannot be replayed"
 
     class Reads(Costly):
         def forward(self, view: View) -> Tensor:
             return super().forward(view) * view.image.mean().item()
 
-    reads = make_problem(Term("it", Reads(clock)), stages=[(SMALL, 60)])
+    reads = make_problem(Term(Reads(clock), name="it"), stages=[(SMALL, 60)])
     run, kinds = measured(reads, clock)
     assert "reads a number back into Python" in run.not_replayed
     assert run.seconds_per_run_replayed is None
@@ -247,7 +247,7 @@ def test_a_search_is_timed_at_its_draws_its_descents_and_its_judgements() -> Non
 
 def test_descents_of_populations_are_timed_as_they_are_replayed() -> None:
     problem = make_problem(
-        Term("distance", PixelDistance()),
+        Term(PixelDistance(), name="distance"),
         optimizer=BasinCMA(outer=CmaEs(), inner=Adam(), inner_steps=10),
         stages=[((4, 4), 30)],
     )
@@ -260,7 +260,7 @@ def test_descents_of_populations_are_timed_as_they_are_replayed() -> None:
 def test_timing_leaves_the_global_generators_alone() -> None:
     def problem() -> Problem:
         players = {"critic": tiny_critic(), "segmenter": tiny_segmenter(when="before")}
-        terms = Term("critic", CriticScore()), Term("mask", MaskBCE())
+        terms = Term(CriticScore(), name="critic"), Term(MaskBCE(), name="mask")
         return make_problem(*terms, players=players, stages=[(SMALL, 4)])
 
     measured(problem(), Clock(tick=1))  # what is imported late may use the generators

@@ -94,12 +94,12 @@ def everything(**changes: Any) -> Problem:
         "seeds": (3, 7),
     }
     return make_problem(
-        Term("class", CrossEntropy(), weight=Linear("linear", start=1.0, stop=0.1)),
-        Term("statistics", FeatureStatistics(layers=("layer1",)), region="object"),
-        Term("swd", PatchSWD(filters=4, kernel=3), stop=40),
-        Term("critic", CriticScore(), weight=0.1, start=20),
-        Term("mask", MaskBCE()),
-        Term("tv", TotalVariation(form="l2"), weight=0.01),
+        Term(CrossEntropy(), name="class", weight=Linear("linear", start=1.0, stop=0.1)),
+        Term(FeatureStatistics(layers=("layer1",)), name="statistics", region="object"),
+        Term(PatchSWD(filters=4, kernel=3), name="swd", stop=40),
+        Term(CriticScore(), name="critic", weight=0.1, start=20),
+        Term(MaskBCE(), name="mask"),
+        Term(TotalVariation(form="l2"), name="tv", weight=0.01),
         **(given | changes),
     )
 
@@ -126,7 +126,7 @@ def problem_of(objective: Callable[[], Objective], variable: Variable, **options
     players: dict[str, Callable[[], Player]] = {"critic": tiny_critic, "segmenter": tiny_segmenter}
     made = objective()
     return make_problem(
-        Term("it", made),
+        Term(made, name="it"),
         variable=variable,
         players={name: players[name]() for name in made.players()},
         models={
@@ -232,7 +232,7 @@ def test_a_descent_that_does_not_restart_in_place_is_taken_by_python_and_named()
     def make() -> Problem:
         optimizer = BasinCMA(outer=CmaEs(), inner=ball, inner_steps=20)
         return make_problem(
-            Term("match", PixelDistance(form="l2")), optimizer=optimizer, stages=[((4, 4), 60)]
+            Term(PixelDistance(form="l2"), name="match"), optimizer=optimizer, stages=[((4, 4), 60)]
         )
 
     run = assert_alike(make, replayed=0)
@@ -306,7 +306,9 @@ def test_a_replayed_run_stops_at_a_loss_that_is_no_number() -> None:
 
     def make() -> Problem:
         lr = Linear("linear", start=0.0, stop=1e25)
-        return make_problem(Term("steep", Steep()), optimizer=Adam(lr=lr), stages=[(SMALL, 40)])
+        return make_problem(
+            Term(Steep(), name="steep"), optimizer=Adam(lr=lr), stages=[(SMALL, 40)]
+        )
 
     plain, wanted = taken(make, "off")
     run, said = taken(make, "graph")
@@ -376,7 +378,7 @@ class Unsaid(Objective):
 
 
 def own(objective: Callable[[], Objective], **options: Any) -> Problem:
-    return make_problem(Term("own", objective()), stages=[(SMALL, 60)], **options)
+    return make_problem(Term(objective(), name="own"), stages=[(SMALL, 60)], **options)
 
 
 @pytest.mark.parametrize(
@@ -413,7 +415,7 @@ def test_an_objective_that_says_which_steps_are_alike_is_replayed(
     objective: Callable[[], Objective],
 ) -> None:
     def make() -> Problem:
-        return make_problem(Term("own", objective()), stages=[(SMALL, 300)])
+        return make_problem(Term(objective(), name="own"), stages=[(SMALL, 300)])
 
     assert_alike(make, replayed=100)
 
@@ -472,14 +474,14 @@ def test_a_part_that_does_not_say_it_can_be_replayed_is_taken_by_python_and_name
 
 
 def test_stages_and_kinds_too_short_to_pay_are_not_recorded() -> None:
-    assert_alike(lambda: make_problem(Term("tv", Norm()), stages=[(SMALL, 9)] * 5), replayed=0)
+    assert_alike(lambda: make_problem(Term(Norm(), name="tv"), stages=[(SMALL, 9)] * 5), replayed=0)
 
 
 def test_a_stage_of_its_own_optimizer_is_replayed_beside_one_that_cannot_be() -> None:
     def make() -> Problem:
         optimizer: Optimizer = LBFGS(iterations=1)
         stages = [Stage(SMALL, 20), Stage(SMALL, 5, optimizer=optimizer), Stage(SMALL, 20)]
-        return replace(make_problem(Term("tv", Norm())), stages=stages)
+        return replace(make_problem(Term(Norm(), name="tv")), stages=stages)
 
     assert_alike(make, replayed=20)
 
@@ -501,8 +503,8 @@ def test_every_variable_of_the_registry_says_whether_it_can_be_replayed() -> Non
 def test_a_compiled_step_gives_the_run_to_within_rounding() -> None:
     def make() -> Problem:
         return make_problem(
-            Term("class", CrossEntropy()),
-            Term("tv", TotalVariation(), weight=0.1),
+            Term(CrossEntropy(), name="class"),
+            Term(TotalVariation(), name="tv", weight=0.1),
             stages=[(SMALL, 20)],
             scene=lambda size: make_scene(size, dtype=torch.float32),
         )

@@ -539,15 +539,17 @@ def test_a_length_that_does_not_fit_is_told_before_the_first_step() -> None:
 def test_players_and_a_population_do_not_go_together(optimizer: Optimizer) -> None:
     critic = {"critic": tiny_critic()}
     with pytest.raises(RecipeError, match="critic would learn from one picture of each image"):
-        Run(make_problem(Term("critic", CriticScore()), players=critic, optimizer=optimizer))
-    Run(make_problem(Term("norm", Norm()), players=critic, optimizer=optimizer))  # it is not asked
+        Run(make_problem(Term(CriticScore(), name="critic"), players=critic, optimizer=optimizer))
+    Run(
+        make_problem(Term(Norm(), name="norm"), players=critic, optimizer=optimizer)
+    )  # it is not asked
 
 
 def test_a_search_of_too_many_numbers_is_refused_before_memory_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     size = (40, 40)
-    problem = make_problem(Term("norm", Norm()), optimizer=CmaEs(), stages=[(size, 2)])
+    problem = make_problem(Term(Norm(), name="norm"), optimizer=CmaEs(), stages=[(size, 2)])
     with pytest.raises(RecipeError, match=r"pixels would search 4,800 numbers at once"):
         finished(problem)
     monkeypatch.setattr(population, "LARGEST", 2 * 3 * 4 * 5)
@@ -576,7 +578,7 @@ def test_a_descent_of_what_no_gradient_reaches_is_refused(optimizer: Optimizer) 
 
 
 def test_a_term_that_keeps_the_reference_as_it_lies_is_refused_where_it_is_moved() -> None:
-    swd = Term("patches", PatchSWD(filters=2, kernel=3))
+    swd = Term(PatchSWD(filters=2, kernel=3), name="patches")
     with pytest.raises(RecipeError, match=r"^objective\.patches: Transformed moves the reference"):
         Run(latent_problem((2, Adam()), terms=[swd], variable=Transformed(inner=latents())))
     assert finished(latent_problem((2, Adam()), terms=[swd])).status is Status.FINISHED
@@ -610,7 +612,10 @@ RESUMED: dict[str, Callable[[], Any]] = {
     ),
     "a term that switches on": lambda: latent_problem(
         (6, search()),
-        terms=(Term("l2", PixelDistance(form="l2")), Term("norm", Norm(), weight=1e-4, start=3)),
+        terms=(
+            Term(PixelDistance(form="l2"), name="l2"),
+            Term(Norm(), name="norm", weight=1e-4, start=3),
+        ),
         variable=Transformed(inner=latents(limit=0)), memory=40_000,
     ),
 }  # fmt: skip
@@ -678,7 +683,7 @@ def test_a_latent_is_found_again_from_the_picture_it_made() -> None:
     searching = BasinCMA(
         CmaEs(over=("latent",), sigma=1.0, mean="zero"), inner, inner_steps=10, last_steps=150
     )
-    terms = (Term("distance", PixelDistance(form="l2")),)
+    terms = (Term(PixelDistance(form="l2"), name="distance"),)
     for optimizer, steps, seeds in ((searching, 210, (0,)), (inner, 250, (0, 1, 2))):
         run = finished(
             latent_problem((steps, optimizer), terms=terms, seeds=seeds, scene=lambda size: scene)
