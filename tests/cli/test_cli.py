@@ -195,7 +195,7 @@ def test_a_quiet_run_prints_the_picture_only(
 
 
 def test_the_judge_is_asked_when_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import invertkit.metrics.patch_similarity as module
+    import invertkit.metrics.mask_iou as module
     from invertkit.metrics.judge import train_judge
 
     monkeypatch.setattr(

@@ -93,7 +93,7 @@ def test_a_judge_is_the_same_each_time() -> None:
 
 
 def test_without_a_judge_one_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    import invertkit.metrics.patch_similarity as module
+    import invertkit.metrics.mask_iou as module
 
     monkeypatch.setattr(module, "train_judge", lambda image, mask: _Red())
     image, mask, _ = red_on_green()

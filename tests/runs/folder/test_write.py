@@ -102,7 +102,7 @@ def test_metrics_of_an_image_without_a_finite_loss_are_valid_json() -> None:
 
 
 def test_the_judge_speaks_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    import invertkit.metrics.patch_similarity as package_metrics
+    import invertkit.metrics.mask_iou as package_metrics
     from invertkit.metrics.judge import train_judge
 
     monkeypatch.setattr(
