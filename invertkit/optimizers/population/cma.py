@@ -2,8 +2,8 @@
 
 Numbers in, numbers out: a population asks for points, is told their losses, and moves. Nothing
 here draws a random number; the caller gives standard normal ones, so a run can be resumed and
-repeated. The batch holds one population an image. Each is computed on its own, by the same
-operations on the same shapes, so its numbers do not depend on its neighbours, to the last bit.
+repeated. The batch holds one population an image, and all of them move at once; the numbers of
+one do not depend on its neighbours, to the last bit.
 
 Sources: Hansen 2016, "The CMA evolution strategy: a tutorial" (arXiv:1604.00772), whose equation
 numbers are given below; Hansen 2011, "Injecting external solutions into CMA-ES"
@@ -73,6 +73,11 @@ def constants(dimension: int, population: int, *, active: bool = True) -> Consta
         dimension: Of the search, at least 1.
         population: Points a generation, at least 3.
         active: Negative weights for the worse half; otherwise 0, and eqs. 50 to 52 do not count.
+
+    Example:
+        >>> numbers = constants(10, 10)
+        >>> numbers.parents, round(sum(numbers.weights[: numbers.parents]), 6)
+        (5, 1.0)
     """
     n = dimension
     raw = [math.log((population + 1) / 2) - math.log(i + 1) for i in range(population)]  # eq. 49
@@ -177,6 +182,15 @@ class CMA:
             the population.
 
     Source: Hansen 2016 (arXiv:1604.00772); injection: Hansen 2011 (arXiv:1110.4181).
+
+    Example:
+        >>> rule, draws = CMA(), torch.Generator().manual_seed(0)
+        >>> state = rule.start(torch.ones(2, 3))  # two populations in three dimensions
+        >>> for generation in range(60):
+        ...     points = rule.ask(state, torch.randn(2, rule.size(3), 3, generator=draws))
+        ...     rule.tell(state, points, points.square().sum(-1))
+        >>> bool((state.mean.abs() < 1e-3).all())
+        True
     """
 
     population: Population | None = None
@@ -185,7 +199,12 @@ class CMA:
     clip_injected: bool = False
 
     def size(self, dimension: int) -> int:
-        """Points a generation in so many dimensions."""
+        """Points a generation in so many dimensions.
+
+        Example:
+            >>> [CMA().size(dimension) for dimension in (1, 2, 10, 128)]
+            [4, 6, 10, 18]
+        """
         return self.population or 4 + math.floor(3 * math.log(dimension))
 
     def start(
@@ -230,12 +249,9 @@ class CMA:
                 f"{tuple(normals.shape)}: one row a point, for each of the populations."
             )
         normals = normals.to(state.mean)
-        points = []
-        for i in range(count):
-            one = _row(state, i)
-            steps = ((normals[i].clone() @ one.axes) * one.lengths) @ one.axes.T  # eqs. 38, 39
-            points.append(one.mean + one.sigma * steps)  # eq. 40
-        return torch.stack(points)
+        steps = _products(normals, state.axes) * state.lengths[:, None]  # eqs. 38, 39
+        steps = _products(steps, state.axes.mT)
+        return state.mean[:, None] + state.sigma[:, None, None] * steps  # eq. 40
 
     @torch.no_grad()
     def tell(
@@ -271,105 +287,91 @@ class CMA:
             clip = clip & injected.cpu()
         numbers = constants(dimension, told[1], active=self.active)
         points, losses = points.detach().to(state.mean), losses.detach().to(state.mean)
-        moved = []
-        for i in range(count):
-            one = _row(state, i)
-            sane = points[i].isfinite().all(-1)
-            steps = torch.where(sane[:, None], (points[i] - one.mean) / one.sigma, 0.0)
-            order = ranking(torch.where(sane, losses[i], torch.inf))
-            if bool(clip[i].any()):
-                steps = torch.where(
-                    clip[i].to(sane.device)[:, None], _cut(one, steps, numbers.longest), steps
-                )
-            moved.append(_move(one, steps[order], numbers, state.generation + 1))
-        for name in vars(moved[0]):
-            setattr(state, name, torch.stack([getattr(one, name) for one in moved]))
-        state.generation += 1
-        state.eigen_age += 1
+        sane = points.isfinite().all(-1)
+        steps = (points - state.mean[:, None]) / state.sigma[:, None, None]
+        steps = torch.where(sane[..., None], steps, 0.0)
+        if bool(clip.any()):  # it lies on the CPU: nothing waits for this answer
+            cut = _cut(steps, state, numbers.longest)
+            steps = torch.where(clip.to(sane.device)[..., None], cut, steps)
+        order = ranking(torch.where(sane, losses, torch.inf))
+        _move(state, steps.take_along_dim(order[..., None], 1), numbers)
         if state.eigen_age >= numbers.gap:
             _decompose(state)
 
 
-def ranking(losses: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
-    """Places of the losses from the best to the worst; what is not finite comes last."""
+def ranking(losses: Float[Tensor, "*b n"]) -> Int[Tensor, "*b n"]:
+    """Places of the losses from the best to the worst; what is not finite comes last.
+
+    Example:
+        >>> ranking(torch.tensor([3.0, torch.nan, 1.0, 3.0])).tolist()
+        [2, 0, 3, 1]
+    """
     return torch.where(losses.isfinite(), losses, torch.inf).argsort(stable=True)
 
 
-@dataclass
-class _One:
-    """One population of a `CMAState`; the same names, without the first axis."""
-
-    mean: Tensor
-    sigma: Tensor
-    C: Tensor
-    axes: Tensor
-    lengths: Tensor
-    p_c: Tensor
-    p_sigma: Tensor
-
-    def whiten(self, steps: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        """Steps in the population's own axes and lengths."""
-        return (steps @ self.axes) / self.lengths
+def _products(left: Float[Tensor, "b i j"], right: Float[Tensor, "b j k"]) -> Tensor:
+    """The product of the matrices of every population."""
+    if left.device.type != "cpu":
+        return left @ right
+    # On a CPU PyTorch multiplies small matrices of a batch by a loop of its own, which rounds
+    # otherwise than the product of one pair does. All else is computed for all populations at
+    # once; products are taken one by one, so that a search ends at the same point to the last bit
+    # whether its image is alone or in company.
+    return torch.stack([a @ b for a, b in zip(left, right, strict=True)])
 
 
-def _row(state: CMAState, i: int) -> _One:
-    """A copy: memory laid out alike for every `i`, so that sums round alike."""
-    return _One(
-        **{
-            name: value[i].clone()
-            for name, value in vars(state).items()
-            if isinstance(value, Tensor)
-        }
-    )
+def _whitened(steps: Float[Tensor, "b n d"], state: CMAState) -> Float[Tensor, "b n d"]:
+    """Steps in the populations' own axes and lengths."""
+    return _products(steps, state.axes) / state.lengths[:, None]
 
 
-def _cut(one: _One, steps: Float[Tensor, "n d"], longest: float) -> Float[Tensor, "n d"]:
+def _cut(steps: Float[Tensor, "b n d"], state: CMAState, longest: float) -> Float[Tensor, "b n d"]:
     """Steps of at most a Mahalanobis length."""
-    length = torch.linalg.vector_norm(one.whiten(steps), dim=-1, keepdim=True)
+    length = torch.linalg.vector_norm(_whitened(steps, state), dim=-1, keepdim=True)
     cut: Tensor = steps * (longest / length).clamp(max=1)  # a length of 0 leaves 0
     return cut
 
 
-def _move(one: _One, steps: Float[Tensor, "n d"], k: Constants, generation: int) -> _One:
-    """The population after its `generation`-th ranking; `steps` from the best to the worst."""
-    dimension = steps.shape[1]
+def _move(state: CMAState, steps: Float[Tensor, "b n d"], k: Constants) -> None:
+    """The populations after another ranking, in place; `steps` from the best to the worst."""
+    count, _, dimension = steps.shape
     weights = torch.tensor(k.weights, dtype=steps.dtype, device=steps.device)
-    step = weights[: k.parents] @ steps[: k.parents]  # eq. 41
+    parents = weights[: k.parents].expand(count, -1)
+    step = _products(parents, steps[:, : k.parents])  # eq. 41
 
     # Step size: eqs. 43 and 44; as in Hansen 2011, it changes by a factor of at most e.
-    white = one.axes @ one.whiten(step[None])[0]
-    p_sigma = (1 - k.c_sigma) * one.p_sigma
-    p_sigma = p_sigma + math.sqrt(k.c_sigma * (2 - k.c_sigma) * k.mu_eff) * white
-    length = torch.linalg.vector_norm(p_sigma)
+    white = _products(state.axes, _whitened(step[:, None], state)[:, 0])
+    state.p_sigma = (1 - k.c_sigma) * state.p_sigma
+    state.p_sigma = state.p_sigma + math.sqrt(k.c_sigma * (2 - k.c_sigma) * k.mu_eff) * white
+    length = torch.linalg.vector_norm(state.p_sigma, dim=-1)
     change = (k.c_sigma / k.d_sigma * (length / k.chi - 1)).clamp(-1, 1)
 
     # Covariance: eqs. 45 to 47, h_σ from appendix A in pycma's form, with squared lengths.
-    settled = length.square() / (1 - (1 - k.c_sigma) ** (2 * generation)) / dimension
-    h_sigma = (settled < 2 + 4 / (dimension + 1)).to(steps.dtype)
-    p_c = (1 - k.c_c) * one.p_c + h_sigma * math.sqrt(k.c_c * (2 - k.c_c) * k.mu_eff) * step
+    state.generation += 1
+    settled = length.square() / (1 - (1 - k.c_sigma) ** (2 * state.generation)) / dimension
+    h_sigma = (settled < 2 + 4 / (dimension + 1)).to(steps.dtype)[:, None]
+    drift = h_sigma * math.sqrt(k.c_c * (2 - k.c_c) * k.mu_eff) * step
+    state.p_c = (1 - k.c_c) * state.p_c + drift
     lost = (1 - h_sigma) * k.c_c * (2 - k.c_c)
-    lengths = torch.linalg.vector_norm(one.whiten(steps), dim=-1)
+    lengths = torch.linalg.vector_norm(_whitened(steps, state), dim=-1)
     even = torch.where(weights < 0, dimension / (lengths + _TINY).square(), 1.0)  # eq. 46
-    keep = 1 - k.c_1 * (1 - lost) - k.c_mu * sum(k.weights)
-    spread = steps.T @ ((k.c_mu * weights * even)[:, None] * steps)
-    C = keep * one.C + k.c_1 * torch.outer(p_c, p_c) + (spread + spread.T) / 2
+    keep = (1 - k.c_1 * (1 - lost) - k.c_mu * sum(k.weights))[..., None]
+    spread = _products(steps.mT, (k.c_mu * weights * even)[..., None] * steps)
+    rank_one = state.p_c[:, :, None] * state.p_c[:, None, :]
+    state.C = keep * state.C + k.c_1 * rank_one + (spread + spread.mT) / 2
 
-    return _One(
-        mean=one.mean + one.sigma * step,  # eq. 42 with c_m = 1, eq. 54
-        sigma=(one.sigma * change.exp()).clamp(*_SIGMA),
-        C=C,
-        axes=one.axes,
-        lengths=one.lengths,
-        p_c=p_c,
-        p_sigma=p_sigma,
-    )
+    state.mean = state.mean + state.sigma[:, None] * step  # eq. 42 with c_m = 1, eq. 54
+    state.sigma = (state.sigma * change.exp()).clamp(*_SIGMA)
+    state.eigen_age += 1
 
 
 def _decompose(state: CMAState) -> None:
-    """Bring axes and lengths up to date, in place; C is lifted where it is nearly singular."""
-    for i in range(len(state.mean)):
-        values, axes = torch.linalg.eigh(state.C[i].clone())
-        lift = (values[-1] / _CONDITION - values[0]).clamp(min=0)
-        state.C[i] += lift * torch.eye(len(values), dtype=values.dtype, device=values.device)
-        state.axes[i], state.lengths[i] = axes, (values + lift).sqrt()
+    """Bring axes and lengths up to date; C is lifted where it is nearly singular."""
+    values, axes = torch.linalg.eigh(state.C)
+    lift = (values[:, -1:] / _CONDITION - values[:, :1]).clamp(min=0)
+    eye = torch.eye(values.shape[1], dtype=values.dtype, device=values.device)
+    state.C = state.C + lift[..., None] * eye
+    # LAPACK lays eigenvectors out by columns; a saved state comes back by rows, where products
+    # round otherwise.
+    state.axes, state.lengths = axes.contiguous(), (values + lift).sqrt()
     state.eigen_age = 0
