@@ -93,7 +93,7 @@ def same_problem(loop: Released, *, frozen: bool = False, **options: Any) -> Run
     _copy_weights(loop.segmenter, segmenter.net)
     _copy_weights(loop.critic, critic.net)
     size = (loop.x.shape[-2], loop.x.shape[-1])
-    reference = Pixels(space="imagenet").image([loop.reference[:1]], Scene(size))
+    reference = Pixels(space="imagenet").image({"pixels": loop.reference[:1]}, Scene(size))
     scene = Scene(size=size, reference=reference, mask=loop.mask[:1], target=loop.target[:1])
     smooth = partial(TotalVariation, space="imagenet")
     run = Run(

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from invertkit.core.params import Params
 from invertkit.core.randomness import Randomness
 from invertkit.core.scene import Scene
 from invertkit.variables.base import Size, Variable
@@ -43,13 +44,13 @@ class Given(Variable):
     def __init__(self, x: Tensor) -> None:
         self.x, self.pixels = x, Pixels(space="imagenet", size=x.shape[-1])
 
-    def start(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
-        return [self.x]
+    def start(self, scene: Scene, randomness: Randomness) -> Params:
+        return {"pixels": self.x}
 
-    def resize(self, params: list[Tensor], old: Size, new: Size) -> list[Tensor]:
+    def resize(self, params: Params, old: Size, new: Size) -> Params:
         return self.pixels.resize(params, old, new)
 
-    def image(self, params: list[Tensor], scene: Scene) -> Tensor:
+    def image(self, params: Params, scene: Scene) -> Tensor:
         return self.pixels.image(params, scene)
 
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from invertkit.core.params import Params
 from invertkit.core.randomness import Randomness
 from invertkit.core.scene import Scene
 from invertkit.core.schedules import Cosine
 from invertkit.objectives.base import Objective
-from invertkit.optimizers.base import Landscape, Optimizer, Params
+from invertkit.optimizers.base import Landscape, Optimizer
 from invertkit.optimizers.population.basin import BasinCMA
 from invertkit.optimizers.population.cma_es import CmaEs
 from invertkit.optimizers.population.search import Outer
@@ -244,7 +245,7 @@ def test_a_variable_makes_images_of_every_size_it_is_asked_for(
     params = variable.start(variable_scene(), Randomness(SEEDS))
     for new in (SIZE, (24, 30), (9, 11), (10, 8), (16, 16)):
         params, size = variable.resize(params, size, new), new
-        assert all(len(param) == 3 and param.dtype == torch.float32 for param in params)
+        assert all(len(param) == 3 and param.dtype == torch.float32 for param in params.values())
         image = variable.image(params, variable_scene(size))
         assert image.shape == (3, 3, *size)
         assert image.isfinite().all()
@@ -253,7 +254,7 @@ def test_a_variable_makes_images_of_every_size_it_is_asked_for(
             assert look.shape == image.shape
         if not variable.moves_pixels:
             assert torch.equal(variable.still(look, params, variable_scene(size)), image)
-        assert not variable.names or len(variable.names) == len(params)
+        assert variable.names == tuple(params)
 
 
 @every_variable
@@ -266,7 +267,7 @@ def test_a_seed_gives_the_same_tensor_alone_and_in_company(make: Callable[[], Va
             resized = variable.resize(start, SIZE, (24, 30))
             look = variable.look(resized, variable_scene((24, 30)), randomness, 7)
             at = seeds.index(5)
-            found[seeds] = [t[at] for t in (*start, *resized, look)]
+            found[seeds] = [t[at] for t in (*start.values(), *resized.values(), look)]
     alone = found[(5,)]
     for other in (found[SEEDS], found[(5, 3)]):
         for a, b in zip(alone, other, strict=True):
@@ -277,9 +278,10 @@ def test_a_seed_gives_the_same_tensor_alone_and_in_company(make: Callable[[], Va
 @every_variable
 def test_gradients_reach_every_tensor_of_a_variable(make: Callable[[], Variable]) -> None:
     variable, randomness = make(), Randomness((0, 1))
-    params = [p.clone().requires_grad_() for p in variable.start(variable_scene(), randomness)]
+    start = variable.start(variable_scene(), randomness)
+    params = {name: param.clone().requires_grad_() for name, param in start.items()}
     variable.look(params, variable_scene(), randomness, 0)[0].sum().backward()
-    for name, param in zip(variable.names, params, strict=True):
+    for name, param in params.items():
         if name in variable.frame_names:  # the look is in a frame of its own
             continue
         assert param.grad is not None
@@ -294,13 +296,13 @@ class Bowl:
     """A quadratic for each image, of another steepness in every number."""
 
     def __init__(self, batch: int) -> None:
-        self.params = [uniform(batch, 3, 4, 4, seed=1).requires_grad_()]
+        self.params = {"pixels": uniform(batch, 3, 4, 4, seed=1).requires_grad_()}
         self.goal = 0.2 + 0.6 * uniform(batch, 3, 4, 4, seed=2)
         self.steep = 0.5 + uniform(1, 3, 4, 4, seed=3)
         self.seeds = tuple(range(batch))
 
     def losses(self, points: Params | None = None) -> Tensor:
-        (at,) = points or self.params
+        at = (points or self.params)["pixels"]
         goal = self.goal.repeat_interleave(len(at) // len(self.goal), 0)
         return ((at - goal).square() * self.steep).sum((1, 2, 3))
 
@@ -362,16 +364,16 @@ def test_a_saved_optimizer_goes_on_bit_for_bit(
     state = optimizer.init(bowl.params)
     bowl.go(optimizer, state, 0, 5)
     saved = carry(optimizer.save(state))
-    at_five = bowl.params[0].detach().clone()
+    at_five = bowl.params["pixels"].detach().clone()
     wanted = bowl.go(optimizer, state, 5, 12)
     optimizer.finish(bowl.params, state)
     for _ in range(2):  # and a second time from the same saved state
         other = Bowl(batch_of(optimizer))
-        other.params = [at_five.clone().requires_grad_()]
+        other.params = {"pixels": at_five.clone().requires_grad_()}
         loaded = make().load(other.params, saved)
         assert same(wanted, other.go(optimizer, loaded, 5, 12))
         optimizer.finish(other.params, loaded)
-        assert torch.equal(bowl.params[0], other.params[0])
+        assert torch.equal(bowl.params["pixels"], other.params["pixels"])
 
 
 @every_optimizer
@@ -382,12 +384,13 @@ def test_an_image_takes_the_same_steps_alone_unless_the_optimizer_says_otherwise
     if optimizer.couples_images:
         return
     together, alone = Bowl(2), Bowl(2)
-    alone.params = [alone.params[0][1:].detach().clone().requires_grad_()]
+    alone.params = {"pixels": alone.params["pixels"][1:].detach().clone().requires_grad_()}
     alone.goal, alone.seeds = alone.goal[1:], alone.seeds[1:]
     with global_generators_unmoved():
         for bowl in (together, alone):
             bowl.go(optimizer, optimizer.init(bowl.params), 0, 6)
-    torch.testing.assert_close(together.params[0][1:], alone.params[0], rtol=1e-12, atol=0)
+    many, one = together.params["pixels"], alone.params["pixels"]
+    torch.testing.assert_close(many[1:], one, rtol=1e-12, atol=0)
 
 
 # ---------------------------------------------------------------------- players

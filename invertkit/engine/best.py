@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from invertkit.core.images.resize import resize_image
+from invertkit.core.params import Params
 
 
 @final
@@ -34,7 +35,7 @@ class Best:
     steps: Tensor
     terms: tuple[str, ...] = ()
     stage: int = -1
-    params: list[Tensor] = field(default_factory=list)
+    params: Params = field(default_factory=dict)
     lost: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
 
     def __post_init__(self) -> None:
@@ -47,7 +48,7 @@ class Best:
         before: Best | None,
         losses: Tensor,
         images: Tensor,
-        points: Sequence[Tensor],
+        points: Params,
         *,
         terms: tuple[str, ...],
         stage: int,
@@ -67,16 +68,17 @@ class Best:
             steps=torch.zeros_like(losses, dtype=torch.long),
             terms=terms,
             stage=stage,
-            params=[point.clone() for point in points],
+            params={name: point.clone() for name, point in points.items()},
             lost=torch.zeros_like(losses, dtype=torch.bool) if before is None else before.lost,
         )
 
-    def offer(self, losses: Tensor, images: Tensor, points: Sequence[Tensor], step: Tensor) -> None:
+    def offer(self, losses: Tensor, images: Tensor, points: Params, step: Tensor) -> None:
         """Take what is better, image by image."""
         self.lost |= ~losses.isfinite()
         better = (losses < self.losses) & ~self.lost
         pairs = [(losses, self.losses), (step, self.steps), (images, self.images)]
-        for now, best in [*pairs, *zip(points, self.params, strict=True)]:
+        pairs += [(point, self.params[name]) for name, point in points.items()]
+        for now, best in pairs:
             best.copy_(torch.where(better.reshape(-1, *[1] * (best.ndim - 1)), now, best))
 
     def save(self) -> dict[str, Any]:
@@ -87,7 +89,7 @@ class Best:
             "steps": self.steps.clone(),
             "terms": list(self.terms),
             "stage": self.stage,
-            "params": [param.clone() for param in self.params],
+            "params": {name: param.clone() for name, param in self.params.items()},
             "lost": self.lost.clone(),
         }
 
@@ -97,6 +99,6 @@ class Best:
         losses, images, steps = (
             saved[name].to(device, copy=True) for name in ("losses", "images", "steps")
         )
-        params = [param.to(device, copy=True) for param in saved["params"]]
+        params = {name: param.to(device, copy=True) for name, param in saved["params"].items()}
         lost = saved["lost"].to(device, copy=True)
         return cls(losses, images, steps, tuple(saved["terms"]), saved["stage"], params, lost)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import final
 
 import torch
 from torch import Tensor
+
+from invertkit.core.params import Params
 
 
 @final
@@ -22,10 +24,10 @@ class Seen:
     images_count: int
     losses: Tensor | None = None
     images: Tensor = field(default_factory=lambda: torch.empty(0))
-    points: list[Tensor] = field(default_factory=list)
+    points: Params = field(default_factory=dict)
     values: dict[str, Tensor] = field(default_factory=dict)
 
-    def add(self, losses: Tensor, images: Tensor, points: Sequence[Tensor]) -> None:
+    def add(self, losses: Tensor, images: Tensor, points: Params) -> None:
         """Candidates with their losses; the lowest of each image is kept."""
         losses, images, points = self._lowest(losses, images, points)
         if self.losses is None:
@@ -38,7 +40,7 @@ class Seen:
             return torch.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
         self.losses, self.images = pick(losses, self.losses), pick(images, self.images)
-        self.points = [pick(new, old) for new, old in zip(points, self.points, strict=True)]
+        self.points = {name: pick(new, self.points[name]) for name, new in points.items()}
 
     def note(self, values: Mapping[str, Tensor], losses: Tensor) -> None:
         """The terms of the first evaluation, of the candidate whose sum is lowest."""
@@ -49,13 +51,15 @@ class Seen:
         self.values = {name: value if count == 1 else value[rows] for name, value in values.items()}
 
     def _lowest(
-        self, losses: Tensor, images: Tensor, points: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        self, losses: Tensor, images: Tensor, points: Params
+    ) -> tuple[Tensor, Tensor, Params]:
         count = len(losses) // self.images_count
         if count == 1:  # clones, since the step will change what they share memory with
-            return losses, images.clone(), [point.detach().clone() for point in points]
+            copies = {name: point.detach().clone() for name, point in points.items()}
+            return losses, images.clone(), copies
         rows = _lowest_rows(losses, count)
-        return losses[rows], images[rows], [point.detach()[rows] for point in points]
+        lowest = {name: point.detach()[rows] for name, point in points.items()}
+        return losses[rows], images[rows], lowest
 
 
 def _lowest_rows(losses: Tensor, count: int) -> Tensor:

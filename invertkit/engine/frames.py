@@ -9,9 +9,9 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from invertkit.core.params import Params, count_rows
 from invertkit.core.recording.tape import recording
 from invertkit.core.scene import Scene
-from invertkit.optimizers.base import Params
 from invertkit.variables.base import Variable
 
 
@@ -38,20 +38,20 @@ class Frames:
         self,
         variable: Variable,
         points: Params,
-        names: Sequence[str],
         scene: Scene,
         spans: Sequence[tuple[int, int]],
     ) -> list[Scene]:
         """The scene of each span of rows in which looks are judged."""
         if not variable.frame_names:
-            return self.plain(scene, len(points[0]), spans)
-        behind = [p for p, name in zip(points, names, strict=True) if name in variable.frame_names]
+            return self.plain(scene, count_rows(points), spans)
+        behind = [points[name] for name in points if name in variable.frame_names]
         key = (tuple(spans), *((id(tensor), tensor._version) for tensor in behind))
         if key == self._key and not recording():  # a replay sees whether what is behind changed
             return self._scenes
-        (all_rows,) = self.plain(scene, len(points[0]), [(0, len(points[0]))])
+        count = count_rows(points)
+        (all_rows,) = self.plain(scene, count, [(0, count)])
         with torch.no_grad():
-            whole = variable.frame([point.detach() for point in points], all_rows)
+            whole = variable.frame({n: point.detach() for n, point in points.items()}, all_rows)
         scenes = [_rows(whole, start, stop) for start, stop in spans]
         if not recording():
             self._scenes, self._key, self._held = scenes, key, behind  # held: ids stay unique

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from invertkit.core.params import Params, count_rows
 from invertkit.core.randomness import Randomness
 from invertkit.core.recording.tape import refuse, speaking_of
 from invertkit.core.scene import Scene
@@ -18,7 +19,7 @@ from invertkit.engine.frames import Frames
 from invertkit.engine.problem import Term
 from invertkit.errors import InputError
 from invertkit.objectives.base import Objective, evaluate
-from invertkit.optimizers.base import Landscape, Params
+from invertkit.optimizers.base import Landscape
 from invertkit.variables.base import Variable
 
 
@@ -53,9 +54,7 @@ class Evaluation(Landscape):
         seen: Seen,
         memory: int | None = None,
     ) -> None:
-        super().__init__(
-            self._whole, points, names=variable.names, randomness=randomness, step=step
-        )
+        super().__init__(self._whole, points, randomness=randomness, step=step)
         self._variable, self._scene, self._frames, self._seen = variable, scene, frames, seen
         self._terms, self._weights, self._memory = terms, weights, memory
         self._ahead: Tensor | None = None
@@ -74,26 +73,26 @@ class Evaluation(Landscape):
             memory=self._memory,
         )
 
-    def fresh(self, count: int, purpose: str) -> list[Tensor]:
+    def fresh(self, count: int, purpose: str) -> Params:
         with torch.no_grad():
             draws = self.randomness.candidates(count, purpose)
             (scene,) = self._plain_scenes(count * self._seen.images_count)
             return self._variable.start(scene, draws)
 
-    def centre(self) -> list[Tensor]:
+    def centre(self) -> Params:
         with torch.no_grad():
             return self._variable.centre(self._scene, self.randomness)
 
     def confine(self) -> None:
         with torch.no_grad():
-            self._variable.confine(list(self.points))
+            self._variable.confine(self.points)
 
     # ------------------------------------------------------------------ evaluating
 
     def look_ahead(self) -> Float[Tensor, "n 3 h w"]:
         """The images as they are; the look behind them serves the next evaluation."""
-        draws, points = self._draws(), list(self.points)
-        (scene,) = self._plain_scenes(len(points[0]))
+        draws, points = self._draws(), self.points
+        (scene,) = self._plain_scenes(count_rows(points))
         self._ahead = self._variable.look(points, scene, draws, self.step)
         with torch.no_grad():
             return self._variable.still(self._ahead.detach(), points, scene).clone()
@@ -102,18 +101,19 @@ class Evaluation(Landscape):
         spans = self._spans()
         if len(spans) == 1:
             return super().gradients()
-        plain = self._plain_scenes(len(self.points[0]), spans)
-        frames = self._frames.of(self._variable, self.points, self.names, self._scene, spans)
+        plain = self._plain_scenes(count_rows(self.points), spans)
+        frames = self._frames.of(self._variable, self.points, self._scene, spans)
         parts, draws = [], self._draws()
         for (start, stop), scene, frame in zip(spans, plain, frames, strict=True):
-            rows = [
-                point.detach()[start:stop].requires_grad_(point.requires_grad)
-                for point in self.points
-            ]
+            rows = {
+                name: point.detach()[start:stop].requires_grad_(point.requires_grad)
+                for name, point in self.points.items()
+            }
             losses, images, values = self._evaluate(rows, scene, frame, draws.rows(start, stop))
             losses.sum().backward()
-            for point, row in zip(self.points, rows, strict=True):
+            for name, row in rows.items():
                 if row.grad is not None:
+                    point = self.points[name]
                     if point.grad is None:
                         point.grad = torch.zeros_like(point)
                     point.grad[start:stop] += row.grad
@@ -124,9 +124,9 @@ class Evaluation(Landscape):
         spans, draws = self._spans(), self._draws()
         parts = []
         with torch.no_grad():
-            plain = self._plain_scenes(len(self.points[0]), spans)
+            plain = self._plain_scenes(count_rows(self.points), spans)
             for (start, stop), scene in zip(spans, plain, strict=True):
-                rows = [point.detach()[start:stop] for point in self.points]
+                rows = {name: point.detach()[start:stop] for name, point in self.points.items()}
                 images = self._variable.image(rows, scene)
                 losses, values = self._judge(images, rows, scene, draws.rows(start, stop))
                 parts.append((losses, images, values))
@@ -134,10 +134,10 @@ class Evaluation(Landscape):
 
     def _whole(self, points: Params) -> Float[Tensor, " n"]:
         """Everything in one batch, with its graph."""
-        span = (0, len(points[0]))
-        (scene,) = self._plain_scenes(len(points[0]))
-        (frame,) = self._frames.of(self._variable, points, self.names, self._scene, [span])
-        losses, images, values = self._evaluate(list(points), scene, frame, self._draws())
+        count = count_rows(points)
+        (scene,) = self._plain_scenes(count)
+        (frame,) = self._frames.of(self._variable, points, self._scene, [(0, count)])
+        losses, images, values = self._evaluate(points, scene, frame, self._draws())
         self._gathered([(losses.detach(), images, values)])
         return losses
 
@@ -148,7 +148,7 @@ class Evaluation(Landscape):
         return self._frames.plain(self._scene, count, spans or [(0, count)])
 
     def _evaluate(
-        self, rows: list[Tensor], scene: Scene, frame: Scene, draws: Randomness
+        self, rows: Params, scene: Scene, frame: Scene, draws: Randomness
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Losses with their graph, the images as they are, and the value of every term."""
         look, self._ahead = self._ahead, None
@@ -162,10 +162,9 @@ class Evaluation(Landscape):
         return losses, images, values
 
     def _judge(
-        self, images: Tensor, rows: list[Tensor], scene: Scene, draws: Randomness
+        self, images: Tensor, rows: Params, scene: Scene, draws: Randomness
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        tensors = dict(zip(self.names, rows, strict=True))
-        view = View(images, scene, draws, self.step, tensors=tensors)
+        view = View(images, scene, draws, self.step, tensors=rows)
         losses, values = images.new_zeros(len(images)), {}
         for term in self._terms:
             with speaking_of(f"objective.{term.name}"):
@@ -216,22 +215,22 @@ class Evaluation(Landscape):
         values = {name: torch.cat([part[2][name] for part in parts]) for name in parts[0][2]}
         self._seen.note(values, losses)
         if plain or self._comparable():
-            kept = self.points if self._variable.is_latent else []
+            kept = self.points if self._variable.is_latent else {}
             self._seen.add(losses, torch.cat([part[1] for part in parts]), kept)
         return losses
 
     def _comparable(self) -> bool:
         """Whether losses of looks may be compared: not between candidates of other frames."""
-        return not self._variable.frame_names or len(self.points[0]) == self._seen.images_count
+        return not self._variable.frame_names or count_rows(self.points) == self._seen.images_count
 
     def _draws(self) -> Randomness:
-        return self.randomness.candidates(len(self.points[0]) // self._seen.images_count)
+        return self.randomness.candidates(count_rows(self.points) // self._seen.images_count)
 
     # ------------------------------------------------------------------ memory
 
     def _spans(self) -> list[tuple[int, int]]:
         """Rows of each chunk; equal for equal memory, whatever the machine is doing."""
-        count = len(self.points[0])
+        count = count_rows(self.points)
         if self._memory is None or count == 1 or self._ahead is not None:
             return [(0, count)]
         measured, terms = self._frames.bytes_per_row, tuple(self._weights)
@@ -250,8 +249,10 @@ class Evaluation(Landscape):
                 saved[storage.data_ptr()] = storage
             return tensor
 
-        rows = [point.detach()[:1].clone().requires_grad_() for point in self.points]
-        (scene,) = self._plain_scenes(len(self.points[0]), [(0, 1)])
+        rows = {
+            name: point.detach()[:1].clone().requires_grad_() for name, point in self.points.items()
+        }
+        (scene,) = self._plain_scenes(count_rows(self.points), [(0, 1)])
         own = {parameter.untyped_storage().data_ptr() for parameter in self._weights_of_models()}
         hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
         with torch.no_grad():  # what is made at the first look is not measured

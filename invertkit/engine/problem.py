@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from enum import Enum
 from typing import Any, final
 
@@ -126,6 +126,14 @@ class Problem:
     seeds: tuple[int, ...] = (0,)
     device: torch.device = torch.device("cpu")
     memory: int | None = None
+
+    def __post_init__(self) -> None:
+        stages = [
+            replace(stage, variable=stage.variable and stage.variable.bind(self.models))
+            for stage in self.stages
+        ]
+        object.__setattr__(self, "variable", self.variable.bind(self.models))
+        object.__setattr__(self, "stages", stages)
 
     def variable_of(self, stage: int) -> Variable:
         """The variable of a stage, by index."""

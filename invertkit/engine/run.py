@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from invertkit.core.params import Params
 from invertkit.core.randomness import Randomness, Standing
 from invertkit.core.recording.replay import Compile, Replays
 from invertkit.core.recording.tape import speaking_of
@@ -88,7 +89,7 @@ class Run:
     stage: int = field(default=-1, init=False)
     status: Status = field(default=Status.RUNNING, init=False)
     seconds: float = field(default=0.0, init=False)
-    params: list[Tensor] = field(default_factory=list, init=False)
+    params: Params = field(default_factory=dict, init=False)
     lost: tuple[bool, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
@@ -225,7 +226,9 @@ class Run:
         with torch.no_grad():
             self._prepare_terms(scene)
             fresh = self._params_of(index, scene)
-        self.params = [param.detach().clone().requires_grad_() for param in fresh]
+        self.params = {
+            name: param.detach().clone().requires_grad_() for name, param in fresh.items()
+        }
         self.stage, self._frames, self._epoch = index, Frames(len(problem.seeds)), ()
         self._obstacle = self._obstacles()
         if self._obstacle and self.compile != "off":
@@ -236,7 +239,7 @@ class Run:
             self._resume(self._restored)
             self._restored = None
         else:
-            self._state = self._optimizer.init(self.params, self._variable.names)
+            self._state = self._optimizer.init(self.params)
 
     @property
     def _optimizer(self) -> Optimizer:
@@ -246,7 +249,7 @@ class Run:
     def _variable(self) -> Variable:
         return self.problem.variable_of(self.stage)
 
-    def _params_of(self, index: int, scene: Scene) -> list[Tensor]:
+    def _params_of(self, index: int, scene: Scene) -> Params:
         """Tensors to begin a stage with: those of the stage before, as far as there are any."""
         variable, size = self.problem.variable_of(index), self.problem.stages[index].size
         if not self.params:
@@ -257,16 +260,15 @@ class Run:
         old = before.resize(self.params, self.problem.stages[self.stage].size, size)
         if before is variable:
             return old
-        have = dict(zip(before.names, old, strict=True))
         fresh = variable.start(scene, self.randomness)
-        for name, new in zip(variable.names, fresh, strict=True):
-            if name in have and have[name].shape != new.shape:
+        for name, new in fresh.items():
+            if name in old and old[name].shape != new.shape:
                 raise InputError(
-                    f"Stage {index + 1} takes over {name!r} as {tuple(have[name].shape)} from the "
+                    f"Stage {index + 1} takes over {name!r} as {tuple(old[name].shape)} from the "
                     f"stage before, and its own variable wants {tuple(new.shape)}: they are not "
                     "of one model or size."
                 )
-        return [have.get(name, new) for name, new in zip(variable.names, fresh, strict=True)]
+        return {name: old.get(name, new) for name, new in fresh.items()}
 
     def _finish_stage(self) -> None:
         self._optimizer.finish(self.params, self._state)
@@ -447,10 +449,7 @@ class Run:
 
     def best_tensors(self) -> dict[str, Tensor]:
         """The tensors behind the best images, by name; empty where the image itself is searched."""
-        if self._best is None or not self._best.params:
-            return {}
-        names = self.problem.variable_of(self._best.stage).names
-        return {name: value for name, value in zip(names, self._best.params, strict=True)}
+        return {} if self._best is None else dict(self._best.params)
 
     def best_steps(self) -> list[int]:
         """The step of each best image."""
@@ -471,7 +470,7 @@ class Run:
             "seconds": self.seconds,
             "seeds": list(self.problem.seeds),
             "lost": list(self.lost),
-            "params": [param.detach().clone() for param in self.params],
+            "params": {name: param.detach().clone() for name, param in self.params.items()},
             "optimizer": self._optimizer.save(self._state) if self.params else {},
             "players": {name: self.problem.players[name].save() for name in sorted(self._begun)},
             "terms": {term.name: deepcopy(term.objective.save()) for term in self._terms},
@@ -489,7 +488,9 @@ class Run:
         self.lost = tuple(saved["lost"])
         if saved["stage"] < 0:
             return
-        self.params = [param.to(self.problem.device) for param in saved["params"]]
+        self.params = {
+            name: param.to(self.problem.device) for name, param in saved["params"].items()
+        }
         if saved["best"] is not None:
             self._best = Best.load(saved["best"], self.problem.device)
         # Between two stages the next one starts from the finished images; within one, the state
@@ -505,10 +506,9 @@ class Run:
 
     def _resume(self, saved: Mapping[str, Any]) -> None:
         with torch.no_grad():
-            for param, value in zip(self.params, saved["params"], strict=True):
-                param.copy_(value)
-        names = self._variable.names
-        self._state = self._optimizer.load(self.params, saved["optimizer"], names)
+            for name, param in self.params.items():
+                param.copy_(saved["params"][name])
+        self._state = self._optimizer.load(self.params, saved["optimizer"])
         for term in self._terms:
             computed = saved["terms"][term.name].items()
             term.objective.load({name: self._here(value) for name, value in computed})

@@ -10,11 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from invertkit.core.params import Params
 from invertkit.core.randomness import Randomness
 from invertkit.errors import RecipeError
-
-Params = Sequence[Tensor]
-"""The tensors of one variable; the first axis of each is the image."""
 
 
 class Landscape:
@@ -27,7 +25,6 @@ class Landscape:
         function: From tensors of `n` rows to `n` losses, with their graph.
         points: Where it stands: the tensors of a run, or a population of `k` candidates an image,
             `(images·k, …)` with the candidates of an image side by side.
-        names: What the tensors are called.
         randomness: Draws of the run, one seed an image.
         step: Of the run.
     """
@@ -37,13 +34,11 @@ class Landscape:
         function: Callable[[Params], Float[Tensor, " n"]],
         points: Params,
         *,
-        names: Sequence[str] = (),
         randomness: Randomness | None = None,
         step: int = 0,
     ) -> None:
         self.function, self.points = function, points
-        self.names = tuple(names) or tuple(f"tensor{i}" for i in range(len(points)))
-        self.randomness = randomness or Randomness(tuple(range(len(points[0]))))
+        self.randomness = randomness or Randomness(tuple(range(len(next(iter(points.values()))))))
         self.step = step
 
     def __call__(self) -> Float[Tensor, " n"]:
@@ -67,20 +62,20 @@ class Landscape:
 
     def at(self, points: Params) -> Landscape:
         """The same landscape, seen from other points."""
-        return Landscape(
-            self.function, points, names=self.names, randomness=self.randomness, step=self.step
-        )
+        return Landscape(self.function, points, randomness=self.randomness, step=self.step)
 
-    def fresh(self, count: int, purpose: str) -> list[Tensor]:
+    def fresh(self, count: int, purpose: str) -> Params:
         """`count` new starting points an image, `(images·count, …)`, side by side.
 
         Without a variable behind it, the points it stands at.
         """
-        return [point.detach().repeat_interleave(count, 0) for point in self.points]
+        return {
+            name: point.detach().repeat_interleave(count, 0) for name, point in self.points.items()
+        }
 
-    def centre(self) -> list[Tensor]:
+    def centre(self) -> Params:
         """The middle of the starting points, one row an image; without a variable, the points."""
-        return [point.detach() for point in self.points]
+        return {name: point.detach() for name, point in self.points.items()}
 
     def confine(self) -> None:
         """Bring the points back to where they may be, in place."""
@@ -122,20 +117,15 @@ class Optimizer(ABC):
         return self.moves(names)
 
     @abstractmethod
-    def init(self, params: Params, names: Sequence[str] = ()) -> Any:
-        """A fresh state for these tensors.
-
-        Args:
-            params: The variable's tensors.
-            names: What they are called.
-        """
+    def init(self, params: Params) -> Any:
+        """A fresh state for these tensors."""
 
     @property
     def restarts_in_place(self) -> bool:
         """Whether `restart` keeps the tensors of the state, which recordings know."""
         return False
 
-    def restart(self, params: Params, state: Any, names: Sequence[str] = ()) -> Any:
+    def restart(self, params: Params, state: Any) -> Any:
         """A state as fresh as `init` makes it, for tensors that have been filled anew.
 
         By default `init` is called again. A rule that forgets in place instead says so by
@@ -144,9 +134,8 @@ class Optimizer(ABC):
         Args:
             params: The tensors that `state` was made for.
             state: What `init` made; not used after this.
-            names: What the tensors are called.
         """
-        return self.init(params, names)
+        return self.init(params)
 
     @abstractmethod
     def step(
@@ -175,7 +164,7 @@ class Optimizer(ABC):
         """The state as tensors, numbers, lists and dicts."""
 
     @abstractmethod
-    def load(self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()) -> Any:
+    def load(self, params: Params, saved: dict[str, Any]) -> Any:
         """The state that `save` saw."""
 
     def finish(self, params: Params, state: Any) -> None:
@@ -193,8 +182,8 @@ class Optimizer(ABC):
         return self
 
 
-def chosen(over: Sequence[str], names: Sequence[str], *, option: str = "over") -> tuple[int, ...]:
-    """Places in `names` of the tensors `over` names; all of them where it names none.
+def chosen(over: Sequence[str], names: Sequence[str], *, option: str = "over") -> tuple[str, ...]:
+    """Those of `names` that `over` names, in their order; all of them where it names none.
 
     Args:
         over: Names that somebody wrote.
@@ -210,4 +199,4 @@ def chosen(over: Sequence[str], names: Sequence[str], *, option: str = "over") -
                 f"{option}: this recipe's variable has no tensor {name!r}; it has: "
                 f"{', '.join(names)}."
             )
-    return tuple(i for i, name in enumerate(names) if not over or name in over)
+    return tuple(name for name in names if not over or name in over)

@@ -12,12 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from invertkit.core.params import Params
 from invertkit.core.ranges import Count, Decay, NonNegative, Positive
 from invertkit.core.recording.fused_adam import FusedAdam
 from invertkit.core.schedules import Schedule, value_at
 from invertkit.core.suggestions import did_you_mean
 from invertkit.errors import RecipeError
-from invertkit.optimizers.base import Landscape, Optimizer, Params, chosen
+from invertkit.optimizers.base import Landscape, Optimizer, chosen
 
 _ELEMENTWISE = frozenset(
     {
@@ -63,26 +64,25 @@ class Adam(Optimizer):
 
     def moves(self, names: Sequence[str]) -> tuple[str, ...]:
         chosen(tuple(self.rates), names, option="rates")
-        return tuple(names[i] for i in chosen(self.over, names))
+        return chosen(self.over, names)
 
     @property
     def obstacle(self) -> str:
         """None."""
         return ""
 
-    def init(self, params: Params, names: Sequence[str] = ()) -> FusedAdam:
-        names = names or tuple(f"tensor{i}" for i in range(len(params)))
-        chosen(tuple(self.rates), names, option="rates")
-        moved = _moved(params, self.over, names)
-        factors = [self.rates.get(names[place], 1.0) for place in chosen(self.over, names)]
-        return FusedAdam(moved, lr=1.0, betas=self.betas, eps=self.eps, factors=factors)
+    def init(self, params: Params) -> FusedAdam:
+        chosen(tuple(self.rates), tuple(params), option="rates")
+        moved = _moved(params, self.over)
+        factors = [self.rates.get(name, 1.0) for name in moved]
+        return FusedAdam(moved.values(), lr=1.0, betas=self.betas, eps=self.eps, factors=factors)
 
     @property
     def restarts_in_place(self) -> bool:
         """True."""
         return True
 
-    def restart(self, params: Params, state: FusedAdam, names: Sequence[str] = ()) -> FusedAdam:
+    def restart(self, params: Params, state: FusedAdam) -> FusedAdam:
         state.reset()
         return state
 
@@ -101,8 +101,8 @@ class Adam(Optimizer):
     def save(self, state: FusedAdam) -> dict[str, Any]:
         return state.save()
 
-    def load(self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()) -> FusedAdam:
-        state = self.init(params, names)
+    def load(self, params: Params, saved: dict[str, Any]) -> FusedAdam:
+        state = self.init(params)
         state.load(saved)
         return state
 
@@ -128,7 +128,7 @@ class TorchOptimizer(Optimizer):
     over: tuple[str, ...] = ()
 
     def moves(self, names: Sequence[str]) -> tuple[str, ...]:
-        return tuple(names[i] for i in chosen(self.over, names))
+        return chosen(self.over, names)
 
     def __post_init__(self) -> None:
         _check_lr(self.lr)
@@ -159,8 +159,8 @@ class TorchOptimizer(Optimizer):
             )
         return getattr(torch.optim, self.name)
 
-    def init(self, params: Params, names: Sequence[str] = ()) -> Any:
-        return self._kind()(_moved(params, self.over, names), lr=1.0, **self.options)
+    def init(self, params: Params) -> Any:
+        return self._kind()(list(_moved(params, self.over).values()), lr=1.0, **self.options)
 
     def step(
         self, landscape: Landscape, params: Params, state: Any, *, step: int, total: int
@@ -170,8 +170,8 @@ class TorchOptimizer(Optimizer):
     def save(self, state: Any) -> dict[str, Any]:
         return _saved(state)
 
-    def load(self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()) -> Any:
-        state = self.init(params, names)
+    def load(self, params: Params, saved: dict[str, Any]) -> Any:
+        state = self.init(params)
         _load(state, saved)
         return state
 
@@ -199,14 +199,14 @@ class LBFGS(Optimizer):
     couples_images: bool = field(default=True, init=False)
 
     def moves(self, names: Sequence[str]) -> tuple[str, ...]:
-        return tuple(names[i] for i in chosen(self.over, names))
+        return chosen(self.over, names)
 
     def __post_init__(self) -> None:
         _check_lr(self.lr)
 
-    def init(self, params: Params, names: Sequence[str] = ()) -> torch.optim.LBFGS:
+    def init(self, params: Params) -> torch.optim.LBFGS:
         return torch.optim.LBFGS(
-            _moved(params, self.over, names),
+            list(_moved(params, self.over).values()),
             lr=1.0,
             max_iter=self.iterations,
             history_size=self.history,
@@ -221,10 +221,8 @@ class LBFGS(Optimizer):
     def save(self, state: Any) -> dict[str, Any]:
         return _saved(state)
 
-    def load(
-        self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()
-    ) -> torch.optim.LBFGS:
-        state = self.init(params, names)
+    def load(self, params: Params, saved: dict[str, Any]) -> torch.optim.LBFGS:
+        state = self.init(params)
         _load(state, saved)
         return state
 
@@ -238,13 +236,12 @@ def _check_lr(lr: Schedule) -> None:
         )
 
 
-def _moved(params: Params, over: Sequence[str], names: Sequence[str]) -> list[Tensor]:
+def _moved(params: Params, over: Sequence[str]) -> Params:
     """The tensors that `over` names; the others take no gradient."""
-    names = names or tuple(f"tensor{i}" for i in range(len(params)))
-    places = chosen(over, names)
-    for place, param in enumerate(params):
-        param.requires_grad_(place in places)
-    return [params[place] for place in places]
+    names = chosen(over, tuple(params))
+    for name, param in params.items():
+        param.requires_grad_(name in names)
+    return {name: params[name] for name in names}
 
 
 def _saved(state: torch.optim.Optimizer) -> dict[str, Any]:

@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from invertkit.core.params import Params
 from invertkit.core.pixel_space import Space, valid_range
 from invertkit.errors import RecipeError
-from invertkit.optimizers.base import Landscape, Optimizer, Params
+from invertkit.optimizers.base import Landscape, Optimizer
 
 
 @final
@@ -63,22 +64,22 @@ class Clip(Optimizer):
         """With the inner optimizer's."""
         return replace(self, inner=self.inner.trial())
 
-    def init(self, params: Params, names: Sequence[str] = ()) -> Any:
-        for param in params:
+    def init(self, params: Params) -> Any:
+        for param in params.values():
             if param.ndim != 4 or param.shape[1] != 3:
                 raise RecipeError(
                     "`clip` brings pixels (b, 3, h, w) back into range; this variable has a "
                     f"tensor of shape {tuple(param.shape)}. Use it with `pixels`."
                 )
-        return self.inner.init(params, names)
+        return self.inner.init(params)
 
     @property
     def restarts_in_place(self) -> bool:
         """As the inner optimizer."""
         return self.inner.restarts_in_place
 
-    def restart(self, params: Params, state: Any, names: Sequence[str] = ()) -> Any:
-        return self.inner.restart(params, state, names)
+    def restart(self, params: Params, state: Any) -> Any:
+        return self.inner.restart(params, state)
 
     def schedule(self, state: Any, *, step: int, total: int) -> None:
         self.inner.schedule(state, step=step, total=total)
@@ -88,7 +89,7 @@ class Clip(Optimizer):
     ) -> Float[Tensor, " b"]:
         losses = self.inner.step(landscape, params, state, step=step, total=total)
         with torch.no_grad():
-            for param in params:
+            for param in params.values():
                 low, high = valid_range(param, self.space)
                 param.copy_(torch.minimum(torch.maximum(param, low), high))
         return losses
@@ -96,8 +97,8 @@ class Clip(Optimizer):
     def save(self, state: Any) -> dict[str, Any]:
         return self.inner.save(state)
 
-    def load(self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()) -> Any:
-        return self.inner.load(params, saved, names)
+    def load(self, params: Params, saved: dict[str, Any]) -> Any:
+        return self.inner.load(params, saved)
 
     def finish(self, params: Params, state: Any) -> None:
         self.inner.finish(params, state)
@@ -106,7 +107,7 @@ class Clip(Optimizer):
 @dataclass
 class _Best:
     losses: Tensor
-    params: list[Tensor]
+    params: Params
     inner: Any
 
 
@@ -164,12 +165,12 @@ class KeepBest(Optimizer):
     def schedule(self, state: _Best, *, step: int, total: int) -> None:
         self.inner.schedule(state.inner, step=step, total=total)
 
-    def init(self, params: Params, names: Sequence[str] = ()) -> _Best:
-        count = len(params[0])
+    def init(self, params: Params) -> _Best:
+        first = next(iter(params.values()))
         return _Best(
-            params[0].new_full((count,), torch.inf),
-            [param.detach().clone() for param in params],
-            self.inner.init(params, names),
+            first.new_full((len(first),), torch.inf),
+            {name: param.detach().clone() for name, param in params.items()},
+            self.inner.init(params),
         )
 
     @property
@@ -177,41 +178,43 @@ class KeepBest(Optimizer):
         """As the inner optimizer."""
         return self.inner.restarts_in_place
 
-    def restart(self, params: Params, state: _Best, names: Sequence[str] = ()) -> _Best:
+    def restart(self, params: Params, state: _Best) -> _Best:
         state.losses.fill_(torch.inf)
-        for best, param in zip(state.params, params, strict=True):
-            best.copy_(param.detach())
-        state.inner = self.inner.restart(params, state.inner, names)
+        for name, param in params.items():
+            state.params[name].copy_(param.detach())
+        state.inner = self.inner.restart(params, state.inner)
         return state
 
     def step(
         self, landscape: Landscape, params: Params, state: _Best, *, step: int, total: int
     ) -> Float[Tensor, " b"]:
-        here = [param.detach().clone() for param in params]
+        before = {name: param.detach().clone() for name, param in params.items()}
         losses = self.inner.step(landscape, params, state.inner, step=step, total=total)
         better = losses < state.losses
         state.losses.copy_(torch.where(better, losses, state.losses))
-        for now, best in zip(here, state.params, strict=True):
+        for name, now in before.items():
+            best = state.params[name]
             best.copy_(torch.where(better.reshape(-1, *[1] * (now.ndim - 1)), now, best))
         return losses
 
     def save(self, state: _Best) -> dict[str, Any]:
         return {
             "losses": state.losses.clone(),
-            "params": [param.clone() for param in state.params],
+            "params": {name: param.clone() for name, param in state.params.items()},
             "inner": self.inner.save(state.inner),
         }
 
-    def load(self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()) -> _Best:
-        inner = self.inner.load(params, saved["inner"], names)
-        kept = [
-            best.to(param.device, copy=True)
-            for param, best in zip(params, saved["params"], strict=True)
-        ]
-        return _Best(saved["losses"].to(params[0].device, copy=True), kept, inner)
+    def load(self, params: Params, saved: dict[str, Any]) -> _Best:
+        inner = self.inner.load(params, saved["inner"])
+        best = {
+            name: saved["params"][name].to(param.device, copy=True)
+            for name, param in params.items()
+        }
+        device = next(iter(params.values())).device
+        return _Best(saved["losses"].to(device, copy=True), best, inner)
 
     def finish(self, params: Params, state: _Best) -> None:
         self.inner.finish(params, state.inner)
         with torch.no_grad():
-            for param, best in zip(params, state.params, strict=True):
-                param.copy_(best)
+            for name, param in params.items():
+                param.copy_(state.params[name])

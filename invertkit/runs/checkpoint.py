@@ -15,7 +15,7 @@ from invertkit.core.images.inputs import Inputs
 from invertkit.errors import InputError, WriteError
 
 _BEGUN, _STATE, _DONE = "begun.pt", "state.pt", "batch-{}.pt"
-_FORMAT = 3
+_FORMAT = 4
 
 
 @final

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
+from invertkit.core.params import Params
 from invertkit.core.randomness import Randomness
 from invertkit.core.scene import Scene
 
@@ -18,27 +21,37 @@ class Variable(ABC):
     """What is optimised, and how it becomes an image.
 
     The object itself is configuration; the tensors are handed to it, so that a checkpoint holds
-    them and nothing else. The first axis of every tensor is the image.
+    them and nothing else. The first axis of every tensor is the image; they go by name.
     """
 
-    @abstractmethod
-    def start(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
-        """Tensors of the first stage, `len(randomness.seeds)` images."""
+    def bind(self, models: Mapping[str, Any]) -> Variable:
+        """This variable, knowing the networks of its problem; by default it needs none.
 
-    def centre(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
+        Called once for each problem, so that `names` may follow from what a network takes.
+
+        Args:
+            models: The networks by name.
+        """
+        return self
+
+    @abstractmethod
+    def start(self, scene: Scene, randomness: Randomness) -> Params:
+        """Tensors of the first stage by name, `len(randomness.seeds)` images."""
+
+    def centre(self, scene: Scene, randomness: Randomness) -> Params:
         """Where `start` begins, without the noise around it, for searches that bring their own."""
         return self.start(scene, randomness)
 
     @abstractmethod
-    def resize(self, params: list[Tensor], old: Size, new: Size) -> list[Tensor]:
+    def resize(self, params: Params, old: Size, new: Size) -> Params:
         """The same images, for a stage of another size (height, width)."""
 
     @abstractmethod
-    def image(self, params: list[Tensor], scene: Scene) -> Float[Tensor, "b 3 h w"]:
+    def image(self, params: Params, scene: Scene) -> Float[Tensor, "b 3 h w"]:
         """The images at the scene's size, in [0, 1] or, where so said, free to leave it."""
 
     def look(
-        self, params: list[Tensor], scene: Scene, randomness: Randomness, step: int
+        self, params: Params, scene: Scene, randomness: Randomness, step: int
     ) -> Float[Tensor, "b 3 h w"]:
         """The images as the terms see them on this step; by default as they are."""
         return self.image(params, scene)
@@ -47,27 +60,27 @@ class Variable(ABC):
     """Whether `look` shifts or flips the image, so that masks would no longer fit."""
 
     def still(
-        self, looks: Float[Tensor, "b 3 h w"], params: list[Tensor], scene: Scene
+        self, looks: Float[Tensor, "b 3 h w"], params: Params, scene: Scene
     ) -> Float[Tensor, "b 3 h w"]:
         """The images as they are, from the looks at them; by default the same."""
         return self.image(params, scene) if self.moves_pixels else looks
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What its tensors are called, for optimizers that treat them differently."""
+        """What its tensors are called, in the order of `start`; empty where nobody knows before."""
         return ()
 
     frame_names: tuple[str, ...] = ()
     """Tensors that `frame` depends on; none where looks are judged in the scene itself."""
 
-    def frame(self, params: list[Tensor], scene: Scene) -> Scene:
+    def frame(self, params: Params, scene: Scene) -> Scene:
         """The scene in which looks are judged: photograph and masks may have one row an image."""
         return scene
 
     confines: bool = False
     """Whether `confine` does anything."""
 
-    def confine(self, params: list[Tensor]) -> None:
+    def confine(self, params: Params) -> None:
         """Bring the tensors back, in place, to where they may be."""
 
     replays: bool | None = None

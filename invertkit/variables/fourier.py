@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from invertkit.core.params import Params
 from invertkit.core.randomness import Randomness
 from invertkit.core.ranges import NonNegative
 from invertkit.core.scene import Scene
@@ -43,16 +44,17 @@ class Fourier(Variable):
     def names(self) -> tuple[str, ...]:
         return ("spectrum",)
 
-    def start(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
+    def start(self, scene: Scene, randomness: Randomness) -> Params:
         height, width = scene.size
         shape = (3, height, width // 2 + 1, 2)
-        return [self.noise * randomness.normal("start", shape)]
+        return {"spectrum": self.noise * randomness.normal("start", shape)}
 
-    def resize(self, params: list[Tensor], old: Size, new: Size) -> list[Tensor]:
+    def resize(self, params: Params, old: Size, new: Size) -> Params:
         """The same picture at another size: low frequencies are kept, new ones start at 0."""
         if old == new:
             return params
-        spectrum = torch.view_as_complex(params[0]) * _amplitudes(old, params[0])
+        coefficients = params["spectrum"]
+        spectrum = torch.view_as_complex(coefficients) * _amplitudes(old, coefficients)
         kept = [min(a, b) for a, b in zip(old, new, strict=True)]
         rows_low, rows_high = (kept[0] + 1) // 2, kept[0] // 2
         columns = kept[1] // 2 + 1
@@ -63,10 +65,12 @@ class Fourier(Variable):
         if old[1] != new[1] and kept[1] % 2 == 0:
             # the highest column is stored once where it is the last, else half here, half mirrored
             grown[:, :, :, kept[1] // 2] *= 0.5 if new[1] > old[1] else 2
-        return [torch.view_as_real(grown / _amplitudes(new, params[0])).contiguous()]
+        scaled = torch.view_as_real(grown / _amplitudes(new, coefficients))
+        return {"spectrum": scaled.contiguous()}
 
-    def image(self, params: list[Tensor], scene: Scene) -> Float[Tensor, "b 3 h w"]:
-        spectrum = torch.view_as_complex(params[0]) * _amplitudes(scene.size, params[0])
+    def image(self, params: Params, scene: Scene) -> Float[Tensor, "b 3 h w"]:
+        coefficients = params["spectrum"]
+        spectrum = torch.view_as_complex(coefficients) * _amplitudes(scene.size, coefficients)
         pixels = torch.fft.irfft2(spectrum, s=scene.size, norm="forward")
         if self.decorrelate:
             colours = pixels.new_tensor(_COLOURS)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from invertkit.core.images.resize import resize_image
 from invertkit.core.network import Network
+from invertkit.core.params import Params
 from invertkit.core.precision import networks
 from invertkit.core.randomness import Randomness
 from invertkit.core.ranges import NonNegative
@@ -90,10 +91,10 @@ class Latent(Variable):
             )
         return found
 
-    def start(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
+    def start(self, scene: Scene, randomness: Randomness) -> Params:
         return self.begin(scene, scene.reference, scene.mask, randomness, self.noise)
 
-    def centre(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
+    def centre(self, scene: Scene, randomness: Randomness) -> Params:
         return self.begin(scene, scene.reference, scene.mask, randomness, 0.0)
 
     def begin(
@@ -103,7 +104,7 @@ class Latent(Variable):
         mask: Tensor | None,
         randomness: Randomness,
         noise: float,
-    ) -> list[Tensor]:
+    ) -> Params:
         """Tensors for a reference as the generator shall see it, with so much noise in z."""
         generator = self.generator(scene)
         embedding = self._embedding(scene, generator, reference, mask, randomness)
@@ -124,7 +125,7 @@ class Latent(Variable):
                     f"{generator.description} takes {generator.latent}; they do not go together."
                 )
             latent = self._within(guess + latent) if self.limit else guess + latent
-        return [latent, embedding]
+        return {"latent": latent, "embedding": embedding}
 
     def _within(self, latent: Tensor) -> Tensor:
         if self.beyond == "wrap":
@@ -189,15 +190,15 @@ class Latent(Variable):
         there, here = (list(places) for places in zip(*shared, strict=True))
         return [here[place] for place in logits[:, there].argmax(1).tolist()]
 
-    def resize(self, params: list[Tensor], old: Size, new: Size) -> list[Tensor]:
+    def resize(self, params: Params, old: Size, new: Size) -> Params:
         return params
 
     def raw(
-        self, params: list[Tensor], scene: Scene, change: Tensor | None = None
+        self, params: Params, scene: Scene, change: Tensor | None = None
     ) -> Float[Tensor, "b 3 s s"]:
         """The generator's own pictures, perhaps of changed weights."""
         generator = self.generator(scene)
-        latent, embedding = params
+        latent, embedding = params["latent"], params["embedding"]
         with networks(scene.precision, latent.device):
             if change is None:
                 made = generator.generate(latent, embedding)
@@ -205,12 +206,12 @@ class Latent(Variable):
                 made = generator.generate_with(change, latent, embedding)
         return made.to(latent.dtype) if made.dtype == torch.bfloat16 else made
 
-    def image(self, params: list[Tensor], scene: Scene) -> Float[Tensor, "b 3 h w"]:
+    def image(self, params: Params, scene: Scene) -> Float[Tensor, "b 3 h w"]:
         return resize_image(self.raw(params, scene), scene.size)
 
-    def confine(self, params: list[Tensor]) -> None:
+    def confine(self, params: Params) -> None:
         if self.limit:
-            params[0].clamp_(-self.limit, self.limit)
+            params["latent"].clamp_(-self.limit, self.limit)
 
 
 def _around(reference: Tensor, mask: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invertkit.core.images.resize import grow_mask, resize_image
+from invertkit.core.params import Params
 from invertkit.core.pixel_space import Space, from_space, in_space
 from invertkit.core.randomness import Randomness
 from invertkit.core.ranges import Count, NonNegative
@@ -60,13 +61,13 @@ class Pixels(Variable):
     def names(self) -> tuple[str, ...]:
         return ("pixels",)
 
-    def start(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
+    def start(self, scene: Scene, randomness: Randomness) -> Params:
         size = (self.size, self.size) if self.size else scene.size
         noise = self.noise * randomness.normal("start", (3, *size))
         if self.start_from == "noise":
-            return [noise]
+            return {"pixels": noise}
         centre = in_space(resize_image(self._centre(scene), size), self.space)
-        return [centre.to(noise) + noise]
+        return {"pixels": centre.to(noise) + noise}
 
     def _centre(self, scene: Scene) -> Tensor:
         if self.start_from == "constant":
@@ -81,14 +82,15 @@ class Pixels(Variable):
         outside = _mean_colour(scene.reference, 1 - scene.mask)
         return scene.target * inside + (1 - scene.target) * outside
 
-    def resize(self, params: list[Tensor], old: Size, new: Size) -> list[Tensor]:
+    def resize(self, params: Params, old: Size, new: Size) -> Params:
         if self.size or old == new:
             return params
-        (pixels,) = params
-        return [F.interpolate(pixels, new, mode="bicubic", align_corners=False, antialias=True)]
+        pixels = params["pixels"]
+        resized = F.interpolate(pixels, new, mode="bicubic", align_corners=False, antialias=True)
+        return {"pixels": resized}
 
-    def image(self, params: list[Tensor], scene: Scene) -> Float[Tensor, "b 3 h w"]:
-        image = from_space(params[0], self.space)
+    def image(self, params: Params, scene: Scene) -> Float[Tensor, "b 3 h w"]:
+        image = from_space(params["pixels"], self.space)
         if image.shape[-2:] == scene.size:
             return image
         return F.interpolate(image, scene.size, mode="area")
@@ -127,17 +129,17 @@ class Jitter(Variable):
     def names(self) -> tuple[str, ...]:
         return self.inner.names
 
-    def start(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
+    def start(self, scene: Scene, randomness: Randomness) -> Params:
         return self.inner.start(scene, randomness)
 
-    def resize(self, params: list[Tensor], old: Size, new: Size) -> list[Tensor]:
+    def resize(self, params: Params, old: Size, new: Size) -> Params:
         return self.inner.resize(params, old, new)
 
-    def image(self, params: list[Tensor], scene: Scene) -> Float[Tensor, "b 3 h w"]:
+    def image(self, params: Params, scene: Scene) -> Float[Tensor, "b 3 h w"]:
         return self.inner.image(params, scene)
 
     def look(
-        self, params: list[Tensor], scene: Scene, randomness: Randomness, step: int
+        self, params: Params, scene: Scene, randomness: Randomness, step: int
     ) -> Float[Tensor, "b 3 h w"]:
         images = self.inner.look(params, scene, randomness, step)
         reach = round(self.pixels * max(scene.size) / self.at)
@@ -175,13 +177,13 @@ class Hold(Variable):
     def names(self) -> tuple[str, ...]:
         return self.inner.names
 
-    def start(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
+    def start(self, scene: Scene, randomness: Randomness) -> Params:
         return self.inner.start(scene, randomness)
 
-    def resize(self, params: list[Tensor], old: Size, new: Size) -> list[Tensor]:
+    def resize(self, params: Params, old: Size, new: Size) -> Params:
         return self.inner.resize(params, old, new)
 
-    def image(self, params: list[Tensor], scene: Scene) -> Float[Tensor, "b 3 h w"]:
+    def image(self, params: Params, scene: Scene) -> Float[Tensor, "b 3 h w"]:
         if scene.reference is None:
             raise InputError("`hold` holds the reference; give an image.")
         held = scene.region(self.region, of_reference=False)

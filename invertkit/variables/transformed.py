@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from invertkit.core.params import Params
 from invertkit.core.randomness import Randomness
 from invertkit.core.scene import Scene
 from invertkit.errors import InputError, RecipeError
@@ -84,23 +85,24 @@ class Transformed(Variable):
         """As the latents."""
         return self.inner.confines
 
-    def start(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
+    def start(self, scene: Scene, randomness: Randomness) -> Params:
         return self._begin(scene, randomness, self.inner.noise)
 
-    def centre(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
+    def centre(self, scene: Scene, randomness: Randomness) -> Params:
         return self._begin(scene, randomness, 0.0)
 
-    def _begin(self, scene: Scene, randomness: Randomness, noise: float) -> list[Tensor]:
+    def _begin(self, scene: Scene, randomness: Randomness, noise: float) -> Params:
         """The latents of the photograph as φ₀ moves it, and φ₀."""
         first = self._first(scene)
         moved = scene
         if scene.reference is not None:
             first = first.expand(max(len(first), len(scene.reference)), -1)
-            moved = self.frame([first] * 3, scene)
+            moved = self.frame({"transform": first}, scene)
         latents = self.inner.begin(
             replace(moved, kept=scene.kept), moved.reference, moved.mask, randomness, noise
         )
-        return [*latents, first.expand(len(randomness.seeds), -1).to(latents[0], copy=True)]
+        placed = first.expand(len(randomness.seeds), -1)
+        return {**latents, "transform": placed.to(latents["latent"], copy=True)}
 
     def _first(self, scene: Scene) -> Float[Tensor, "#b k"]:
         """φ₀: one row, or one for each mask."""
@@ -128,13 +130,13 @@ class Transformed(Variable):
         colours = first[:, : first.shape[1] - placed.shape[1]].expand(len(placed), -1)
         return torch.cat([colours, placed.to(first)], 1)
 
-    def resize(self, params: list[Tensor], old: Size, new: Size) -> list[Tensor]:
+    def resize(self, params: Params, old: Size, new: Size) -> Params:
         return params
 
-    def frame(self, params: list[Tensor], scene: Scene) -> Scene:
+    def frame(self, params: Params, scene: Scene) -> Scene:
         if scene.reference is None:
             raise InputError("A transform moves a reference; give an image.")
-        transform = params[2]
+        transform = params["transform"]
         size = (self.inner.generator(scene).size,) * 2
 
         def moved(mask: Tensor | None) -> Tensor | None:
@@ -153,20 +155,20 @@ class Transformed(Variable):
         )
 
     def raw(
-        self, params: list[Tensor], scene: Scene, change: Tensor | None = None
+        self, params: Params, scene: Scene, change: Tensor | None = None
     ) -> Float[Tensor, "b 3 s s"]:
         """The generator's own pictures."""
-        return self.inner.raw(params[:2], scene, change)
+        return self.inner.raw(params, scene, change)
 
     def look(
-        self, params: list[Tensor], scene: Scene, randomness: Randomness, step: int
+        self, params: Params, scene: Scene, randomness: Randomness, step: int
     ) -> Float[Tensor, "b 3 s s"]:
         return self.raw(params, scene)
 
     def still(
-        self, looks: Float[Tensor, "b 3 s s"], params: list[Tensor], scene: Scene
+        self, looks: Float[Tensor, "b 3 s s"], params: Params, scene: Scene
     ) -> Float[Tensor, "b 3 h w"]:
-        transform = params[2]
+        transform = params["transform"]
         if self.spatial is None:
             return self.transform.invert(looks, transform, scene.size)
         colour, where = transform.split(
@@ -179,8 +181,8 @@ class Transformed(Variable):
         back = self.spatial.invert(looks, where, scene.size) + grey * (1 - reach)
         return back if self.colour is None else self.colour.invert(back, colour, scene.size)
 
-    def image(self, params: list[Tensor], scene: Scene) -> Float[Tensor, "b 3 h w"]:
+    def image(self, params: Params, scene: Scene) -> Float[Tensor, "b 3 h w"]:
         return self.still(self.raw(params, scene), params, scene)
 
-    def confine(self, params: list[Tensor]) -> None:
-        self.inner.confine(params[:2])
+    def confine(self, params: Params) -> None:
+        self.inner.confine(params)

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from invertkit.core.images.resize import resize_image
+from invertkit.core.params import Params
 from invertkit.core.randomness import Randomness
 from invertkit.core.scene import Scene
 from invertkit.errors import RecipeError
@@ -50,32 +51,33 @@ class Tuned(Variable):
         """As the latents."""
         return self.inner.confines
 
-    def start(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
+    def start(self, scene: Scene, randomness: Randomness) -> Params:
         latents = self.inner.start(scene, randomness)
         plain = self.inner.inner if isinstance(self.inner, Transformed) else self.inner
-        change = latents[0].new_zeros(len(latents[0]), plain.generator(scene).tunable_size())
-        return [*latents, change]
+        latent = latents["latent"]
+        change = latent.new_zeros(len(latent), plain.generator(scene).tunable_size())
+        return {**latents, "weights": change}
 
-    def resize(self, params: list[Tensor], old: Size, new: Size) -> list[Tensor]:
-        return [*self.inner.resize(params[:-1], old, new), params[-1]]
+    def resize(self, params: Params, old: Size, new: Size) -> Params:
+        return {**self.inner.resize(params, old, new), "weights": params["weights"]}
 
-    def frame(self, params: list[Tensor], scene: Scene) -> Scene:
-        return self.inner.frame(params[:-1], scene)
+    def frame(self, params: Params, scene: Scene) -> Scene:
+        return self.inner.frame(params, scene)
 
     def look(
-        self, params: list[Tensor], scene: Scene, randomness: Randomness, step: int
+        self, params: Params, scene: Scene, randomness: Randomness, step: int
     ) -> Float[Tensor, "b 3 s s"]:
-        raw = self.inner.raw(params[:-1], scene, params[-1])
+        raw = self.inner.raw(params, scene, params["weights"])
         return raw if isinstance(self.inner, Transformed) else resize_image(raw, scene.size)
 
-    def still(self, looks: Tensor, params: list[Tensor], scene: Scene) -> Float[Tensor, "b 3 h w"]:
-        return self.inner.still(looks, params[:-1], scene)
+    def still(self, looks: Tensor, params: Params, scene: Scene) -> Float[Tensor, "b 3 h w"]:
+        return self.inner.still(looks, params, scene)
 
-    def image(self, params: list[Tensor], scene: Scene) -> Float[Tensor, "b 3 h w"]:
-        looks = self.inner.raw(params[:-1], scene, params[-1])
+    def image(self, params: Params, scene: Scene) -> Float[Tensor, "b 3 h w"]:
+        looks = self.inner.raw(params, scene, params["weights"])
         if isinstance(self.inner, Transformed):
-            return self.inner.still(looks, params[:-1], scene)
+            return self.inner.still(looks, params, scene)
         return resize_image(looks, scene.size)
 
-    def confine(self, params: list[Tensor]) -> None:
-        self.inner.confine(params[:-1])
+    def confine(self, params: Params) -> None:
+        self.inner.confine(params)

@@ -73,7 +73,7 @@ def test_a_run_in_bf16_is_near_the_run_in_float32_at_first_and_its_state_is_floa
         first[precision] = reports[0].values
         assert reports[-1].losses.isfinite().all()
         assert run.replays.replayed
-        assert run.params[0].dtype == torch.float32
+        assert run.params["pixels"].dtype == torch.float32
         player: Any = run.problem.players["critic"]
         assert {v.dtype for v in player.save()["net"].values()} == {torch.float32}
     for name, value in first["float32"].items():

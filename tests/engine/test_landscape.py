@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from invertkit.core.params import Params
 from invertkit.core.randomness import Randomness
 from invertkit.core.scene import Scene
 from invertkit.core.view import View
@@ -75,15 +76,13 @@ def evaluation(
     )
 
 
-def candidates(
-    variable: Variable, scene: Scene, randomness: Randomness, count: int
-) -> list[Tensor]:
+def candidates(variable: Variable, scene: Scene, randomness: Randomness, count: int) -> Params:
     draws = randomness.candidates(count, "population")
     points = variable.start(scene, draws)
-    if "transform" in variable.names:
-        at = variable.names.index("transform")
-        points[at] = points[at] + 0.2 * draws.normal("φ", (points[at].shape[1],)).double()
-    return [point.clone().requires_grad_() for point in points]
+    if "transform" in points:
+        placed = points["transform"]
+        points["transform"] = placed + 0.2 * draws.normal("φ", (placed.shape[1],)).double()
+    return {name: point.clone().requires_grad_() for name, point in points.items()}
 
 
 # ---------------------------------------------------------------------- frames
@@ -100,7 +99,7 @@ def test_gradients_are_taken_in_the_generators_frame_and_losses_in_the_photograp
     term = Term(PixelDistance(form="l2", outside=0.3), name="l2", region="object", weight=2.0)
     variable, scene = moved(), latent_scene()
     here = evaluation(term, variable=variable, scene=scene, count=3)
-    z, c, phi = here.points
+    z, c, phi = here.points.values()
     generator, move = scene.models["generator"], variable.transform
 
     descended = here.gradients()
@@ -115,7 +114,7 @@ def test_gradients_are_taken_in_the_generators_frame_and_losses_in_the_photograp
     assert phi.grad is None
 
     with torch.no_grad():
-        back = variable.still(generator.generate(z, c), [z, c, phi], scene)
+        back = variable.still(generator.generate(z, c), here.points, scene)
         judged = 2 * l2(back, scene.reference, scene.target)
     torch.testing.assert_close(here.losses(), judged, rtol=1e-10, atol=1e-12)
     assert not torch.allclose(judged, descended)
@@ -124,10 +123,10 @@ def test_gradients_are_taken_in_the_generators_frame_and_losses_in_the_photograp
 def test_gradients_are_added_and_the_graph_is_there_for_whoever_asks() -> None:
     here = evaluation(variable=latents(), count=3)
     here.gradients()
-    once = here.points[0].grad.clone()  # type: ignore[union-attr]
+    once = here.points["latent"].grad.clone()  # type: ignore[union-attr]
     here.gradients()
-    torch.testing.assert_close(here.points[0].grad, 2 * once)
-    (slope,) = torch.autograd.grad(here().sum(), here.points[0])
+    torch.testing.assert_close(here.points["latent"].grad, 2 * once)
+    (slope,) = torch.autograd.grad(here().sum(), here.points["latent"])
     torch.testing.assert_close(slope, once)
     assert not here.losses().requires_grad
 
@@ -137,8 +136,8 @@ def counted(variable: Transformed, monkeypatch: pytest.MonkeyPatch) -> list[int]
     framed: list[int] = []
     plain = variable.frame
 
-    def frame(params: list[Tensor], scene: Scene) -> Scene:
-        framed.append(len(params[2]))
+    def frame(params: Params, scene: Scene) -> Scene:
+        framed.append(len(params["transform"]))
         return plain(params, scene)
 
     monkeypatch.setattr(variable, "frame", frame)
@@ -156,16 +155,17 @@ def test_a_frame_is_made_again_only_where_the_transform_has_changed(
         here.gradients()
         first = here.gradients()
         with torch.no_grad():
-            points[0].mul_(0.5)
-            points[1].add_(0.1)
+            points["latent"].mul_(0.5)
+            points["embedding"].add_(0.1)
         here.gradients()
     assert framed == [6, 1]  # and one row when memory was measured
     with torch.no_grad():
-        points[2].add_(0.1)
+        points["transform"].add_(0.1)
     framed.clear()
     here.gradients()
     assert framed == [6]
-    other = evaluation(variable=variable, points=[p.clone() for p in points], frames=frames)
+    copies = {name: point.clone() for name, point in points.items()}
+    other = evaluation(variable=variable, points=copies, frames=frames)
     other.gradients()
     assert framed == [6, 6]
     assert not torch.equal(here.gradients(), first)
@@ -211,11 +211,14 @@ def test_rows_of_a_frame_are_judged_each_in_its_own() -> None:
         here = evaluation(*terms, variable=variable, count=3)
         together, judged = here.gradients(), here.losses()
         for row in (1, 4):
-            points = [point.detach()[row : row + 1].requires_grad_() for point in here.points]
+            points = {
+                name: point.detach()[row : row + 1].requires_grad_()
+                for name, point in here.points.items()
+            }
             alone = evaluation(*terms, variable=variable, points=points, seeds=(0,))
             torch.testing.assert_close(alone.gradients()[0], together[row], rtol=1e-9, atol=1e-9)
             torch.testing.assert_close(alone.losses()[0], judged[row], rtol=1e-9, atol=1e-9)
-            for point, whole in zip(points, here.points, strict=True):
+            for point, whole in zip(points.values(), here.points.values(), strict=True):
                 if point.grad is not None:
                     torch.testing.assert_close(
                         point.grad[0],
@@ -259,8 +262,9 @@ def test_chunks_change_no_number(name: str) -> None:
         spans = {None: 1, WIDE: 1, 1: 8, 3 * row: 3, 5 * row + 1: 2}[memory]
         assert len(here._spans()) == spans
         numbers = [here.gradients(), here.losses()]
-        numbers += [point.grad for point in here.points if point.grad is not None]
-        found.append([*numbers, seen.losses, seen.images, *seen.points, *seen.values.values()])
+        numbers += [point.grad for point in here.points.values() if point.grad is not None]
+        seen_tensors = [seen.losses, seen.images, *seen.points.values(), *seen.values.values()]
+        found.append([*numbers, *seen_tensors])
         assert len(numbers) == 2 + (3 if name == "tuned" else 2)
     for other in found[1:]:
         for mine, wanted in zip(other, found[0], strict=True):
@@ -270,11 +274,11 @@ def test_chunks_change_no_number(name: str) -> None:
 def test_neighbours_change_nothing() -> None:
     together = evaluation(*TERMS, count=4, seeds=(3, 5, 8))
     alone = evaluation(*TERMS, count=4, seeds=(5,), memory=1)
-    for many, one in zip(together.points, alone.points, strict=True):
+    for many, one in zip(together.points.values(), alone.points.values(), strict=True):
         assert torch.equal(many[4:8], one)
     torch.testing.assert_close(together.gradients()[4:8], alone.gradients(), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(together.losses()[4:8], alone.losses(), rtol=1e-12, atol=1e-12)
-    for many, one in zip(together.points, alone.points, strict=True):
+    for many, one in zip(together.points.values(), alone.points.values(), strict=True):
         if one.grad is not None:
             torch.testing.assert_close(many.grad[4:8], one.grad, rtol=1e-12, atol=1e-12)  # type: ignore[index]
 
@@ -303,8 +307,8 @@ def test_a_run_in_chunks_and_in_company_is_the_same_run(name: str) -> None:
     for other, rows in ((runs[1], slice(None)), (runs[2], slice(1, 2))):
         assert other.best_steps() == runs[0].best_steps()[rows]
         for mine, wanted in zip(
-            [*other.params, *other.best_tensors().values(), other.best_images()],
-            [*runs[0].params, *runs[0].best_tensors().values(), runs[0].best_images()],
+            [*other.params.values(), *other.best_tensors().values(), other.best_images()],
+            [*runs[0].params.values(), *runs[0].best_tensors().values(), runs[0].best_images()],
             strict=True,
         ):
             torch.testing.assert_close(mine, wanted[rows], rtol=1e-9, atol=1e-10)
@@ -318,7 +322,8 @@ def test_how_much_fits_does_not_depend_on_the_machine_or_on_what_was_asked_befor
         if i == 1:
             here.losses()
         if i == 2:
-            for point in here.points:  # as where a population is judged and does not descend
+            # as where a population is judged and does not descend
+            for point in here.points.values():
                 point.requires_grad_(False)
         sizes.add(here._measure())
         del held
@@ -356,7 +361,7 @@ def test_the_best_finite_candidate_of_each_image_is_kept(
     seen, count = Seen(images), 6 // images
     for step, row in enumerate(looks):
         at = torch.tensor([10.0 * step + i for i in range(6)])
-        seen.add(torch.tensor(row), at.reshape(6, 1, 1, 1), [at.reshape(6, 1)])
+        seen.add(torch.tensor(row), at.reshape(6, 1, 1, 1), {"latent": at.reshape(6, 1)})
     for image in range(images):
         finite = [
             (value, 10.0 * step + i)
@@ -371,17 +376,17 @@ def test_the_best_finite_candidate_of_each_image_is_kept(
         value, place = min(finite)
         assert seen.losses[image] == value
         assert seen.images[image].item() == place
-        assert seen.points[0][image].item() == place
+        assert seen.points["latent"][image].item() == place
 
 
 def test_what_is_kept_stays_when_the_points_move_on() -> None:
-    seen, points = Seen(2), [uniform(2, 3)]
+    seen, points = Seen(2), {"latent": uniform(2, 3)}
     images = uniform(2, 3, 4, 4)
-    before = [points[0].clone(), images.clone()]
+    before = [points["latent"].clone(), images.clone()]
     seen.add(torch.tensor([1.0, 2.0]), images, points)
-    points[0].zero_()
+    points["latent"].zero_()
     images.zero_()
-    assert same([seen.points[0], seen.images], before)
+    assert same([seen.points["latent"], seen.images], before)
 
 
 def test_terms_are_those_of_the_first_look_at_the_best_candidate() -> None:
@@ -392,7 +397,7 @@ def test_terms_are_those_of_the_first_look_at_the_best_candidate() -> None:
     total = sum(float(term.weight) * values[term.name] for term in TERMS)  # type: ignore[arg-type]
     torch.testing.assert_close(total, losses.amin(1))
     with torch.no_grad():
-        here.points[0].mul_(0.5)
+        here.points["latent"].mul_(0.5)
     here.losses()
     assert same(seen.values, values)
 
@@ -432,14 +437,14 @@ def test_a_candidate_that_is_not_a_number_does_not_reach_the_others(memory: Any)
     lost = losses.isnan()
     assert lost.any()
     assert not lost.all()
-    for point in broken.points:
+    for point in broken.points.values():
         assert point.grad is not None
         assert point.grad[~lost].isfinite().all()
         assert point.grad[~lost].any()
     cma = BasinCMA(CmaEs(over=("latent",)), Adam(lr=0.05, over=("latent",)), inner_steps=2)
     run = finished(latent_problem((6, cma), terms=[Term(Holes(dark), name="holes")], seeds=(3,)))
     assert run._state.search.mean.isfinite().all()
-    assert all(param.isfinite().all() for param in run.params)
+    assert all(param.isfinite().all() for param in run.params.values())
     assert torch.tensor(run.best_losses()).isfinite().all()
 
 
@@ -453,20 +458,21 @@ def test_new_starts_differ_by_candidate_population_and_seed_and_nothing_else() -
     for purpose in ("generation0", "generation1"):
         fresh = here.fresh(4, purpose)
         assert same(fresh, again.fresh(4, purpose))
-        rows += [*fresh[0]]
+        rows += [*fresh["latent"]]
     assert len(torch.stack(rows).unique(dim=0)) == 16
     only = evaluation(variable=latents(embedding="gaussian"), seeds=(5,))
-    for many, one in zip(here.fresh(4, "x"), only.fresh(4, "x"), strict=True):
-        assert torch.equal(many[4:], one)
-    assert not torch.equal(here.fresh(1, "x")[0], here.points[0])
-    assert not here.centre()[0].any()
+    one = only.fresh(4, "x")
+    for name, many in here.fresh(4, "x").items():
+        assert torch.equal(many[4:], one[name])
+    assert not torch.equal(here.fresh(1, "x")["latent"], here.points["latent"])
+    assert not here.centre()["latent"].any()
 
 
 def test_confining_moves_the_points_in_place() -> None:
     here = evaluation(variable=latents(limit=0.3), count=2)
     with torch.no_grad():
-        here.points[0].mul_(9)
-    frame = here.points[0]
+        here.points["latent"].mul_(9)
+    frame = here.points["latent"]
     here.confine()
-    assert here.points[0] is frame
+    assert here.points["latent"] is frame
     assert frame.abs().max() == 0.3

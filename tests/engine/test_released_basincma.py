@@ -49,7 +49,7 @@ class Both:
         return next(self.steps)
 
     def assert_same_candidates(self) -> None:
-        ours = self.run.save()["optimizer"]["candidates"]
+        ours = self.run.save()["optimizer"]["candidates"].values()
         for rows, plain in zip(ours, (self.loop.latents, self.loop.embeddings), strict=True):
             assert_equal(rows, torch.stack(plain).detach())
 
@@ -143,7 +143,7 @@ def test_last_descent_equals_the_released_one(monkeypatch: pytest.MonkeyPatch) -
     assert both.run.best_losses()[0] <= losses.min() + 1e-9  # of all generations
     best = int(losses.argmin())
     images = both.run.problem.models["generator"].generate(
-        *(rows[best : best + 1] for rows in both.run.save()["optimizer"]["candidates"])
+        *(rows[best : best + 1] for rows in both.run.save()["optimizer"]["candidates"].values())
     )
     assert_equal(images, (picture + 1) / 2)
 

@@ -65,7 +65,7 @@ def assert_equal(ours: Tensor, released: Tensor) -> None:
 
 
 def assert_same_state(loop: DeepInversion, run: Run) -> None:
-    (x,) = run.params
+    x = run.params["pixels"]
     assert x.grad is not None
     assert loop.x.grad is not None
     wanted = len(loop.x) * loop.x.grad

@@ -56,7 +56,7 @@ def assert_same_step(make: Callable[..., nn.Module], iteration: int) -> None:
         assert_equal(report.values[name], value.reshape(1))
     assert_equal(report.losses, torch.tensor([loss], dtype=torch.float64))
 
-    (x,) = run.params
+    x = run.params["pixels"]
     assert x.grad is not None
     assert loop.x.grad is not None
     assert (x.grad - loop.x.grad).norm() < 1e-9 * loop.x.grad.norm()

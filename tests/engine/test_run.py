@@ -107,7 +107,7 @@ def test_values_are_those_of_the_images_before_the_change() -> None:
         if before is not None:
             torch.testing.assert_close(report.values["distance"], before)
         reference = make_scene(dtype=torch.float32).reference
-        before = (run.params[0].detach() - reference).abs().mean((1, 2, 3))  # type: ignore[operator]
+        before = (run.params["pixels"].detach() - reference).abs().mean((1, 2, 3))  # type: ignore[operator]
 
 
 def test_the_learning_rate_begins_again_with_every_stage() -> None:
@@ -119,8 +119,8 @@ def test_the_learning_rate_begins_again_with_every_stage() -> None:
     run, before = Run(problem), None
     for report in run.steps():
         if report.step == 3:
-            before = problem.variable.resize(run.params, SIZE, (12, 12))[0].detach()
-    torch.testing.assert_close(run.params[0].detach(), before - 0.025, rtol=1e-4, atol=1e-5)
+            before = problem.variable.resize(run.params, SIZE, (12, 12))["pixels"].detach()
+    torch.testing.assert_close(run.params["pixels"].detach(), before - 0.025, rtol=1e-4, atol=1e-5)
 
 
 def test_the_total_is_that_of_the_first_look_where_a_step_looks_often() -> None:
@@ -142,7 +142,7 @@ def test_players_are_told_the_step_of_the_run_and_see_the_images_before_the_chan
     def learn(images: Tensor, *, step: int) -> None:
         assert run is not None
         assert not images.requires_grad
-        assert torch.equal(images, run.params[0].detach())
+        assert torch.equal(images, run.params["pixels"].detach())
         told.append(step)
 
     monkeypatch.setattr(critic, "learn", learn)
@@ -286,7 +286,7 @@ def test_images_are_cut_to_the_valid_range_and_the_variable_is_not() -> None:
     for images in (run.best_images(), run.last_images()):
         assert images.min() == 0
         assert images.max() == 1
-    assert run.params[0].min() < 0
+    assert run.params["pixels"].min() < 0
 
 
 # ---------------------------------------------------------------------- how it ends
@@ -421,8 +421,9 @@ def test_seed_gives_the_same_picture_to_the_last_bit_where_terms_read_pixels_onl
 
     together, alone = Run(problem((3, 5, 8))), Run(problem((5,)))
     for _ in zip(together.steps(), alone.steps(), strict=True):
-        torch.testing.assert_close(together.params[0][1:2], alone.params[0], rtol=1e-6, atol=1e-7)
-    assert not torch.equal(together.params[0][0], together.params[0][1])
+        many, one = together.params["pixels"], alone.params["pixels"]
+        torch.testing.assert_close(many[1:2], one, rtol=1e-6, atol=1e-7)
+    assert not torch.equal(many[0], many[1])
 
 
 def test_two_runs_of_equal_problems_are_equal_and_leave_the_global_generators_alone() -> None:
@@ -551,12 +552,12 @@ def test_a_stage_may_have_an_optimizer_of_its_own() -> None:
     before = None
     for report in moved.steps():
         if report.step == 2:
-            before = moved.params[0].detach().clone()
+            before = moved.params["pixels"].detach().clone()
     start = Run(stages(None, None))
     list(start.steps())
     assert before is not None
-    assert torch.equal(before, start.params[0])
-    assert not torch.equal(moved.params[0], before)
+    assert torch.equal(before, start.params["pixels"])
+    assert not torch.equal(moved.params["pixels"], before)
     with pytest.raises(InputError, match="mixes the images of a batch; give it one seed"):
         Run(replace(stages(None, LBFGS()), seeds=(1, 2)))
 
@@ -567,12 +568,12 @@ def test_a_variable_of_a_stage_takes_over_what_has_its_name_and_begins_the_rest(
     same_name = replace(problem, stages=[Stage(SIZE, 1), Stage(SIZE, 1, None, other)])
     run, found = Run(same_name), []
     for _ in run.steps():
-        found.append(run.params[0].detach().clone())
+        found.append(run.params["pixels"].detach().clone())
     assert torch.equal(*found)
     fourier = Run(replace(problem, stages=[Stage(SIZE, 1), Stage(SIZE, 1, None, Fourier())]))
     list(fourier.steps())
     wanted = Fourier().start(make_scene(dtype=torch.float32), fourier.randomness)
-    assert torch.equal(fourier.params[0], wanted[0])
+    assert torch.equal(fourier.params["spectrum"], wanted["spectrum"])
     sized = replace(problem, stages=[Stage(SIZE, 1), Stage(SIZE, 1, None, Pixels(size=8))])
     with pytest.raises(
         InputError, match=r"Stage 2 takes over 'pixels' as .* from the stage before"

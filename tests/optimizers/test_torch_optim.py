@@ -23,11 +23,15 @@ def descend(optimizer: Optimizer, steps: int = 6, batch: int = 2) -> tuple[Tenso
         away = param - GOAL[:batch]
         return (away.square() * torch.tensor([1.0, 5.0, 0.2])).sum(1) + away.prod(1).square()
 
-    state, seen = optimizer.init([param]), []
+    state, seen = optimizer.init({"pixels": param}), []
     for step in range(steps):
         seen.append(
             optimizer.step(
-                Landscape(lambda _: losses(), [param]), [param], state, step=step, total=steps
+                Landscape(lambda _: losses(), {"pixels": param}),
+                {"pixels": param},
+                state,
+                step=step,
+                total=steps,
             )
         )
     return param.detach(), [*seen, losses().detach()]
@@ -38,11 +42,11 @@ def test_adam_equals_its_formula() -> None:
     param = normal(1, 3).clone().requires_grad_()
     x, m, v = param.detach().clone(), torch.zeros(1, 3), torch.zeros(1, 3)
     optimizer = Adam(lr=lr, betas=(a, b), eps=eps)
-    state = optimizer.init([param])
+    state = optimizer.init({"pixels": param})
     for step in range(5):
         optimizer.step(
-            Landscape(lambda _: (param - 1).pow(4).sum(1), [param]),
-            [param],
+            Landscape(lambda _: (param - 1).pow(4).sum(1), {"pixels": param}),
+            {"pixels": param},
             state,
             step=step,
             total=5,

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from invertkit.core.params import Params
 from invertkit.core.pixel_space import IMAGENET_MEAN, IMAGENET_STD
 from invertkit.errors import RecipeError
-from invertkit.optimizers.base import Landscape, Optimizer, Params
+from invertkit.optimizers.base import Landscape, Optimizer
 from invertkit.optimizers.torch_optim import LBFGS, Adam, TorchOptimizer
 from invertkit.optimizers.wrappers import Clip, KeepBest
 from tests.helpers import normal, same, uniform
@@ -21,7 +22,7 @@ class Script(Optimizer):
     def __init__(self, *values: Tensor) -> None:
         self.values, self.finished = values, 0
 
-    def init(self, params: Params, names: Sequence[str] = ()) -> dict[str, Any]:
+    def init(self, params: Params) -> dict[str, Any]:
         return {}
 
     def step(
@@ -29,13 +30,13 @@ class Script(Optimizer):
     ) -> Tensor:
         losses = landscape().detach()
         with torch.no_grad():
-            params[0].copy_(self.values[step])
+            params["pixels"].copy_(self.values[step])
         return losses
 
     def save(self, state: Any) -> dict[str, Any]:
         return {}
 
-    def load(self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()) -> Any:
+    def load(self, params: Params, saved: dict[str, Any]) -> Any:
         return {}
 
     def finish(self, params: Params, state: Any) -> None:
@@ -45,12 +46,11 @@ class Script(Optimizer):
 def run(
     optimizer: Optimizer, param: Tensor, losses: Callable[[Tensor], Tensor], steps: int
 ) -> tuple[list[float], ...]:
-    state = optimizer.init([param])
+    params = {"pixels": param}
+    state, here = optimizer.init(params), Landscape(lambda _: losses(param), params)
     for step in range(steps):
-        optimizer.step(
-            Landscape(lambda _: losses(param), [param]), [param], state, step=step, total=steps
-        )
-    optimizer.finish([param], state)
+        optimizer.step(here, params, state, step=step, total=steps)
+    optimizer.finish(params, state)
     return tuple(param.detach().tolist())
 
 
@@ -87,12 +87,20 @@ def test_a_loss_that_is_not_a_number_is_never_the_best() -> None:
 def test_keep_best_lets_the_inner_optimizer_go_its_way() -> None:
     plain, kept = (normal(2, 3).clone().requires_grad_() for _ in range(2))
     inner = Adam(lr=0.05)
-    a, b = inner.init([plain]), KeepBest(inner).init([kept])
+    a, b = inner.init({"pixels": plain}), KeepBest(inner).init({"pixels": kept})
     for step in range(5):
         where: dict[str, Any] = {"step": step, "total": 5}
-        first = inner.step(Landscape(lambda _: plain.square().sum(1), [plain]), [plain], a, **where)
+        first = inner.step(
+            Landscape(lambda at: at["pixels"].square().sum(1), {"pixels": plain}),
+            {"pixels": plain},
+            a,
+            **where,
+        )
         second = KeepBest(inner).step(
-            Landscape(lambda _: kept.square().sum(1), [kept]), [kept], b, **where
+            Landscape(lambda at: at["pixels"].square().sum(1), {"pixels": kept}),
+            {"pixels": kept},
+            b,
+            **where,
         )
         assert torch.equal(first, second)
         assert torch.equal(plain, kept)
@@ -116,11 +124,10 @@ def test_clip_brings_pixels_into_the_valid_range_of_their_space(space: Any) -> N
 def test_clip_leaves_valid_pixels_alone_and_passes_the_losses_on() -> None:
     param, to = uniform(1, 3, 4, 5).requires_grad_(), uniform(1, 3, 4, 5, seed=1)
     optimizer = Clip(Script(to))
-    state = optimizer.init([param])
+    params = {"pixels": param}
+    state, here = optimizer.init(params), Landscape(lambda _: param.sum((1, 2, 3)), params)
     before = param.sum((1, 2, 3)).detach()
-    losses = optimizer.step(
-        Landscape(lambda _: param.sum((1, 2, 3)), [param]), [param], state, step=0, total=1
-    )
+    losses = optimizer.step(here, params, state, step=0, total=1)
     assert torch.equal(losses, before)
     assert torch.equal(param, to)
 
@@ -128,7 +135,7 @@ def test_clip_leaves_valid_pixels_alone_and_passes_the_losses_on() -> None:
 def test_clip_refuses_what_is_not_pixels() -> None:
     for shape in ((1, 3, 8, 5, 2), (1, 4, 8, 8), (1, 5)):
         with pytest.raises(RecipeError, match="Use it with `pixels`"):
-            Clip(Adam()).init([torch.zeros(*shape)])
+            Clip(Adam()).init({"pixels": torch.zeros(*shape)})
 
 
 def test_wrappers_pass_the_end_of_a_stage_on() -> None:
@@ -166,16 +173,16 @@ def test_a_restart_forgets_everything(optimizer: Optimizer) -> None:
 
     def go_on(state: Any, param: Tensor) -> list[Any]:
         for step in range(4):
-            here = Landscape(lambda points: losses(points[0]), [param])
-            optimizer.step(here, [param], state, step=step, total=4)
-        optimizer.finish([param], state)
+            here = Landscape(lambda points: losses(points["pixels"]), {"pixels": param})
+            optimizer.step(here, {"pixels": param}, state, step=step, total=4)
+        optimizer.finish({"pixels": param}, state)
         return [param.detach().clone(), optimizer.save(state)]
 
     param = uniform(1, 3, 4, 5, seed=1).requires_grad_()
-    state = optimizer.init([param])
+    state = optimizer.init({"pixels": param})
     go_on(state, param)
     with torch.no_grad():
         param.copy_(uniform(1, 3, 4, 5, seed=2))
-    again = go_on(optimizer.restart([param], state), param)
+    again = go_on(optimizer.restart({"pixels": param}, state), param)
     other = uniform(1, 3, 4, 5, seed=2).requires_grad_()
-    assert same(again, go_on(optimizer.init([other]), other))
+    assert same(again, go_on(optimizer.init({"pixels": other}), other))

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from invertkit.core.params import Params
 from invertkit.core.randomness import Randomness
 from invertkit.core.scene import Scene
 from invertkit.variables.fourier import Fourier
@@ -15,9 +16,9 @@ GREY = Fourier(noise=0.1, decorrelate=False)
 sizes = st.tuples(st.integers(4, 13), st.integers(4, 13))
 
 
-def started(variable: Fourier, size: tuple[int, int]) -> list[Tensor]:
-    (params,) = variable.start(Scene(size), Randomness(SEEDS))
-    return [params.double()]
+def started(variable: Fourier, size: tuple[int, int]) -> Params:
+    params = variable.start(Scene(size), Randomness(SEEDS))
+    return {"spectrum": params["spectrum"].double()}
 
 
 def spectrum(image: Tensor) -> Tensor:
@@ -81,8 +82,8 @@ def test_there_and_back_is_where_it_was(odd: int) -> None:
     variable = Fourier(noise=0.3)
     params = started(variable, old)
     back = variable.resize(variable.resize(params, old, new), new, old)
-    assert back[0].shape == params[0].shape
-    torch.testing.assert_close(back[0], params[0], atol=1e-9, rtol=1e-6)
+    assert back["spectrum"].shape == params["spectrum"].shape
+    torch.testing.assert_close(back["spectrum"], params["spectrum"], atol=1e-9, rtol=1e-6)
     assert variable.resize(params, old, old) is params
 
 
@@ -110,7 +111,7 @@ def test_pixels_are_between_zero_and_one() -> None:
 
 
 def test_the_start_has_the_size_it_is_told() -> None:
-    (params,) = started(Fourier(noise=0.02), (32, 32))
+    params = started(Fourier(noise=0.02), (32, 32))["spectrum"]
     assert params.shape == (2, 3, 32, 17, 2)
     assert params.std().item() == pytest.approx(0.02, rel=0.05)
 
@@ -120,7 +121,7 @@ def test_every_coefficient_moves_the_image_in_proportion_to_its_wavelength() -> 
     for row, column in ((0, 1), (2, 0), (3, 4), (-5, 2)):
         params = torch.zeros(1, 3, 16, 9, 2)
         params[:, :, row, column, 0] = 0.01
-        found = torch.logit(Fourier(decorrelate=False).image([params], Scene(size))) / 4
+        found = torch.logit(Fourier(decorrelate=False).image({"spectrum": params}, Scene(size))) / 4
         amplitude = found.abs().max().item()
         frequency = (row**2 + column**2) ** 0.5
         twice = 1 if column == 0 else 2  # its mirror is stored too, where column is 0
@@ -132,7 +133,7 @@ def test_the_first_colour_is_grey_and_the_others_are_contrasts() -> None:
     for k in range(3):
         params = torch.zeros(1, 3, 8, 5, 2)
         params[:, k, 0, 0, 0] = 0.01
-        shifts.append(torch.logit(Fourier().image([params], Scene((8, 8))))[0, :, 0, 0])
+        shifts.append(torch.logit(Fourier().image({"spectrum": params}, Scene((8, 8))))[0, :, 0, 0])
     grey, blue_yellow, green = shifts
     assert (grey > 0).all()
     assert (grey.max() / grey.min()).item() < 1.1

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from invertkit.core.params import Params
 from invertkit.core.randomness import Randomness
 from invertkit.core.scene import Scene
 from invertkit.engine.problem import Term
@@ -43,7 +44,7 @@ def encoder64(latent: int = 5) -> Encoder:
     return Encoder(net, size=32, description="a tiny encoder").double()
 
 
-def begun(variable: Variable, scene: Scene | None = None, seeds: Any = SEEDS) -> list[Tensor]:
+def begun(variable: Variable, scene: Scene | None = None, seeds: Any = SEEDS) -> Params:
     return variable.start(latent_scene() if scene is None else scene, Randomness(tuple(seeds)))
 
 
@@ -53,7 +54,7 @@ def begun(variable: Variable, scene: Scene | None = None, seeds: Any = SEEDS) ->
 @pytest.mark.parametrize(("label", "index"), [("dog", 1), (2, 2), ("2", 2), (0, 0)])
 def test_a_class_is_given_by_name_or_number(label: Any, index: int) -> None:
     scene = latent_scene(generator=generator64(names=NAMES))
-    _, embedding = begun(Latent(embedding="given", label=label), scene)
+    embedding = begun(Latent(embedding="given", label=label), scene)["embedding"]
     assert embedding.shape == (3, 4)
     assert torch.equal(embedding, scene.models["generator"].table[[index] * 3])
     embedding[0] = 0  # a copy: the table is the generator's
@@ -107,9 +108,9 @@ def test_the_class_is_predicted_by_name_from_the_object(
     red, green = (torch.eye(3)[i].reshape(1, 3, 1, 1).double() for i in (0, 1))
     scene = replace(scene, mask=mask, reference=red * (1 - mask) + green * mask)
     expected = scene.models["generator"].table[[NAMES.index(wanted)] * 3]
-    assert torch.equal(begun(Latent(), scene)[1], expected)
+    assert torch.equal(begun(Latent(), scene)["embedding"], expected)
     moved = replace(scene, kept={})
-    assert torch.equal(begun(Transformed(inner=Latent()), moved)[1], expected)
+    assert torch.equal(begun(Transformed(inner=Latent()), moved)["embedding"], expected)
 
 
 def test_without_a_mask_the_whole_picture_is_looked_at() -> None:
@@ -117,7 +118,7 @@ def test_without_a_mask_the_whole_picture_is_looked_at() -> None:
     for mask in (None, torch.zeros(1, 1, *SMALL).double()):
         blue = torch.eye(3)[2].reshape(1, 3, 1, 1).double().expand(-1, -1, *SMALL)
         at = replace(scene, mask=mask, reference=blue, kept={})
-        assert torch.equal(begun(Latent(), at)[1], at.models["generator"].table[[2] * 3])
+        assert torch.equal(begun(Latent(), at)["embedding"], at.models["generator"].table[[2] * 3])
 
 
 def test_the_classifier_is_asked_once_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +164,7 @@ def test_a_generator_is_no_classifier_and_a_classifier_no_generator() -> None:
 
 def test_random_classes_are_rows_of_the_table_and_each_has_its_turn() -> None:
     scene = latent_scene()
-    _, embedding = begun(Latent(embedding="random"), scene, range(60))
+    embedding = begun(Latent(embedding="random"), scene, range(60))["embedding"]
     table = scene.models["generator"].table
     which = (embedding[:, None] == table).all(2)
     assert (which.sum(1) == 1).all()
@@ -172,17 +173,17 @@ def test_random_classes_are_rows_of_the_table_and_each_has_its_turn() -> None:
 
 def test_gaussian_embeddings_have_the_moments_of_the_table() -> None:
     scene = latent_scene(generator=generator64(classes=7))
-    _, embedding = begun(Latent(embedding="gaussian"), scene, range(600))
+    embedding = begun(Latent(embedding="gaussian"), scene, range(600))["embedding"]
     table = scene.models["generator"].table
     torch.testing.assert_close(embedding.mean(0), table.mean(0), rtol=0, atol=0.3)
     torch.testing.assert_close(embedding.std(0), table.std(0), rtol=0.12, atol=0)
     alone = latent_scene(generator=generator64(classes=1))
-    assert begun(Latent(embedding="gaussian"), alone)[1].isfinite().all()
+    assert begun(Latent(embedding="gaussian"), alone)["embedding"].isfinite().all()
 
 
 @given(limit=st.floats(0.1, 3.0), noise=st.floats(0, 4), beyond=st.sampled_from(["clamp", "wrap"]))
 def test_draws_are_within_the_limit(limit: float, noise: float, beyond: Any) -> None:
-    latent, _ = begun(latents(limit=limit, noise=noise, beyond=beyond))
+    latent = begun(latents(limit=limit, noise=noise, beyond=beyond))["latent"]
     draws = noise * Randomness(SEEDS).normal("start", (5,)).double()
     assert latent.dtype == torch.float64
     assert latent.abs().max() <= limit
@@ -197,18 +198,18 @@ def test_draws_are_within_the_limit(limit: float, noise: float, beyond: Any) -> 
 def test_without_a_limit_draws_are_free_and_nothing_is_confined() -> None:
     variable = latents(limit=0, noise=9.0)
     params = begun(variable)
-    before = params[0].clone()
+    before = params["latent"].clone()
     variable.confine(params)
     assert not variable.confines
-    assert params[0].abs().max() > 3
-    assert torch.equal(params[0], before)
+    assert params["latent"].abs().max() > 3
+    assert torch.equal(params["latent"], before)
 
 
 def test_an_encoder_says_where_to_begin_of_the_picture_and_its_class() -> None:
     encoder, generator = encoder64(), generator64()
     scene = latent_scene(encoder=encoder, generator=generator)
     still = latents(start="encoder", noise=0.0, limit=0)
-    latent = begun(still, scene)[0]
+    latent = begun(still, scene)["latent"]
     seen = nn.functional.interpolate(
         scene.reference, (32, 32), mode="bilinear", align_corners=False, antialias=True
     )
@@ -216,12 +217,11 @@ def test_an_encoder_says_where_to_begin_of_the_picture_and_its_class() -> None:
     torch.testing.assert_close(latent, wanted.expand(3, -1), rtol=1e-12, atol=1e-12)
     near = latents(start="encoder", noise=0.1, limit=0)
     draws = 0.1 * Randomness(SEEDS).normal("start", (5,)).double()
-    torch.testing.assert_close(begun(near, scene)[0], latent + draws, rtol=1e-12, atol=1e-12)
-    assert torch.equal(near.centre(scene, Randomness(SEEDS))[0], latent)
-    assert torch.equal(
-        begun(latents(start="encoder", limit=0.01), scene)[0].abs().amax(), latent.new_tensor(0.01)
-    )
-    moved = begun(Transformed(inner=still), scene)[0]
+    torch.testing.assert_close(begun(near, scene)["latent"], latent + draws, rtol=1e-12, atol=1e-12)
+    assert torch.equal(near.centre(scene, Randomness(SEEDS))["latent"], latent)
+    cut = begun(latents(start="encoder", limit=0.01), scene)["latent"]
+    assert torch.equal(cut.abs().amax(), latent.new_tensor(0.01))
+    moved = begun(Transformed(inner=still), scene)["latent"]
     assert not torch.allclose(moved, latent)  # it sees the photograph as the generator shall
 
 
@@ -257,37 +257,36 @@ def test_every_seed_begins_alike_in_any_company_and_every_candidate_elsewhere(
 ) -> None:
     scene, variable = latent_scene(encoder=encoder64()), make()
     together, alone = begun(variable, scene), begun(variable, scene, (5,))
-    for many, one in zip(together, alone, strict=True):
+    for name, many in together.items():
+        one = alone[name]
         assert many.dtype == torch.float64
         torch.testing.assert_close(many[1:2], one, rtol=1e-12, atol=1e-12)
     found = [
-        variable.start(scene, Randomness(SEEDS).candidates(4, tag))[0]
+        variable.start(scene, Randomness(SEEDS).candidates(4, tag))["latent"]
         for tag in ("", "generation0", "generation1", "centre")
     ]
-    rows = torch.cat([together[0], *found])
+    rows = torch.cat([together["latent"], *found])
     assert len(rows.unique(dim=0)) == len(rows)
     few = variable.start(scene, Randomness((5,)).candidates(4, "generation0"))
-    for many, one in zip(found[1:2], few[:1], strict=True):
-        torch.testing.assert_close(many[4:8], one, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found[1][4:8], few["latent"], rtol=1e-12, atol=1e-12)
 
 
 def test_a_candidate_alone_without_a_tag_is_the_image_itself() -> None:
     scene = latent_scene()
-    plain = begun(latents(), scene)[0]
-    assert torch.equal(latents().start(scene, Randomness(SEEDS).candidates(1))[0], plain)
-    tagged = latents().start(scene, Randomness(SEEDS).candidates(1, "centre"))[0]
+    plain = begun(latents(), scene)["latent"]
+    assert torch.equal(latents().start(scene, Randomness(SEEDS).candidates(1))["latent"], plain)
+    tagged = latents().start(scene, Randomness(SEEDS).candidates(1, "centre"))["latent"]
     assert not (tagged == plain).any()
 
 
 def test_the_centre_is_the_start_without_its_noise() -> None:
     scene, randomness = latent_scene(encoder=encoder64()), Randomness(SEEDS)
-    assert not latents().centre(scene, randomness)[0].any()
+    assert not latents().centre(scene, randomness)["latent"].any()
     moved = Transformed(inner=latents())
-    for first, middle in zip(
-        begun(moved, scene)[1:], moved.centre(scene, randomness)[1:], strict=True
-    ):
-        assert torch.equal(first, middle)
-    assert not moved.centre(scene, randomness)[0].any()
+    first, middle = begun(moved, scene), moved.centre(scene, randomness)
+    for name in ("embedding", "transform"):
+        assert torch.equal(first[name], middle[name])
+    assert not moved.centre(scene, randomness)["latent"].any()
 
 
 # ---------------------------------------------------------------------- transforms
@@ -298,7 +297,7 @@ def test_the_centre_is_the_start_without_its_noise() -> None:
 def test_the_transform_begins_at_the_mask(spatial: Any, start: Any) -> None:
     variable = Transformed(inner=latents(), spatial=spatial, colour=("hue", "gamma"), start=start)
     scene = latent_scene()
-    transform = begun(variable, scene)[2]
+    transform = begun(variable, scene)["transform"]
     tint, where = transform.split([2, transform.shape[1] - 2], 1)
     assert torch.equal(tint, torch.tensor([[0.0, 1.0]] * 3).double())
     wide = spatial == "anisotropic"
@@ -315,13 +314,13 @@ def test_the_transform_begins_at_the_mask(spatial: Any, start: Any) -> None:
 def test_the_frame_holds_photograph_and_masks_as_each_row_moves_them() -> None:
     variable, scene = Transformed(inner=latents(), colour=("contrast",)), latent_scene()
     params = begun(variable, scene)
-    params[2] = params[2] + 0.1 * normal(3, 4)
+    params["transform"] = params["transform"] + 0.1 * normal(3, 4)
     frame = variable.frame(params, scene)
     assert frame.size == (8, 8)
     assert frame.kept == {}
     move, size = variable.transform, (8, 8)
     for i in range(3):
-        row = params[2][i : i + 1]
+        row = params["transform"][i : i + 1]
         for mine, wanted in (
             (frame.reference, move.apply(scene.reference, row, size)),
             (frame.mask, move.weights(scene.mask, row, size)),
@@ -333,14 +332,14 @@ def test_the_frame_holds_photograph_and_masks_as_each_row_moves_them() -> None:
 def test_looks_are_the_generators_pictures_and_images_are_moved_back() -> None:
     variable, scene = Transformed(inner=latents()), latent_scene()
     params, randomness = begun(variable, scene), Randomness(SEEDS)
-    raw = scene.models["generator"].generate(*params[:2])
+    raw = scene.models["generator"].generate(params["latent"], params["embedding"])
     look = variable.look(params, scene, randomness, 0)
     assert torch.equal(look, raw)
     image = variable.image(params, scene)
     assert torch.equal(variable.still(look, params, scene), image)
     spatial = Composition([Spatial()])
-    reach = spatial.invert_coverage(params[2], (8, 8), SMALL)
-    wanted = spatial.invert(raw, params[2], SMALL) + 0.5 * (1 - reach)
+    reach = spatial.invert_coverage(params["transform"], (8, 8), SMALL)
+    wanted = spatial.invert(raw, params["transform"], SMALL) + 0.5 * (1 - reach)
     torch.testing.assert_close(image, wanted, rtol=1e-12, atol=1e-12)
 
 
@@ -353,7 +352,7 @@ def test_where_the_generator_does_not_reach_the_image_is_grey(colour: Any) -> No
     transform[:, :count] = 0.8
     transform[:, count:] = torch.tensor([0.4, -0.5, 0.4])
     look = torch.tensor([0.3, 0.6, 0.4]).double().reshape(1, 3, 1, 1).expand(-1, -1, 8, 8)
-    image = variable.still(look, [look, look, transform], scene)
+    image = variable.still(look, {"transform": transform}, scene)
     reach = Spatial().invert_coverage(transform[:, count:], (8, 8), SMALL)
     assert (reach == 0).any()
     outside = (reach < 1e-9).expand_as(image)
@@ -361,7 +360,8 @@ def test_where_the_generator_does_not_reach_the_image_is_grey(colour: Any) -> No
     inside = (reach > 1 - 1e-9).expand_as(image)
     assert inside.any()
     plain = Transformed(inner=latents(), colour=colour, spatial="none") if colour else None
-    tinted = look if plain is None else plain.still(look, [look, look, transform[:, :count]], scene)
+    tint = {"transform": transform[:, :count]}
+    tinted = look if plain is None else plain.still(look, tint, scene)
     torch.testing.assert_close(
         image[inside], tinted[..., :1, :1].expand_as(image)[inside], rtol=1e-6, atol=1e-9
     )
@@ -373,10 +373,10 @@ def test_where_the_generator_does_not_reach_the_image_is_grey(colour: Any) -> No
 def test_without_any_transform_the_photograph_is_seen_at_the_generators_size() -> None:
     variable, scene = Transformed(inner=latents(), spatial="none"), latent_scene()
     params = begun(variable, scene)
-    assert params[2].shape == (3, 0)
+    assert params["transform"].shape == (3, 0)
     frame = variable.frame(params, scene)
     assert frame.reference.shape[-2:] == frame.mask.shape[-2:] == (8, 8)
-    assert torch.equal(variable.image(params, scene), latents().image(params[:2], scene))
+    assert torch.equal(variable.image(params, scene), latents().image(params, scene))
 
 
 def test_what_a_transform_lacks_is_told() -> None:
@@ -408,21 +408,21 @@ def test_a_change_of_nothing_changes_nothing(make: Callable[[], Any]) -> None:
     scene, randomness = latent_scene(), Randomness(SEEDS)
     inner, tuned = make(), Tuned(inner=make())
     params = begun(tuned, scene)
-    assert not params[-1].any()
+    assert not params["weights"].any()
     assert tuned.names == (*inner.names, "weights")
     assert tuned.frame_names == inner.frame_names
-    for mine, wanted in zip(params, begun(inner, scene), strict=False):
-        assert torch.equal(mine, wanted)
+    for name, wanted in begun(inner, scene).items():
+        assert torch.equal(params[name], wanted)
     for mine, wanted in (
-        (tuned.image(params, scene), inner.image(params[:-1], scene)),
-        (tuned.look(params, scene, randomness, 0), inner.look(params[:-1], scene, randomness, 0)),
+        (tuned.image(params, scene), inner.image(params, scene)),
+        (tuned.look(params, scene, randomness, 0), inner.look(params, scene, randomness, 0)),
     ):
         torch.testing.assert_close(mine, wanted, rtol=1e-12, atol=1e-12)  # one at a time
     look = tuned.look(params, scene, randomness, 0)
     assert torch.equal(tuned.still(look, params, scene), tuned.image(params, scene))
-    params[0] *= 9
+    params["latent"] *= 9
     tuned.confine(params)
-    assert params[0].abs().max() == 2
+    assert params["latent"].abs().max() == 2
 
 
 def test_every_image_has_weights_of_its_own_and_their_gradient() -> None:
@@ -472,15 +472,15 @@ def test_stages_hand_over_what_they_share_by_name() -> None:
         replace(problem.scene(SMALL), models=problem.models), Randomness(problem.seeds)
     )
     for report in run.steps():
-        found.append((report.stage, [param.detach().clone() for param in run.params]))
+        found.append((report.stage, {n: p.detach().clone() for n, p in run.params.items()}))
     first, second, last = (found[i][1] for i in (1, 3, 5))
     assert [len(each) for each in (first, second, last)] == [2, 3, 4]
-    assert torch.equal(second[1], first[1])  # the embedding of the first stage, not a new one
-    assert torch.equal(second[2], before[2])
-    assert not torch.equal(second[0], first[0])
-    for a, b in zip(second, last[:3], strict=True):
-        assert torch.equal(a, b)
-    assert last[3].any()
+    assert torch.equal(second["embedding"], first["embedding"])  # not a new one
+    assert torch.equal(second["transform"], before["transform"])
+    assert not torch.equal(second["latent"], first["latent"])
+    for name, param in second.items():
+        assert torch.equal(param, last[name])
+    assert last["weights"].any()
     assert list(run.best_tensors()) == ["latent", "embedding", "transform", "weights"]
 
 

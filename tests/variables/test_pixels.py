@@ -44,7 +44,7 @@ def test_units_are_there_and_back(space: Any, seed: int) -> None:
 @spaces
 def test_noise_has_its_size_in_the_units_of_the_space(space: Any) -> None:
     scene = replace(scene32(), size=(64, 64))
-    (params,) = Pixels(space=space, noise=0.5).start(scene, Randomness(SEEDS))
+    params = Pixels(space=space, noise=0.5).start(scene, Randomness(SEEDS))["pixels"]
     assert params.std((1, 2, 3)).tolist() == pytest.approx([0.5, 0.5], rel=0.05)
     assert params.mean().item() == pytest.approx(0, abs=0.02)
     assert torch.equal(params, 0.5 * Randomness(SEEDS).normal("start", (3, 64, 64)))
@@ -52,10 +52,10 @@ def test_noise_has_its_size_in_the_units_of_the_space(space: Any) -> None:
 
 def test_normalised_pixels_become_an_image_by_the_statistics_of_imagenet() -> None:
     pixels = torch.tensor([1.0, -1.0, 0.5]).reshape(1, 3, 1, 1).expand(1, 3, *SIZE)
-    image = Pixels(space="imagenet").image([pixels], Scene(SIZE))
+    image = Pixels(space="imagenet").image({"pixels": pixels}, Scene(SIZE))
     wanted = [m + s * v for m, s, v in zip(IMAGENET_MEAN, IMAGENET_STD, (1, -1, 0.5), strict=True)]
     assert image[0, :, 0, 0].tolist() == pytest.approx(wanted)
-    assert torch.equal(Pixels().image([pixels], Scene(SIZE)), pixels)
+    assert torch.equal(Pixels().image({"pixels": pixels}, Scene(SIZE)), pixels)
 
 
 @spaces
@@ -99,9 +99,9 @@ def test_a_start_without_what_it_needs_is_an_error() -> None:
 @pytest.mark.parametrize("new", [(32, 40), (8, 10), (24, 20), (17, 33)])
 def test_resizing_keeps_the_picture(space: Any, new: tuple[int, int]) -> None:
     variable = Pixels(space=space)
-    params = [in_space(smooth(SIZE), space)]
-    (resized,) = variable.resize(params, SIZE, new)
-    found = variable.image([resized], Scene(new))
+    params = {"pixels": in_space(smooth(SIZE), space)}
+    resized = variable.resize(params, SIZE, new)
+    found = variable.image(resized, Scene(new))
     assert found.shape == (1, 3, *new)
     assert (found - smooth(new))[:, :, 1:-1, 1:-1].abs().max() < 0.03
     assert variable.resize(params, SIZE, SIZE) is params
@@ -110,14 +110,14 @@ def test_resizing_keeps_the_picture(space: Any, new: tuple[int, int]) -> None:
 def test_a_tensor_of_fixed_size_is_averaged_for_smaller_stages() -> None:
     variable = Pixels(size=8, noise=0.5)
     params = variable.start(replace(scene32(), size=(4, 4)), Randomness(SEEDS))
-    assert params[0].shape == (2, 3, 8, 8)
+    assert params["pixels"].shape == (2, 3, 8, 8)
     small = variable.image(params, Scene((4, 4)))
     for y in range(4):
         for x in range(4):
-            cell = params[0][:, :, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2].mean((2, 3))
+            cell = params["pixels"][:, :, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2].mean((2, 3))
             torch.testing.assert_close(small[:, :, y, x], cell)
     assert variable.resize(params, (4, 4), (8, 8)) is params
-    assert torch.equal(variable.image(params, Scene((8, 8))), params[0])
+    assert torch.equal(variable.image(params, Scene((8, 8))), params["pixels"])
 
 
 # ---------------------------------------------------------------------- jitter
@@ -125,7 +125,7 @@ def test_a_tensor_of_fixed_size_is_averaged_for_smaller_stages() -> None:
 
 def shown(jitter: Jitter, image: Tensor, step: int, seeds: tuple[int, ...] = (0,)) -> Tensor:
     size = (image.shape[-2], image.shape[-1])
-    return jitter.look([image], Scene(size), Randomness(seeds), step)
+    return jitter.look({"pixels": image}, Scene(size), Randomness(seeds), step)
 
 
 def test_a_look_is_a_shift_within_reach_and_every_shift_occurs() -> None:
@@ -179,5 +179,5 @@ def test_what_is_saved_does_not_move() -> None:
     jitter = Jitter(inner=Pixels(), pixels=3, at=8, flip=1.0)
     image = uniform(1, 3, 8, 8, dtype=torch.float32)
     assert jitter.moves_pixels
-    assert torch.equal(jitter.image([image], Scene((8, 8))), image)
+    assert torch.equal(jitter.image({"pixels": image}, Scene((8, 8))), image)
     assert not Pixels().moves_pixels

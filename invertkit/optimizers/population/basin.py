@@ -10,24 +10,24 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from invertkit.core.params import Params
 from invertkit.core.ranges import Count, Index
 from invertkit.core.recording.replay import EAGER
 from invertkit.errors import RecipeError
-from invertkit.optimizers.base import Landscape, Optimizer, Params, chosen
+from invertkit.optimizers.base import Landscape, Optimizer, chosen
 from invertkit.optimizers.population.search import LARGEST, Outer, _sane, flat
 
 
 @dataclass
 class _Basin:
-    """Where a composed search stands."""
+    """Where a composed search stands; `searched` and `fresh` are names of tensors."""
 
-    places: tuple[int, ...]
-    fresh: tuple[int, ...]
-    names: tuple[str, ...]
+    searched: tuple[str, ...]
+    fresh: tuple[str, ...]
     search: Any = None
     generation: int = 0
     drawn: Tensor | None = None
-    candidates: list[Tensor] = field(default_factory=list)
+    candidates: Params = field(default_factory=dict)
     record: Tensor | None = None
     inner: Any = None
 
@@ -151,23 +151,23 @@ class BasinCMA(Optimizer):
         each, last = min(1, self.inner_steps), min(1, self.last_steps)
         return replace(self, inner_steps=each, last_steps=last)
 
-    def init(self, params: Params, names: Sequence[str] = ()) -> _Basin:
-        names = tuple(names) or tuple(f"tensor{i}" for i in range(len(params)))
-        places = chosen(self._outer.over, names)
-        count = sum(params[place][0].numel() for place in places)
+    def init(self, params: Params) -> _Basin:
+        names = tuple(params)
+        searched = chosen(self._outer.over, names)
+        count = sum(params[name][0].numel() for name in searched)
         if not count:
             raise RecipeError("over: there are no numbers to search; this variable's is empty.")
         if count > LARGEST:
             raise RecipeError(
-                f"over: a population search of {', '.join(names[i] for i in places)} would search "
+                f"over: a population search of {', '.join(searched)} would search "
                 f"{count:,} numbers at once, and no more than {LARGEST:,} can be; name a latent "
                 "in `over`, or use `adam`."
             )
         inner = self.inner.moves(names) if self.inner_steps else ()
-        fresh = tuple(i for i, name in enumerate(names) if name in inner and i not in places)
-        for param in params:
+        fresh = tuple(name for name in names if name in inner and name not in searched)
+        for param in params.values():
             param.requires_grad_(False)
-        return _Basin(places, fresh, names)
+        return _Basin(searched, fresh)
 
     def step(
         self, landscape: Landscape, params: Params, state: _Basin, *, step: int, total: int
@@ -193,34 +193,34 @@ class BasinCMA(Optimizer):
         """Draw candidates; what descends but is not searched begins afresh."""
         outer = self._outer
         if state.search is None:
-            state.search = outer.begin(landscape, state.places)
+            state.search = outer.begin(landscape, state.searched)
         state.drawn = drawn = outer.draw(state.search, landscape, state.generation)
         count = drawn.shape[1]
-        starts = landscape.fresh(count, f"generation{state.generation}") if state.fresh else []
+        starts = landscape.fresh(count, f"generation{state.generation}") if state.fresh else {}
         begun, offset = bool(state.candidates), 0
-        for place, point in enumerate(landscape.points):
-            if place in state.places:
+        for name, point in landscape.points.items():
+            if name in state.searched:
                 size = point[0].numel()
                 rows = drawn[..., offset : offset + size].reshape(-1, *point.shape[1:])
                 offset += size
-            elif place in state.fresh:
-                rows = starts[place]
+            elif name in state.fresh:
+                rows = starts[name]
             elif begun:
                 continue  # it is where it was
             else:
                 rows = point.detach().repeat_interleave(count, 0)
             if begun:  # the same tensors, which recordings know
                 with torch.no_grad():
-                    state.candidates[place].copy_(rows)
+                    state.candidates[name].copy_(rows)
             else:
-                state.candidates.append(rows.to(point, copy=True))
+                state.candidates[name] = rows.to(point, copy=True)
         landscape.at(state.candidates).confine()
         if not self._descends:
             return
         if state.inner is None:
-            state.inner = self.inner.init(state.candidates, state.names)
+            state.inner = self.inner.init(state.candidates)
         else:
-            state.inner = self.inner.restart(state.candidates, state.inner, state.names)
+            state.inner = self.inner.restart(state.candidates, state.inner)
 
     def _judge(
         self, here: Landscape, params: Params, state: _Basin, images: int, *, tell: bool
@@ -235,13 +235,14 @@ class BasinCMA(Optimizer):
         better = lowest < record
         state.record = torch.where(better, lowest, record)
         with torch.no_grad():
-            for param, candidates in zip(params, state.candidates, strict=True):
+            for name, param in params.items():
+                candidates = state.candidates[name]
                 keep = better.reshape(-1, *[1] * (param.ndim - 1))
                 param.copy_(torch.where(keep, candidates[rows].to(param), param))
         if tell and state.drawn is not None:
             points, refined = state.drawn, self.told == "refined" and self.inner_steps > 0
             if refined:
-                points = flat(state.candidates, state.places, images * table.shape[1])
+                points = flat(state.candidates, state.searched, images * table.shape[1])
                 points = points.reshape(images, table.shape[1], -1)
             self._outer.tell(state.search, points, table, injected=refined)
             state.generation += 1
@@ -251,8 +252,8 @@ class BasinCMA(Optimizer):
         if self.result == "mean" and state.search is not None:
             centre, offset = self._outer.centre(state.search), 0
             with torch.no_grad():
-                for place in state.places:
-                    param = params[place]
+                for name in state.searched:
+                    param = params[name]
                     size = param[0].numel()
                     param.copy_(centre[:, offset : offset + size].reshape(param.shape))
                     offset += size
@@ -263,12 +264,14 @@ class BasinCMA(Optimizer):
             "search": None if state.search is None else self._outer.save_search(state.search),
             "record": None if state.record is None else state.record.clone(),
             "drawn": None if state.drawn is None else state.drawn.clone(),
-            "candidates": [candidate.detach().clone() for candidate in state.candidates],
+            "candidates": {
+                name: candidate.detach().clone() for name, candidate in state.candidates.items()
+            },
             "inner": None if state.inner is None else self.inner.save(state.inner),
         }
 
-    def load(self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()) -> _Basin:
-        state, device = self.init(params, names), params[0].device
+    def load(self, params: Params, saved: dict[str, Any]) -> _Basin:
+        state, device = self.init(params), next(iter(params.values())).device
         state.generation = saved["generation"]
         if saved["search"] is not None:
             state.search = self._outer.load_search(saved["search"], device)
@@ -276,9 +279,11 @@ class BasinCMA(Optimizer):
             state.record = saved["record"].to(device)
         if saved["drawn"] is not None:
             state.drawn = saved["drawn"].to(device)
-        state.candidates = [candidate.to(device).clone() for candidate in saved["candidates"]]
+        state.candidates = {
+            name: candidate.to(device).clone() for name, candidate in saved["candidates"].items()
+        }
         if saved["inner"] is not None:
-            state.inner = self.inner.load(state.candidates, saved["inner"], state.names)
+            state.inner = self.inner.load(state.candidates, saved["inner"])
         return state
 
 

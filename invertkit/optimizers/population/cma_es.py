@@ -50,11 +50,9 @@ class CmaEs(Outer):
             population=self.population, active=self.active, clip_injected=self.clip_injected
         )
 
-    def begin(self, landscape: Landscape, places: Sequence[int]) -> Any:
-        points = list(landscape.points)
-        if self.mean == "start":
-            points = landscape.centre()
-        mean = flat(points, places, len(landscape.randomness.seeds)).double()
+    def begin(self, landscape: Landscape, names: Sequence[str]) -> Any:
+        points = landscape.centre() if self.mean == "start" else landscape.points
+        mean = flat(points, names, len(landscape.randomness.seeds)).double()
         if self.mean == "zero":
             mean = torch.zeros_like(mean)
         return self._rule().start(mean, self.sigma)

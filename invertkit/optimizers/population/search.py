@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from invertkit.optimizers.base import Landscape, Optimizer, Params, chosen
+from invertkit.core.params import Params
+from invertkit.optimizers.base import Landscape, Optimizer, chosen
 from invertkit.optimizers.torch_optim import Adam
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ class Outer(Optimizer):
         """Names of the tensors it searches; all if empty."""
 
     @abstractmethod
-    def begin(self, landscape: Landscape, places: Sequence[int]) -> Any:
-        """State of a search that starts at the landscape."""
+    def begin(self, landscape: Landscape, names: Sequence[str]) -> Any:
+        """State of a search of the tensors so named, which starts at the landscape."""
 
     @abstractmethod
     def draw(
@@ -80,10 +81,10 @@ class Outer(Optimizer):
         return BasinCMA(outer=self, inner=Adam(), inner_steps=0, last_steps=0)
 
     def moves(self, names: Sequence[str]) -> tuple[str, ...]:
-        return tuple(names[i] for i in chosen(self.over, names))
+        return chosen(self.over, names)
 
-    def init(self, params: Params, names: Sequence[str] = ()) -> Any:
-        return self._alone().init(params, names)
+    def init(self, params: Params) -> Any:
+        return self._alone().init(params)
 
     def step(
         self, landscape: Landscape, params: Params, state: Any, *, step: int, total: int
@@ -93,8 +94,8 @@ class Outer(Optimizer):
     def save(self, state: Any) -> dict[str, Any]:
         return self._alone().save(state)
 
-    def load(self, params: Params, saved: dict[str, Any], names: Sequence[str] = ()) -> Any:
-        return self._alone().load(params, saved, names)
+    def load(self, params: Params, saved: dict[str, Any]) -> Any:
+        return self._alone().load(params, saved)
 
     def finish(self, params: Params, state: Any) -> None:
         self._alone().finish(params, state)
@@ -105,6 +106,6 @@ def _sane(losses: Tensor) -> Tensor:
     return losses.nan_to_num(torch.inf, torch.inf, torch.inf)
 
 
-def flat(points: Params, places: Sequence[int], rows: int) -> Float[Tensor, "rows d"]:
-    """The tensors at `places` as one row an image."""
-    return torch.cat([points[place].detach().reshape(rows, -1) for place in places], 1)
+def flat(points: Params, names: Sequence[str], rows: int) -> Float[Tensor, "rows d"]:
+    """The tensors so named as one row an image."""
+    return torch.cat([points[name].detach().reshape(rows, -1) for name in names], 1)

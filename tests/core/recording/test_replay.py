@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from invertkit.core.params import Params
 from invertkit.core.randomness import Randomness
 from invertkit.core.recording.replay import EAGER, Compile
 from invertkit.core.scene import Scene
@@ -423,17 +424,17 @@ def test_an_objective_that_says_which_steps_are_alike_is_replayed(
 class Shaking(Variable):
     """Looks differ by step, and it does not say that they can be replayed."""
 
-    def start(self, scene: Scene, randomness: Randomness) -> list[Tensor]:
-        return [randomness.normal("start", (3, *scene.size))]
+    def start(self, scene: Scene, randomness: Randomness) -> Params:
+        return {"pixels": randomness.normal("start", (3, *scene.size))}
 
-    def resize(self, params: list[Tensor], old: Any, new: Any) -> list[Tensor]:
+    def resize(self, params: Params, old: Any, new: Any) -> Params:
         return params
 
-    def image(self, params: list[Tensor], scene: Scene) -> Tensor:
-        return params[0]
+    def image(self, params: Params, scene: Scene) -> Tensor:
+        return params["pixels"]
 
-    def look(self, params: list[Tensor], scene: Scene, randomness: Randomness, step: int) -> Tensor:
-        return params[0].roll(step, 2)
+    def look(self, params: Params, scene: Scene, randomness: Randomness, step: int) -> Tensor:
+        return params["pixels"].roll(step, 2)
 
 
 class Idle(Player):

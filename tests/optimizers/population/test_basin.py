@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from invertkit.core.params import Params
 from invertkit.core.randomness import Randomness
 from invertkit.engine.problem import Status, Term
 from invertkit.engine.run import Run
@@ -20,7 +21,7 @@ from invertkit.objectives.asked_players import CriticScore
 from invertkit.objectives.patches.sliced import PatchSWD
 from invertkit.objectives.priors import Norm
 from invertkit.objectives.reference import PixelDistance
-from invertkit.optimizers.base import Landscape, Optimizer, Params
+from invertkit.optimizers.base import Landscape, Optimizer
 from invertkit.optimizers.population import basin as population
 from invertkit.optimizers.population.basin import BasinCMA, cma_adam
 from invertkit.optimizers.population.cma import CMA
@@ -40,18 +41,19 @@ SIZE = math.prod(SEARCHED)
 class Valley:
     """Losses of two tensors with many minima, another landscape for each image."""
 
-    names = ("z", "c")
-
     def __init__(self, images: int = 2, *, seeds: Sequence[int] = (), dtype: Any = None) -> None:
         self.images, self.seeds = images, tuple(seeds) or tuple(range(4, 4 + images))
         rows = [normal(SIZE + BESIDE, seed=seed) for seed in self.seeds]
         self.goal = torch.stack(rows)
-        self.start = [0.3 * self.goal[:, :SIZE].reshape(-1, *SEARCHED), 0 * self.goal[:, SIZE:]]
-        self.params = [start.clone().requires_grad_() for start in self.start]
+        self.start = {
+            "z": 0.3 * self.goal[:, :SIZE].reshape(-1, *SEARCHED),
+            "c": 0 * self.goal[:, SIZE:],
+        }
+        self.params = {name: start.clone().requires_grad_() for name, start in self.start.items()}
         self.largest = 0.0
 
     def losses(self, points: Params) -> Tensor:
-        z, c = points
+        z, c = points["z"], points["c"]
         goal = self.goal.repeat_interleave(len(z) // self.images, 0)
         self.largest = max(self.largest, float(z.detach().abs().max()))
         away = torch.cat([z.flatten(1), c], 1) - goal
@@ -62,7 +64,6 @@ class Valley:
         return Fenced(
             self.losses,
             self.params,
-            names=self.names,
             randomness=randomness,
             step=step,
             limit=limit,
@@ -79,7 +80,7 @@ class Valley:
         limit: float = math.inf,
         finish: bool = True,
     ) -> tuple[Any, list[Tensor]]:
-        held = optimizer.init(self.params, self.names) if held is None else held
+        held = optimizer.init(self.params) if held is None else held
         losses = []
         for step in range(start, total if stop is None else stop):
             here = self.landscape(step, limit)
@@ -98,18 +99,18 @@ class Fenced(Landscape):
 
     def at(self, points: Params) -> Fenced:
         return Fenced(
-            self.function, points, names=self.names, randomness=self.randomness, step=self.step,
+            self.function, points, randomness=self.randomness, step=self.step,
             limit=self.limit,
         )  # fmt: skip
 
-    def fresh(self, count: int, purpose: str) -> list[Tensor]:
+    def fresh(self, count: int, purpose: str) -> Params:
         draws = self.randomness.candidates(count, purpose)
         c = 0.1 * draws.normal("c", (BESIDE,)).double()
-        return [self.points[0].detach().repeat_interleave(count, 0), c]
+        return {"z": self.points["z"].detach().repeat_interleave(count, 0), "c": c}
 
     def confine(self) -> None:
         with torch.no_grad():
-            self.points[0].clamp_(-self.limit, self.limit)
+            self.points["z"].clamp_(-self.limit, self.limit)
 
 
 @dataclass
@@ -130,10 +131,10 @@ class ByHand:
     def run(self, generations: int) -> list[Tensor]:
         valley, images = self.valley, self.valley.images
         rule = CMA(active=self.outer.active, clip_injected=self.outer.clip_injected)
-        mean = valley.start[0].flatten(1)
+        mean = valley.start["z"].flatten(1)
         self.search = rule.start(mean, self.outer.sigma)
         lowest = torch.full((images,), torch.inf, dtype=torch.float64)
-        self.best, step = [start.clone() for start in valley.start], 0
+        self.best, step = [start.clone() for start in valley.start.values()], 0
         for generation in range(generations + (self.last_steps > 0)):
             last = generation == generations
             size = rule.size(SIZE)
@@ -150,13 +151,13 @@ class ByHand:
             adam = torch.optim.Adam([z, c], lr=self.lr, fused=True)
             for _ in range(inner):
                 adam.zero_grad()
-                valley.losses([z, c]).sum().backward()
+                valley.losses({"z": z, "c": c}).sum().backward()
                 adam.step()
                 with torch.no_grad():
                     z.clamp_(-self.limit, self.limit)
             step += max(1, inner)
             z, c = z.detach(), c.detach()
-            losses = valley.losses([z, c]).reshape(images, size)
+            losses = valley.losses({"z": z, "c": c}).reshape(images, size)
             self.judged.append(losses)
             for i in range(images):
                 at = int(losses[i].argmin())
@@ -199,7 +200,7 @@ def test_basin_cma_is_the_plain_loop_of_its_parts_bit_for_bit(
     held, losses = valley.go(optimizer, total, limit=limit)
     hand = ByHand(Valley(), outer, 0.05, inner_steps, last_steps, told, limit)
     wanted = hand.run(generations)
-    assert same([param.detach() for param in valley.params], wanted)
+    assert same([param.detach() for param in valley.params.values()], wanted)
     assert held.search.generation == generations
     assert torch.equal(held.search.mean, hand.search.mean)
     assert torch.equal(held.search.C, hand.search.C)
@@ -213,9 +214,9 @@ def test_without_a_descent_it_is_cma_alone_bit_for_bit() -> None:
     for optimizer in (outer, basin):
         valley = Valley()
         held, losses = valley.go(optimizer, 6)
-        found.append([losses, held.search.save(), [p.detach() for p in valley.params]])
+        found.append([losses, held.search.save(), [p.detach() for p in valley.params.values()]])
     assert same(*found)
-    assert torch.equal(found[0][2][1], Valley().start[1])  # what is not searched stays
+    assert torch.equal(found[0][2][1], Valley().start["c"])  # what is not searched stays
 
 
 @pytest.mark.parametrize("result", ["best", "mean"])
@@ -226,9 +227,9 @@ def test_without_generations_and_with_no_spread_it_is_the_inner_optimizer(result
     valley.go(optimizer, 9)
     adam = Adam(lr=0.05, over=("z",))
     plain.go(adam, 9)
-    wanted = plain.params[0].detach() if result == "best" else plain.start[0]
-    torch.testing.assert_close(valley.params[0].detach(), wanted, rtol=0, atol=1e-9)
-    assert torch.equal(valley.params[1], plain.params[1])
+    wanted = plain.params["z"].detach() if result == "best" else plain.start["z"]
+    torch.testing.assert_close(valley.params["z"].detach(), wanted, rtol=0, atol=1e-9)
+    assert torch.equal(valley.params["c"], plain.params["c"])
 
 
 def test_cma_adam_is_cma_and_then_adam_from_its_last_population() -> None:
@@ -251,7 +252,7 @@ def test_with_a_rate_of_zero_refined_points_are_the_sampled_ones() -> None:
         optimizer = BasinCMA(outer=outer, inner=inner, inner_steps=2, last_steps=2, told=told)
         valley = Valley()
         held, losses = valley.go(optimizer, 12)
-        found.append([losses, held.search.save(), [p.detach() for p in valley.params]])
+        found.append([losses, held.search.save(), [p.detach() for p in valley.params.values()]])
     assert same(*found)
 
 
@@ -295,9 +296,9 @@ def test_the_mean_of_the_search_is_handed_on_where_asked() -> None:
     best, mean = Valley(), Valley()
     best.go(BasinCMA(**options), 8)
     held, _ = mean.go(BasinCMA(**options, result="mean"), 8)
-    assert torch.equal(mean.params[0].flatten(1), held.search.mean)
-    assert torch.equal(mean.params[1], best.params[1])  # of the best, as it is not searched
-    assert not torch.equal(mean.params[0], best.params[0])
+    assert torch.equal(mean.params["z"].flatten(1), held.search.mean)
+    assert torch.equal(mean.params["c"], best.params["c"])  # of the best, as it is not searched
+    assert not torch.equal(mean.params["z"], best.params["z"])
 
 
 @pytest.mark.parametrize("told", TOLD)
@@ -330,8 +331,8 @@ def test_no_candidate_is_ever_seen_outside_the_limit(
     held = None
     for step in range(total):
         held, _ = valley.go(optimizer, total, start=step, stop=step + 1, held=held, limit=LIMIT)
-        assert held.candidates[0].abs().max() <= LIMIT
-        assert valley.params[0].abs().max() <= LIMIT
+        assert held.candidates["z"].abs().max() <= LIMIT
+        assert valley.params["z"].abs().max() <= LIMIT
     assert valley.largest <= LIMIT
 
 
@@ -374,24 +375,24 @@ def test_an_image_is_searched_alike_alone_and_in_company(kind: str) -> None:
     assert torch.equal(together.goal[1:2], alone.goal)
     for valley in (together, alone):
         valley.go(KINDS[kind](), 10)
-    for many, one in zip(together.params, alone.params, strict=True):
-        torch.testing.assert_close(many[1:2], one, rtol=1e-12, atol=1e-12)
+    for name, many in together.params.items():
+        torch.testing.assert_close(many[1:2], alone.params[name], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_search_saved_at_any_step_goes_on_bit_for_bit(kind: str) -> None:
     optimizer, whole = KINDS[kind](), Valley()
-    held, saved = optimizer.init(whole.params, Valley.names), []
+    held, saved = optimizer.init(whole.params), []
     losses: list[Tensor] = []
     for step in range(10):
-        params = [param.detach().clone() for param in whole.params]
+        params = {name: param.detach().clone() for name, param in whole.params.items()}
         saved.append(through_a_file([optimizer.save(held), params]))
         losses += whole.go(optimizer, 10, start=step, stop=step + 1, held=held)[1]
     optimizer.finish(whole.params, held)
     for step, (search, params) in enumerate(saved):
         valley = Valley()
-        valley.params = [param.clone().requires_grad_() for param in params]
-        loaded = KINDS[kind]().load(valley.params, search, Valley.names)
+        valley.params = {n: param.clone().requires_grad_() for n, param in params.items()}
+        loaded = KINDS[kind]().load(valley.params, search)
         _, rest = valley.go(KINDS[kind](), 10, start=step, held=loaded)
         assert same(rest, losses[step:])
         assert same(valley.params, whole.params)
@@ -410,7 +411,7 @@ class Broken(Valley):
         self.where, self.first_only = where, first_only
 
     def losses(self, points: Params) -> Tensor:
-        losses, z = super().losses(points), points[0]
+        losses, z = super().losses(points), points["z"]
         bad = z.flatten(1)[:, 0] > self.where
         if self.first_only:
             bad &= torch.arange(len(z)) < len(z) // self.images
@@ -427,12 +428,12 @@ def test_a_candidate_that_is_not_a_number_ranks_last_and_poisons_nobody(value: f
             valley.losses = lambda points, plain=valley: _worst(plain, points)  # type: ignore[method-assign]
         held, losses = valley.go(CmaEs(over=("z",), sigma=1.0), 8)
         assert all(loss.isfinite().all() for loss in losses)
-        found.append([losses, held.search.save(), [p.detach() for p in valley.params]])
+        found.append([losses, held.search.save(), [p.detach() for p in valley.params.values()]])
     assert same(*found)
 
 
 def _worst(valley: Broken, points: Params) -> Tensor:
-    bad = points[0].flatten(1)[:, 0] > valley.where
+    bad = points["z"].flatten(1)[:, 0] > valley.where
     return torch.where(bad, 1e30, Valley.losses(valley, points))
 
 
@@ -444,15 +445,15 @@ def test_a_candidate_that_descends_into_nothing_leaves_the_others_alone(told: An
     broken, whole = Broken(0.3), Valley()
     held, losses = broken.go(optimizer, 3, finish=False, stop=3)
     candidates = whole.go(optimizer, 3, finish=False, stop=3)[0].candidates
-    lost = ~held.candidates[0].flatten(1).isfinite().all(1)
+    lost = ~held.candidates["z"].flatten(1).isfinite().all(1)
     assert lost.any()
     assert not lost.all()
-    for mine, other in zip(held.candidates, candidates, strict=True):
-        torch.testing.assert_close(mine[~lost], other[~lost], rtol=1e-12, atol=1e-12)
+    for name, mine in held.candidates.items():
+        torch.testing.assert_close(mine[~lost], candidates[name][~lost], rtol=1e-12, atol=1e-12)
     held, losses = broken.go(optimizer, 30)
     assert held.search.mean.isfinite().all()
     assert held.search.C.isfinite().all()
-    assert all(param.isfinite().all() for param in broken.params)
+    assert all(param.isfinite().all() for param in broken.params.values())
     assert all(loss.isfinite().all() for loss in losses)
 
 
@@ -466,8 +467,8 @@ def test_where_no_candidate_is_a_number_the_loss_says_so_and_the_place_is_kept(
     whole.go(CmaEs(over=("z",)), 3)
     assert losses[0][0] == math.inf
     assert losses[0][1].isfinite()
-    assert torch.equal(broken.params[0][0], broken.start[0][0])
-    assert torch.equal(broken.params[0][1], whole.params[0][1])
+    assert torch.equal(broken.params["z"][0], broken.start["z"][0])
+    assert torch.equal(broken.params["z"][1], whole.params["z"][1])
 
 
 # ---------------------------------------------------------------------- what does not go together
@@ -513,7 +514,7 @@ def test_a_name_that_the_variable_lacks_is_told(
     optimizer: Optimizer,
 ) -> None:
     with pytest.raises(RecipeError, match=r"has no tensor 'zed'; it has: z, c"):
-        optimizer.moves(Valley.names)
+        optimizer.moves(tuple(Valley().params))
 
 
 def test_the_stage_is_named_whose_optimizer_names_what_is_not_there() -> None:
@@ -651,9 +652,9 @@ def test_the_best_picture_is_made_of_the_best_tensors_and_no_picture_was_better(
     assert list(tensors) == ["latent", "embedding", "transform"]
     problem = run.problem
     scene = replace(problem.scene(problem.stages[0].size), models=problem.models)
-    images = problem.variable.image(list(tensors.values()), scene)
+    images = problem.variable.image(tensors, scene)
     torch.testing.assert_close(images.clamp(0, 1), run.best_images(), rtol=0, atol=1e-12)
-    for name, param in zip(tensors, run.params, strict=True):  # the search stands at its best
+    for name, param in run.params.items():  # the search stands at its best
         assert torch.equal(tensors[name], param)
 
 
@@ -663,10 +664,10 @@ def test_latents_stay_within_their_limit_at_every_step_and_after_each_stage() ->
         variable = Transformed(inner=latents(limit=0.5, beyond=beyond))
         run = Run(latent_problem(*stages, variable=variable))
         for report in run.steps():
-            assert run.params[0].abs().max() <= 0.5
+            assert run.params["latent"].abs().max() <= 0.5
             held = run._state
             if report.stage < 2:
-                assert held.candidates[0].abs().max() <= 0.5
+                assert held.candidates["latent"].abs().max() <= 0.5
 
 
 def test_a_latent_is_found_again_from_the_picture_it_made() -> None:
@@ -677,7 +678,7 @@ def test_a_latent_is_found_again_from_the_picture_it_made() -> None:
     embedding = generator.table[1:2]
     scene = replace(problem.scene(size), models=problem.models)
     with torch.no_grad():
-        picture = latents().image([wanted, embedding], scene)
+        picture = latents().image({"latent": wanted, "embedding": embedding}, scene)
     scene = replace(scene, reference=picture)
     inner = Adam(lr=0.1, over=("latent",))
     searching = BasinCMA(
