@@ -2,7 +2,7 @@
 
 Written from a description of that loop in numbers (`setting_id 2`, mode `synthesis`), in plain
 PyTorch and without a line of invertkit, so that the two can be compared: `step.py` compares their
-speed, `tests/test_released_step.py` their numbers, of a batch of one.
+speed, `tests/engine/test_released_step.py` their numbers, of a batch of one.
 
 What an iteration does needlessly, and is kept here on purpose: the classifier runs three times
 (logits of x; features of x; features of the reference, with a graph, then detached), always to the

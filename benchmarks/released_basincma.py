@@ -2,7 +2,7 @@
 
 Written from a description of that loop in numbers (master, latent and class embedding without a
 transform), in plain PyTorch and `cma` and without a line of invertkit, so that the two can be
-compared: `step.py --loop basincma` compares their speed, `tests/test_released_basincma.py` their
+compared: `step.py --loop basincma` compares their speed, `tests/engine/test_released_basincma.py` their
 numbers.
 
 What it does needlessly, and is kept here on purpose: the generator is never frozen, so its weights

@@ -3,7 +3,7 @@
 Written from a description of that loop in numbers (ImageNet, its settings 0, 1 and 2, without the
 competing student of Adaptive DeepInversion), in plain PyTorch and without a line of invertkit, so
 that the two can be compared: `step.py --loop deepinversion` compares their speed,
-`tests/test_released_deepinversion.py` their numbers.
+`tests/engine/test_released_deepinversion.py` their numbers.
 
 What an iteration does needlessly, and is kept here on purpose: the classifier's weights take
 gradients that are never used and are cleared at every step; its batch-norm hooks copy every input

@@ -284,7 +284,7 @@ import numpy as np
 before = np.random.get_state()[1].tolist()
 import invertkit.training.robustness.accuracy, invertkit.training.robustness.robustness
 import torch
-from invertkit.training.robustness import finder, robust_accuracy
+from invertkit.training.robustness.robustness import finder, robust_accuracy
 flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 5))
 batch = torch.rand(2, 3, 4, 4), torch.tensor([0, 1])
 robust_accuracy(flat, [batch], radii=[0.0, 0.1])
