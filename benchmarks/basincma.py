@@ -24,7 +24,7 @@ from invertkit.models.generators.generator import Generator
 from invertkit.models.generators.kitgan import KitGenerator
 from invertkit.models.generators.open import embedded_generator
 from invertkit.models.perceptual import PerceptualNet, lpips
-from invertkit.objectives.perceptual import LPIPS
+from invertkit.objectives.lpips import LPIPS
 from invertkit.objectives.reference import PixelDistance
 from invertkit.optimizers.population.basin import BasinCMA
 from invertkit.optimizers.population.cma import CMA

@@ -34,7 +34,9 @@ from tests.helpers import (
     score,
     setting,
     through_a_file,
+    tiny_classifier,
     tiny_generator,
+    tiny_perceptual,
     uniform,
 )
 
@@ -227,6 +229,15 @@ def test_an_objective_is_prepared_afresh_for_every_size(make: Callable[[], Objec
         images = uniform(1, 3, *at.size)
         wanted = score(fresh, setting(fresh, at), images)
         assert torch.equal(score(objective, scene, images), wanted)
+
+
+@every_objective
+def test_asking_an_objective_what_it_needs_changes_nothing(make: Callable[[], Objective]) -> None:
+    objective = make()
+    before = {name: value for name, value in vars(objective).items()}
+    models = {"classifier": tiny_classifier(), "perceptual": tiny_perceptual()}
+    assert objective.needs(models) == objective.needs(models)
+    assert vars(objective) == before
 
 
 # ---------------------------------------------------------------------- variables

@@ -106,6 +106,13 @@ class Network(Model, ABC):
             self.check_layer(name)
         return names
 
+    def batch_norms(self) -> dict[str, nn.BatchNorm2d]:
+        """Its batch-normalisation layers that keep running statistics, in forward order.
+
+        Of those, `observe` shows the input as `NAME:input`. None by default.
+        """
+        return {}
+
     def check_layer(self, name: str) -> None:
         """Complain of a layer that `observe` could not show; by default, all but `default_layers`.
 

@@ -9,8 +9,10 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
+from invertkit.core.network import Network
 from invertkit.core.scene import Needs
 from invertkit.core.view import View
+from invertkit.errors import RecipeError
 
 
 class Objective(ABC):
@@ -21,6 +23,17 @@ class Objective(ABC):
     Name, weight, schedule and region belong to the term in the recipe, not to the objective.
     Options are keyword arguments of `__init__`, with types and defaults: they are what a recipe
     may write.
+
+    Example:
+        >>> import torch
+        >>> from invertkit.core.randomness import Randomness
+        >>> from invertkit.core.scene import Scene
+        >>> class Redness(Objective):
+        ...     def forward(self, view):
+        ...         return -view.image[:, 0].mean((1, 2))
+        >>> image = torch.tensor([0.2, 1.0]).reshape(2, 1, 1, 1).expand(2, 3, 4, 4)
+        >>> Redness().forward(View(image, Scene((4, 4)), Randomness((0, 1))))
+        tensor([-0.2000, -1.0000])
     """
 
     weighs_region: ClassVar[bool] = False
@@ -46,7 +59,17 @@ class Objective(ABC):
     but in tensors that it changes in place. What a recording shows to be otherwise is refused."""
 
     def needs(self, models: Mapping[str, Any]) -> Needs:
-        """The layers that `forward` and `prepare` read, by model; none by default."""
+        """The layers that `forward` and `prepare` read, by model; none by default.
+
+        A question: it changes nothing, and may be asked of other models than those of the run.
+
+        Args:
+            models: The recipe's networks by name.
+
+        Raises:
+            RecipeError: One is missing, or cannot serve.
+            TapError: A layer does not exist.
+        """
         return {}
 
     def players(self) -> tuple[str, ...]:
@@ -88,5 +111,34 @@ class Objective(ABC):
 
 def evaluate(objective: Objective, view: View, region: str) -> Float[Tensor, " b"]:
     """The objective's value in a region; the one place that knows how regions are applied."""
-    here = view.within(region)
-    return objective.forward(here if objective.weighs_region else here.cut_out())
+    look = view.within(region)
+    return objective.forward(look if objective.weighs_region else look.cut_out())
+
+
+def required_model(models: Mapping[str, Any], name: str, *, kind: str = "…") -> Network:
+    """The model of that name, for `Objective.needs`.
+
+    Args:
+        models: The recipe's networks by name.
+        name: Of the one that is asked for.
+        kind: What to write in the recipe for it, named in the complaint.
+
+    Raises:
+        RecipeError: There is none, or it does not look at images.
+
+    Example:
+        >>> required_model({}, "classifier", kind="embedded")
+        Traceback (most recent call last):
+        ...
+        invertkit.errors.RecipeError: model: no model 'classifier' in `models`; known: none. Add ...
+    """
+    if name not in models:
+        known = ", ".join(models) or "none"
+        raise RecipeError(
+            f"model: no model {name!r} in `models`; known: {known}. Add one, as in "
+            f"`models: {{{name}: {{type: {kind}}}}}`, or name another."
+        )
+    model = models[name]
+    if not isinstance(model, Network):
+        raise RecipeError(f"model: {name!r} is no network that looks at images.")
+    return model

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 from invertkit.core.images.resize import resize_mask
+from invertkit.core.network import Network
 from invertkit.core.scene import LOGITS, Needs
 from invertkit.core.suggestions import did_you_mean
 from invertkit.core.view import View
@@ -34,12 +35,16 @@ class CrossEntropy(Objective):
 
     def __init__(self, *, target: int | str = "predicted", model: str = "classifier") -> None:
         self.target, self.model = target, model
-        self._label: Tensor | int | None = None
+        self._predicted: Tensor | None = None
 
     def needs(self, models: Mapping[str, Any]) -> Needs:
-        """The logits; and here the class is looked up, where the model is known."""
+        """The logits.
+
+        Raises:
+            RecipeError: The model has no such class.
+        """
         if self.target != "predicted":
-            self._label = _class_index(self.target, models.get(self.model))
+            class_index(self.target, models.get(self.model))
         return {self.model: (LOGITS,)}
 
     def prepare(self, reference: View | None) -> None:
@@ -50,20 +55,38 @@ class CrossEntropy(Objective):
                     "`cross_entropy` with `target: predicted` asks for the class of a reference; "
                     "give an image, or a class by index or name."
                 )
-            self._label = reference.logits(model=self.model).argmax(1)
+            self._predicted = reference.logits(model=self.model).argmax(1)
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
         logits = view.logits(model=self.model)
-        label = self._label
-        if label is None:
-            raise InputError("`cross_entropy` was not prepared with a reference.")
-        if not isinstance(label, Tensor):  # filled on the device: copying to it would wait for it
-            label = torch.full((1,), label, device=logits.device)
-        label = view.rows(label).expand(len(logits))
+        label = view.rows(self._wanted(view, logits.device)).expand(len(logits))
         return F.cross_entropy(logits, label, reduction="none")
 
+    def _wanted(self, view: View, device: torch.device) -> Int[Tensor, " #b"]:
+        if self.target == "predicted":
+            if self._predicted is None:
+                raise InputError("`cross_entropy` was not prepared with a reference.")
+            return self._predicted
+        model = view.scene.models.get(self.model)
+        index = view.kept((id(self), "class"), lambda: class_index(self.target, model))
+        # Filled on the device: a tensor made here would be copied to it, and the step would wait.
+        return torch.full((1,), index, device=device)
 
-def _class_index(target: int | str, model: Any) -> int:
+
+def class_index(target: int | str, model: Network | None) -> int:
+    """The index of a class among a model's logits.
+
+    Args:
+        target: An index, also written as a word, or a name.
+        model: Whose `classes` are looked up; one without names takes any index.
+
+    Raises:
+        RecipeError: The model has no such class; the message suggests names.
+
+    Example:
+        >>> class_index("281", None)
+        281
+    """
     names: tuple[str, ...] = () if model is None else model.classes
     if isinstance(target, str) and target.isdigit():
         target = int(target)
@@ -92,7 +115,7 @@ class KLDivergence(Objective):
 
     def __init__(self, *, model: str = "classifier") -> None:
         self.model = model
-        self._wanted: Tensor | None = None
+        self._wanted: Float[Tensor, "#b k"] | None = None
 
     def needs(self, models: Mapping[str, Any]) -> Needs:
         """The logits."""
@@ -173,7 +196,7 @@ class Attention(Objective):
         """The channels' weights for the reference's class."""
         if reference is None:
             raise InputError("`attention` takes its class from a reference; give an image.")
-        with torch.enable_grad():
+        with torch.enable_grad():  # the engine prepares terms without
             image = reference.image.detach().requires_grad_()
             seen = reference.scene.models[self.model].observe(image, (self.layer, LOGITS))
             top = seen[LOGITS].max(1).values.sum()

@@ -12,7 +12,7 @@ from torch import Tensor
 from invertkit.core.scene import Needs
 from invertkit.core.view import View
 from invertkit.errors import InputError, RecipeError
-from invertkit.objectives.base import Objective
+from invertkit.objectives.base import Objective, required_model
 from invertkit.objectives.functional import channel_statistics
 
 _EPSILON = 1e-5  # under the root of the variance, as released
@@ -48,37 +48,43 @@ class FeatureStatistics(Objective):
         model: str = "classifier",
     ) -> None:
         self.layers, self.form, self.model = tuple(layers), form, model
-        self._names: tuple[str, ...] = ()
         self._wanted: dict[str, tuple[Tensor, Tensor]] = {}
 
     def needs(self, models: Mapping[str, Any]) -> Needs:
-        """The layers, with `default` resolved by the model."""
-        if self.model in models:
-            self._names = models[self.model].resolve(self.layers)
-            if not self._names:
-                raise RecipeError(
-                    f"Model {self.model!r} has no default layers; name some in `layers`."
-                )
-        return {self.model: self._names}
+        """The layers, with `default` resolved by the model.
+
+        Raises:
+            RecipeError: The model is missing, or has no default layers.
+            TapError: A layer does not exist.
+        """
+        return {self.model: self._names(models)}
+
+    def _names(self, models: Mapping[str, Any]) -> tuple[str, ...]:
+        names = required_model(models, self.model).resolve(self.layers)
+        if not names:
+            raise RecipeError(f"Model {self.model!r} has no default layers; name some in `layers`.")
+        return names
 
     def prepare(self, reference: View | None) -> None:
         """The statistics of the reference."""
         if reference is None:
             raise InputError("`feature_statistics` compares with a reference; give an image.")
-        self._wanted = {name: self._statistics(reference, name) for name in self._names}
+        names = self._names(reference.scene.models)
+        self._wanted = {name: self._statistics(reference, name) for name in names}
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
         total = view.image.new_zeros(len(view.image))
-        for name in self._names:
-            for here, kept in zip(self._statistics(view, name), self._wanted[name], strict=True):
-                wanted = view.rows(kept)
+        for name, of_reference in self._wanted.items():
+            for mine, theirs in zip(self._statistics(view, name), of_reference, strict=True):
+                wanted = view.rows(theirs)
                 if self.form == "mse":
-                    total = total + (here - wanted).square().mean(1)
+                    total = total + (mine - wanted).square().mean(1)
                 else:
-                    total = total + torch.linalg.vector_norm(here - wanted, dim=1)
+                    total = total + torch.linalg.vector_norm(mine - wanted, dim=1)
         return total
 
     def _statistics(self, view: View, name: str) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of a layer's channels, each `(b, c)`."""
         features = view.tap(name, model=self.model)
         if features.ndim != 4:
             raise RecipeError(
@@ -116,7 +122,6 @@ class BatchNormStatistics(Objective):
         coupled: bool = False,
     ) -> None:
         self.model, self.first_multiplier, self.coupled = model, first_multiplier, coupled
-        self._wanted: dict[str, tuple[Tensor, Tensor]] = {}
 
     @property
     def couples_images(self) -> bool:
@@ -124,36 +129,45 @@ class BatchNormStatistics(Objective):
         return self.coupled
 
     def needs(self, models: Mapping[str, Any]) -> Needs:
-        """The input of every batch-norm layer that keeps running statistics."""
-        if self.model in models:
-            norms = models[self.model].batch_norms()
-            if not norms:
-                raise RecipeError(
-                    f"Model {self.model!r} has no batch-norm layer with running statistics; "
-                    "`batch_norm_statistics` needs one that has."
-                )
-            self._wanted = {
-                f"{name}:input": (norm.running_mean, norm.running_var)
-                for name, norm in norms.items()
-            }
-        return {self.model: tuple(self._wanted)}
+        """The input of every batch-norm layer that keeps running statistics.
+
+        Raises:
+            RecipeError: The model is missing, or has no such layer.
+        """
+        return {self.model: tuple(self._stored(models))}
+
+    def _stored(self, models: Mapping[str, Any]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Mean and variance of training at the input of every layer, each `(c,)`."""
+        norms = required_model(models, self.model).batch_norms()
+        if not norms:
+            raise RecipeError(
+                f"Model {self.model!r} has no batch-norm layer with running statistics; "
+                "`batch_norm_statistics` needs one that has."
+            )
+        return {
+            f"{name}:input": (norm.running_mean, norm.running_var)
+            for name, norm in norms.items()
+            if norm.running_mean is not None and norm.running_var is not None
+        }
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
+        stored = view.kept((id(self), "stored"), lambda: self._stored(view.scene.models))
         total = view.image.new_zeros(len(view.image))
-        for i, (name, (running_mean, running_var)) in enumerate(self._wanted.items()):
-            features = view.tap(name, model=self.model)
-            weights = view.region(features.shape[-2:])
-            if self.coupled:  # the batch as one tall image
-                features = features.transpose(0, 1).flatten(1, 2)[None]
-                weights = (
-                    None
-                    if weights is None
-                    else weights.expand(len(view.image), -1, -1, -1).flatten(0, 2)[None, None]
-                )
-            mean, variance = channel_statistics(features, weights, unbiased=False)
+        for i, (name, (running_mean, running_var)) in enumerate(stored.items()):
+            mean, variance = self._statistics(view, name)
             distance = torch.linalg.vector_norm(
                 running_mean.to(mean) - mean, dim=1
             ) + torch.linalg.vector_norm(running_var.to(variance) - variance, dim=1)
             share = distance / len(view.image) if self.coupled else distance
             total = total + (self.first_multiplier if i == 0 else 1.0) * share
         return total
+
+    def _statistics(self, view: View, name: str) -> tuple[Tensor, Tensor]:
+        """Mean and variance of a layer's channels: `(b, c)`, or `(1, c)` over the whole batch."""
+        features = view.tap(name, model=self.model)
+        weights = view.region(features.shape[-2:])
+        if self.coupled:  # as one tall image
+            features = features.transpose(0, 1).flatten(1, 2)[None]
+            if weights is not None:
+                weights = weights.expand(len(view.image), -1, -1, -1).flatten(0, 2)[None, None]
+        return channel_statistics(features, weights, unbiased=False)

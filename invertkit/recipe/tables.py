@@ -60,7 +60,7 @@ OBJECTIVES: Final = _table(
         "MAGIC Eq. 2",
     ),
     feature_cosine=Entry(
-        "invertkit.objectives.perceptual:FeatureCosine",
+        "invertkit.objectives.feature_cosine:FeatureCosine",
         "angle between a network's features of the image and of the reference",
     ),
     feature_statistics=Entry(
@@ -74,7 +74,7 @@ OBJECTIVES: Final = _table(
         "MAGIC Eq. 1",
     ),
     lpips=Entry(
-        "invertkit.objectives.perceptual:LPIPS",
+        "invertkit.objectives.lpips:LPIPS",
         "learned perceptual distance to the reference, in a region if there is one",
         "Zhang et al. 2018; Huh et al. 2020",
     ),

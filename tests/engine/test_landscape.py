@@ -19,8 +19,9 @@ from invertkit.engine.frames import Frames
 from invertkit.engine.landscape import Evaluation
 from invertkit.engine.problem import Term
 from invertkit.objectives.base import Objective
+from invertkit.objectives.feature_cosine import FeatureCosine
+from invertkit.objectives.lpips import LPIPS
 from invertkit.objectives.outputs import CrossEntropy
-from invertkit.objectives.perceptual import LPIPS, FeatureCosine
 from invertkit.objectives.priors import Norm, Range, TotalVariation
 from invertkit.objectives.reference import PixelDistance
 from invertkit.optimizers.base import Optimizer

@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from invertkit.core.images.resize import resize_mask
-from invertkit.core.network import Network
 from invertkit.core.scene import Scene
-from invertkit.errors import InputError, RecipeError, TapError
+from invertkit.errors import InputError, RecipeError
 from invertkit.models.perceptual import unit_channels
 from invertkit.objectives.base import Objective
-from invertkit.objectives.perceptual import LPIPS, FeatureCosine
+from invertkit.objectives.feature_cosine import FeatureCosine
+from invertkit.objectives.lpips import LPIPS
 from tests.helpers import (
     LAYERS,
     REGIONS,
@@ -34,7 +33,7 @@ from tests.helpers import (
 
 Mask = Literal["layers", "maps"]
 both_masks = pytest.mark.parametrize("mask", ["layers", "maps"])
-seeds = st.integers(0, 99)
+seeds = st.integers(0, 98)  # the reference is noise of seed 99
 
 
 def cosine(**options: Any) -> FeatureCosine:
@@ -69,18 +68,6 @@ def slow_lpips(
     return (weights * enlarged).sum((1, 2, 3)) / weights.sum((1, 2, 3))
 
 
-def slow_cosine(image: Tensor, other: Tensor, weights: Tensor | None) -> Tensor:
-    net, total = tiny_classifier(), torch.zeros(len(image), dtype=image.dtype)
-    here, there = net.observe(image, LAYERS), net.observe(other, LAYERS)
-    for name in LAYERS:
-        f, g = here[name], there[name]
-        if weights is not None:
-            shrunk = resize_mask(weights, (f.shape[-2], f.shape[-1]))
-            f, g = f * shrunk, g * shrunk
-        total = total + 1 - F.cosine_similarity(f.flatten(1), g.flatten(1))
-    return total / len(LAYERS)
-
-
 def soft(scene: Scene) -> Scene:
     """The same scene with masks of every weight."""
     mask, target = uniform(1, 1, *scene.size, seed=7), uniform(1, 1, *scene.size, seed=8)
@@ -111,16 +98,6 @@ def test_lpips_without_a_region_is_the_distance_of_its_model(scene: Scene) -> No
     wanted = tiny_perceptual()(images, scene.reference)
     values = score(LPIPS(), setting(LPIPS(), scene), images)
     torch.testing.assert_close(values, wanted, rtol=1e-12, atol=0)
-
-
-@given(seed=seeds, region=st.sampled_from(["everywhere", *REGIONS]))
-def test_feature_cosine_equals_its_slow_form(seed: int, region: str) -> None:
-    images, scene = uniform(2, 3, *SIZE, seed=seed), soft(make_scene())
-    assert scene.reference is not None
-    objective = cosine()
-    wanted = slow_cosine(images, scene.reference, scene.region(region, of_reference=False))
-    values = score(objective, setting(objective, scene), images, region=region)
-    torch.testing.assert_close(values, wanted, rtol=1e-9, atol=1e-14)
 
 
 # ---------------------------------------------------------------------- laws
@@ -183,25 +160,6 @@ def test_what_lies_far_outside_the_region_is_not_seen_but_its_surroundings_are(
     assert slope[..., 8:16].any()
     leak = slope[..., 8:].abs().sum() / slope.abs().sum()
     assert 0.1 < leak < 0.9
-
-
-def test_feature_cosine_ignores_the_strength_of_features(scene: Scene) -> None:
-    class Stronger(Network):
-        """A model whose features of the reference are all twice as strong."""
-
-        def __init__(self) -> None:
-            net = tiny_classifier()
-            super().__init__(default_layers=LAYERS)
-            self.net = net
-
-        def observe(self, image: Tensor, layers: Any) -> dict[str, Tensor]:
-            factor = 2 if image is scene.reference else 1
-            return {k: factor * v for k, v in self.net.observe(image, layers).items()}
-
-    objective, images = cosine(), uniform(2, 3, *SIZE)
-    wanted = score(objective, setting(objective, scene), images)
-    here = replace(setting(objective, scene), models={"classifier": Stronger()})
-    torch.testing.assert_close(score(objective, here, images), wanted, rtol=1e-12, atol=0)
 
 
 @every_kind
@@ -288,11 +246,14 @@ def test_the_reference_is_looked_at_once(objective: LPIPS | FeatureCosine) -> No
     for step in range(3):
         score(objective, scene, uniform(2, 3, *SIZE, seed=step).requires_grad_(), region="object")
     assert sorted(batches) == [1, 2, 2, 2]
-    held = scene.kept.values()
-    tensors = [t for v in held for t in (v if isinstance(v, list) else [v]) if t is not None]
-    flat = [t for v in tensors for t in (v.values() if isinstance(v, dict) else [v])]
-    assert flat
-    assert not any(tensor.requires_grad for tensor in flat)
+    tensors = [
+        tensor
+        for held in scene.kept.values()
+        for tensor in (held.values() if isinstance(held, dict) else held)
+        if isinstance(tensor, Tensor)
+    ]
+    assert tensors
+    assert not any(tensor.requires_grad for tensor in tensors)
 
 
 # ---------------------------------------------------------------------- faults
@@ -320,19 +281,3 @@ def test_lpips_refuses_images_too_small_for_its_layers() -> None:
     scene = setting(LPIPS(), make_scene((6, 12)))
     with pytest.raises(InputError, match=r"'layer3', which needs .* at least 8×8 .* 6×12"):
         score(LPIPS(), scene, uniform(1, 3, 6, 12))
-
-
-def test_feature_cosine_refuses_layers_that_are_not_there() -> None:
-    models = {"classifier": tiny_classifier()}
-    with pytest.raises(TapError, match="no layer 'layer9'"):
-        cosine(layers=["layer9"]).needs(models)
-    with pytest.raises(RecipeError, match="no default layers"):
-        cosine(layers=[]).needs(models)
-
-
-def test_feature_cosine_reads_a_flat_layer_unless_it_has_a_region() -> None:
-    objective = cosine(layers=["fc"])
-    scene = setting(objective)
-    assert (score(objective, scene, uniform(2, 3, *SIZE)) > 0).all()
-    with pytest.raises(RecipeError, match=r"Layer 'fc' puts out shape \(1, 5\); in a region"):
-        score(objective, scene, uniform(2, 3, *SIZE), region="object")

@@ -1,0 +1,79 @@
+"""Equality of direction with the reference in a network's feature space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, final
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from invertkit.core.scene import Needs
+from invertkit.core.view import View
+from invertkit.errors import RecipeError
+from invertkit.objectives.base import Objective, required_model
+
+
+@final
+class FeatureCosine(Objective):
+    """Mean over layers of 1 - cos(features of the image, features of the reference).
+
+    The features of a layer are one vector per image, over channels and pixels. Computed as half the
+    squared distance of the two unit vectors: in [0, 2], and exactly 0 at the reference. Where a
+    vector is 0 it stays 0.
+
+    In a region, both features are multiplied by the weights that the region of the result has at
+    the layer's size.
+
+    Args:
+        model: Name of any model that shows its layers: a discriminator, a classifier.
+        layers: Of that model; `default` stands for its own list.
+    """
+
+    weighs_region: ClassVar[bool] = True
+
+    def __init__(
+        self, *, model: str = "discriminator", layers: Sequence[str] = ("default",)
+    ) -> None:
+        self.model, self.layers = model, tuple(layers)
+
+    def needs(self, models: Mapping[str, Any]) -> Needs:
+        """The layers, with `default` resolved by the model.
+
+        Raises:
+            RecipeError: The model is missing, or has no default layers.
+            TapError: A layer does not exist.
+        """
+        return {self.model: self._names(models)}
+
+    def _names(self, models: Mapping[str, Any]) -> tuple[str, ...]:
+        names = required_model(models, self.model).resolve(self.layers)
+        if not names:
+            raise RecipeError(f"Model {self.model!r} has no default layers; name some in `layers`.")
+        return names
+
+    def forward(self, view: View) -> Float[Tensor, " b"]:
+        key = (id(self), view.region_name, view.is_reference)
+        wanted = view.kept(key, lambda: self._directions(view.of_reference(), view))
+        total = view.image.new_zeros(len(view.image))
+        for direction, goal in zip(self._directions(view, view), wanted, strict=True):
+            total = total + (direction - goal).square().sum(1) / 2
+        return total / len(wanted)
+
+    def _directions(self, look: View, view: View) -> list[Float[Tensor, "b n"]]:
+        """Unit vectors of the layers in `look`, weighed by the region of `view`."""
+        names = view.kept((id(self), "layers"), lambda: self._names(view.scene.models))
+        directions = []
+        for name in names:
+            features = look.tap(name, model=self.model)
+            if view.region_name != "everywhere" and features.ndim != 4:
+                raise RecipeError(
+                    f"Layer {name!r} puts out shape {tuple(features.shape)}; in a region "
+                    "`feature_cosine` needs (b, c, h, w). Choose a convolutional layer."
+                )
+            weights = view.region(features.shape[-2:])
+            if weights is not None:
+                features = features * weights
+            directions.append(F.normalize(features.flatten(1), dim=1))
+        return directions
