@@ -22,6 +22,7 @@ from invertkit.models.generators.biggan.config import BigGANConfig
 from invertkit.models.generators.biggan.network import BigGANDeep
 from invertkit.models.generators.generator import Generator
 from invertkit.models.generators.kitgan import KitGenerator
+from invertkit.models.generators.latents import latent_and_class
 from invertkit.models.generators.open import embedded_generator
 from invertkit.models.perceptual import PerceptualNet, lpips
 from invertkit.objectives.lpips import LPIPS
@@ -47,8 +48,8 @@ def kitgan() -> tuple[nn.Module, Generator]:
     assert isinstance(ours.net, KitGenerator)
     plain = KitGAN(
         classes=len(ours.classes),
-        latent=ours.latent,
-        embedding=ours.table.shape[1],
+        latent=ours.latents["latent"].numbers,
+        embedding=ours.tables["embedding"].shape[1],
         widths=ours.net.widths,
     )
     plain.load_state_dict(ours.net.state_dict())
@@ -72,7 +73,7 @@ def random_biggan(
             nn.init.constant_(module.gamma, 0.5)
     net = BigGANDeep(config).to(dtype)
     net.load_state_dict(plain.to(dtype).state_dict())  # the norms are folded in this precision
-    return plain, Generator(net, size=config.resolution, latent=config.latent)
+    return plain, Generator(net, latents=latent_and_class(config.latent), size=config.resolution)
 
 
 def make_released(
@@ -101,8 +102,8 @@ def make_released(
         perceptual=perceptual.to(device, dtype),
         target=(2 * picture[0] - 1).to(device, dtype),
         mask=mask.to(device, dtype),
-        embedding=generator.table[LABEL].to(device, dtype),
-        latent=generator.latent,
+        embedding=generator.tables["embedding"][LABEL].to(device, dtype),
+        latent=generator.latents["latent"].numbers,
         settings=settings,
         cma_options=cma_options or {},
     )
@@ -140,7 +141,7 @@ def same_problem(
     )
     perceptual: PerceptualNet = lpips(features="embedded").to(like.device, like.dtype)
     rates = {"embedding": numbers.embedding_lr / numbers.lr}
-    population = CMA(numbers.population).size(generator.latent)
+    population = CMA(numbers.population).size(generator.latents["latent"].numbers)
     eps = 1e-8 * chunk_of(population, numbers.chunk)
     optimizer = BasinCMA(
         outer=CmaEs(
@@ -221,7 +222,7 @@ def contest(
     """
     plain, generator = made
     whole, seeds = phase == "generation", tuple(range(batch))
-    population = CMA().size(generator.latent)
+    population = CMA().size(generator.latents["latent"].numbers)
     settings = Settings(
         inner_steps=inner_steps,
         last_steps=0 if whole else _LONG,

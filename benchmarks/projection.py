@@ -419,11 +419,15 @@ def speed(arguments: argparse.Namespace) -> None:
 
 def _bare(generator: Any, perceptual: Any, *, with_loss: bool) -> float:
     """Forward and backward of the networks alone, in evaluations a second."""
-    latent = torch.randn(POPULATION, generator.latent, requires_grad=True)
-    embedding = generator.table[torch.zeros(POPULATION, dtype=torch.long)].clone().requires_grad_()
+    latent = torch.randn(POPULATION, generator.latents["latent"].numbers, requires_grad=True)
+    embedding = (
+        generator.tables["embedding"][torch.zeros(POPULATION, dtype=torch.long)]
+        .clone()
+        .requires_grad_()
+    )
 
     def once() -> None:
-        picture = generator.generate(latent, embedding)
+        picture = generator.generate(latent=latent, embedding=embedding)
         if with_loss:
             seen = perceptual.observe(picture, perceptual.default_layers).values()
             torch.autograd.backward(

@@ -21,6 +21,7 @@ from invertkit.models.classifiers.classifier import Classifier
 from invertkit.models.classifiers.kitnet import KitNet
 from invertkit.models.generators.generator import Generator
 from invertkit.models.generators.kitgan import KitGenerator
+from invertkit.models.generators.latents import latent_and_class
 from invertkit.models.perceptual import Part, PerceptualNet
 from invertkit.objectives.base import Objective, evaluate
 from invertkit.optimizers.base import Optimizer
@@ -109,7 +110,13 @@ def tiny_generator(*, size: int = 8, classes: int = 3) -> Generator:
     torch.manual_seed(0)
     widths = (8,) * (size // 4).bit_length()
     net = KitGenerator(classes, latent=5, embedding=4, widths=widths)
-    return Generator(net, size=size, latent=5, description="a tiny generator")
+    return Generator(
+        net,
+        latents=latent_and_class(5),
+        size=size,
+        description="a tiny generator",
+        feature_layer="gen_z",
+    )
 
 
 def tiny_critic(**options: Any) -> PatchCritic:

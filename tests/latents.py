@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from invertkit.core.scene import Scene
 from invertkit.core.view import View
 from invertkit.engine.problem import Problem, Stage, Term
 from invertkit.engine.run import Run
 from invertkit.models.generators.generator import Generator
+from invertkit.models.generators.latents import ClassEmbedding, LatentSpec, latent_and_class
 from invertkit.objectives.base import Objective
 from invertkit.objectives.reference import PixelDistance
 from invertkit.optimizers.base import Optimizer
@@ -39,8 +40,58 @@ def generator64(*, size: int = 8, classes: int = 3, names: Sequence[str] = ()) -
     net = made.net
     for weight in net.parameters():
         weight.mul_(1.5)
-    named = Generator(net, size=size, latent=5, classes=names, description="a tiny generator")
+    named = Generator(
+        net,
+        latents=latent_and_class(5, names=names),
+        size=size,
+        description="a tiny generator",
+        feature_layer="gen_z",
+    )
     return named.double()
+
+
+class StyleNet(nn.Module):
+    """Three styles, one an octave, with a map of noise and a kind: a W+ generator in small."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tint = nn.Linear(6, 3)
+        self.kind = nn.Linear(2, 3)
+        self.basis = nn.Parameter(torch.randn(3, 6, 8, 8))
+
+    def forward(self, w: Tensor, noise: Tensor, kind: Tensor) -> Tensor:
+        shapes = torch.einsum("bld,ldhw->blhw", w, self.basis)
+        colours = (self.tint(w).mean(1) + self.kind(kind))[:, :, None, None]
+        return torch.tanh(0.3 * (shapes + colours + 0.2 * noise))
+
+
+def style_generator(
+    *, mean: float | Tensor = 0.1, table: Tensor | None = None, noise: float = 1.0
+) -> Generator:
+    """Three latents of other shapes, one of them a class embedding; in float64."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = StyleNet().double()
+    kinds = torch.tensor([[1.0, 0.0], [-0.5, 0.8]]) if table is None else table
+    return Generator(
+        net,
+        latents={
+            "w": LatentSpec((3, 6), mean=mean, deviation=0.5),
+            "noise": LatentSpec((1, 8, 8), deviation=noise, limit=3.0),
+            "kind": ClassEmbedding(kinds, ("round", "square")),
+        },
+        description="a tiny style generator",
+    )
+
+
+def plain_generator(*, size: int = 8) -> Generator:
+    """A module from five numbers to a picture, wrapped with nothing but that length; in float64."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            nn.Linear(5, 3 * size * size), nn.Tanh(), nn.Unflatten(1, (3, size, size))
+        )
+    return Generator(net.double(), latents={"z": 5}, description="a plain generator")
 
 
 def latent_models(**others: Any) -> dict[str, Any]:

@@ -121,7 +121,8 @@ def _import_file(path: Path) -> Any:
 
 def _kind_of(part: Any, module: Any) -> Iterator[Kind]:
     from invertkit.models.classifiers.classifier import Classifier
-    from invertkit.models.generators.generator import Encoder, Generator
+    from invertkit.models.generators.encoder import Encoder
+    from invertkit.models.generators.generator import Generator
     from invertkit.objectives.base import Objective
     from invertkit.optimizers.base import Optimizer
     from invertkit.players.base import Player

@@ -16,7 +16,8 @@ from invertkit.core.randomness import Randomness
 from invertkit.core.ranges import NonNegative
 from invertkit.core.scene import LOGITS, Scene
 from invertkit.errors import InputError, RecipeError, TapError
-from invertkit.models.generators.generator import Encoder, Generator
+from invertkit.models.generators.encoder import Encoder
+from invertkit.models.generators.generator import Generator
 from invertkit.variables.base import Size, Variable
 
 
@@ -108,7 +109,7 @@ class Latent(Variable):
         """Tensors for a reference as the generator shall see it, with so much noise in z."""
         generator = self.generator(scene)
         embedding = self._embedding(scene, generator, reference, mask, randomness)
-        latent = noise * randomness.normal("start", (generator.latent,)).to(embedding)
+        latent = noise * randomness.normal("start", generator.latents["latent"].shape).to(embedding)
         if self.limit:
             latent = self._within(latent)
         if self.start_from == "encoder":
@@ -118,11 +119,12 @@ class Latent(Variable):
             if reference is None:
                 raise InputError("`start: encoder` begins at a reference; give an image.")
             seen = resize_image(reference, (encoder.size, encoder.size))
-            guess = encoder.encode(seen.expand(len(latent), -1, -1, -1), embedding)
+            looks = seen.expand(len(latent), -1, -1, -1)
+            guess = encoder.encode(looks, embedding=embedding)["latent"]
             if guess.shape != latent.shape:
                 raise InputError(
                     f"variable.encoder: {encoder.description} gives {guess.shape[1]} numbers, and "
-                    f"{generator.description} takes {generator.latent}; they do not go together."
+                    f"{generator.description} takes {latent.shape[1]}; they do not go together."
                 )
             latent = self._within(guess + latent) if self.limit else guess + latent
         return {"latent": latent, "embedding": embedding}
@@ -140,7 +142,7 @@ class Latent(Variable):
         mask: Tensor | None,
         randomness: Randomness,
     ) -> Float[Tensor, "b e"]:
-        table, count = generator.table, len(randomness.seeds)
+        table, count = generator.tables["embedding"], len(randomness.seeds)
         match self.embedding:
             case "given":
                 assert self.given is not None  # noqa: S101 # by __init__
@@ -201,9 +203,9 @@ class Latent(Variable):
         latent, embedding = params["latent"], params["embedding"]
         with networks(scene.precision, latent.device):
             if change is None:
-                made = generator.generate(latent, embedding)
+                made = generator.generate(latent=latent, embedding=embedding)
             else:
-                made = generator.generate_with(change, latent, embedding)
+                made = generator.generate_with(change, latent=latent, embedding=embedding)
         return made.to(latent.dtype) if made.dtype == torch.bfloat16 else made
 
     def image(self, params: Params, scene: Scene) -> Float[Tensor, "b 3 h w"]:

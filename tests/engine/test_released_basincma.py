@@ -70,7 +70,7 @@ def make_both(
         draws = Randomness((0,))
 
         def rows(generation: int) -> Tensor:
-            shape = (POPULATION, ours.latent)
+            shape = (POPULATION, ours.latents["latent"].numbers)
             return draws.normal("population", shape, step=generation * INNER)[0]
 
         normals = SymmetricNormals(rows)
@@ -79,7 +79,7 @@ def make_both(
             ours,
             settings,
             dtype=torch.float64,
-            cma_options=normals.options(ours.latent),
+            cma_options=normals.options(ours.latents["latent"].numbers),
         )
     normals.search = loop.search
     both = Both(loop, same_problem(loop, ours, generations=GENERATIONS))
@@ -142,9 +142,9 @@ def test_last_descent_equals_the_released_one(monkeypatch: pytest.MonkeyPatch) -
     losses = both.loop.judge()
     assert both.run.best_losses()[0] <= losses.min() + 1e-9  # of all generations
     best = int(losses.argmin())
-    images = both.run.problem.models["generator"].generate(
-        *(rows[best : best + 1] for rows in both.run.save()["optimizer"]["candidates"].values())
-    )
+    candidates = both.run.save()["optimizer"]["candidates"]
+    latents = {name: rows[best : best + 1] for name, rows in candidates.items()}
+    images = both.run.problem.models["generator"].generate(**latents)
     assert_equal(images, (picture + 1) / 2)
 
 
@@ -180,9 +180,9 @@ def test_plain_generator_makes_the_same_pictures(which: str) -> None:
         torch.manual_seed(0)
         made: tuple[nn.Module, Generator] = MADE[which]()
         plain, ours = made[0].double().eval(), made[1].double()
-        z = torch.randn(3, ours.latent).double()
-    c = ours.table[:3]
+        z = torch.randn(3, ours.latents["latent"].numbers).double()
+    c = ours.tables["embedding"][:3]
     with torch.no_grad():
         pictures = plain(z, c)
-        assert_equal(ours.generate(z, c), pictures / 2 + 0.5, atol=1e-12)
+        assert_equal(ours.generate(latent=z, embedding=c), pictures / 2 + 0.5, atol=1e-12)
     assert pictures.std(0).mean() > 0.01, "pictures do not differ"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import invertkit as package
 from invertkit.errors import InvertkitError, RecipeError
-from invertkit.models.generators.generator import Encoder
+from invertkit.models.generators.encoder import Encoder
 from invertkit.models.generators.kitgan import KitEncoder
 from invertkit.recipe.build import signature_model
 from invertkit.recipe.overlay import (
@@ -121,7 +121,11 @@ def tiny_projection(recipe: str, wanted: dict[str, str]) -> Job:
             "classifier": tiny_classifier(torch.float32),
             "perceptual": tiny_perceptual(torch.float32),
             "generator": generator,
-            **({"encoder": Encoder(encode, size=32)} if wanted.get("encoder") == "with" else {}),
+            **(
+                {"encoder": Encoder(encode, gives="latent", takes="embedding", size=32)}
+                if wanted.get("encoder") == "with"
+                else {}
+            ),
         },
         device="cpu",
     )

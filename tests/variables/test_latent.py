@@ -18,8 +18,10 @@ from invertkit.engine.problem import Term
 from invertkit.engine.run import Run
 from invertkit.errors import InputError, RecipeError, TapError
 from invertkit.models.classifiers.classifier import Classifier
-from invertkit.models.generators.generator import Encoder, Generator
+from invertkit.models.generators.encoder import Encoder
+from invertkit.models.generators.generator import Generator
 from invertkit.models.generators.kitgan import KitEncoder
+from invertkit.models.generators.latents import latent_and_class
 from invertkit.objectives.reference import PixelDistance, WeightDeviation
 from invertkit.optimizers.torch_optim import Adam
 from invertkit.variables.base import Variable
@@ -41,7 +43,9 @@ def encoder64(latent: int = 5) -> Encoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         net = KitEncoder(latent=latent, embedding=4, widths=(8, 8, 8))
-    return Encoder(net, size=32, description="a tiny encoder").double()
+    return Encoder(
+        net, gives="latent", takes="embedding", size=32, description="a tiny encoder"
+    ).double()
 
 
 def begun(variable: Variable, scene: Scene | None = None, seeds: Any = SEEDS) -> Params:
@@ -56,9 +60,9 @@ def test_a_class_is_given_by_name_or_number(label: Any, index: int) -> None:
     scene = latent_scene(generator=generator64(names=NAMES))
     embedding = begun(Latent(embedding="given", label=label), scene)["embedding"]
     assert embedding.shape == (3, 4)
-    assert torch.equal(embedding, scene.models["generator"].table[[index] * 3])
+    assert torch.equal(embedding, scene.models["generator"].tables["embedding"][[index] * 3])
     embedding[0] = 0  # a copy: the table is the generator's
-    assert scene.models["generator"].table[index].any()
+    assert scene.models["generator"].tables["embedding"][index].any()
 
 
 @pytest.mark.parametrize("label", ["dgo", "3", 3, -1, "-1", "²", "", "Dog"])
@@ -107,7 +111,7 @@ def test_the_class_is_predicted_by_name_from_the_object(
     mask[:, :, 4:9, 3:8] = 1
     red, green = (torch.eye(3)[i].reshape(1, 3, 1, 1).double() for i in (0, 1))
     scene = replace(scene, mask=mask, reference=red * (1 - mask) + green * mask)
-    expected = scene.models["generator"].table[[NAMES.index(wanted)] * 3]
+    expected = scene.models["generator"].tables["embedding"][[NAMES.index(wanted)] * 3]
     assert torch.equal(begun(Latent(), scene)["embedding"], expected)
     moved = replace(scene, kept={})
     assert torch.equal(begun(Transformed(inner=Latent()), moved)["embedding"], expected)
@@ -118,7 +122,9 @@ def test_without_a_mask_the_whole_picture_is_looked_at() -> None:
     for mask in (None, torch.zeros(1, 1, *SMALL).double()):
         blue = torch.eye(3)[2].reshape(1, 3, 1, 1).double().expand(-1, -1, *SMALL)
         at = replace(scene, mask=mask, reference=blue, kept={})
-        assert torch.equal(begun(Latent(), at)["embedding"], at.models["generator"].table[[2] * 3])
+        assert torch.equal(
+            begun(Latent(), at)["embedding"], at.models["generator"].tables["embedding"][[2] * 3]
+        )
 
 
 def test_the_classifier_is_asked_once_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +171,7 @@ def test_a_generator_is_no_classifier_and_a_classifier_no_generator() -> None:
 def test_random_classes_are_rows_of_the_table_and_each_has_its_turn() -> None:
     scene = latent_scene()
     embedding = begun(Latent(embedding="random"), scene, range(60))["embedding"]
-    table = scene.models["generator"].table
+    table = scene.models["generator"].tables["embedding"]
     which = (embedding[:, None] == table).all(2)
     assert (which.sum(1) == 1).all()
     assert which.any(0).all()
@@ -174,7 +180,7 @@ def test_random_classes_are_rows_of_the_table_and_each_has_its_turn() -> None:
 def test_gaussian_embeddings_have_the_moments_of_the_table() -> None:
     scene = latent_scene(generator=generator64(classes=7))
     embedding = begun(Latent(embedding="gaussian"), scene, range(600))["embedding"]
-    table = scene.models["generator"].table
+    table = scene.models["generator"].tables["embedding"]
     torch.testing.assert_close(embedding.mean(0), table.mean(0), rtol=0, atol=0.3)
     torch.testing.assert_close(embedding.std(0), table.std(0), rtol=0.12, atol=0)
     alone = latent_scene(generator=generator64(classes=1))
@@ -213,7 +219,7 @@ def test_an_encoder_says_where_to_begin_of_the_picture_and_its_class() -> None:
     seen = nn.functional.interpolate(
         scene.reference, (32, 32), mode="bilinear", align_corners=False, antialias=True
     )
-    wanted = encoder.net(seen * 2 - 1, generator.table[1:2])
+    wanted = encoder.net(seen * 2 - 1, generator.tables["embedding"][1:2])
     torch.testing.assert_close(latent, wanted.expand(3, -1), rtol=1e-12, atol=1e-12)
     near = latents(start="encoder", noise=0.1, limit=0)
     draws = 0.1 * Randomness(SEEDS).normal("start", (5,)).double()
@@ -332,7 +338,7 @@ def test_the_frame_holds_photograph_and_masks_as_each_row_moves_them() -> None:
 def test_looks_are_the_generators_pictures_and_images_are_moved_back() -> None:
     variable, scene = Transformed(inner=latents()), latent_scene()
     params, randomness = begun(variable, scene), Randomness(SEEDS)
-    raw = scene.models["generator"].generate(params["latent"], params["embedding"])
+    raw = scene.models["generator"].generate(latent=params["latent"], embedding=params["embedding"])
     look = variable.look(params, scene, randomness, 0)
     assert torch.equal(look, raw)
     image = variable.image(params, scene)
@@ -427,9 +433,9 @@ def test_a_change_of_nothing_changes_nothing(make: Callable[[], Any]) -> None:
 
 def test_every_image_has_weights_of_its_own_and_their_gradient() -> None:
     generator: Generator = generator64()
-    latent, embedding = normal(2, 5), generator.table[[0, 2]]
+    latent, embedding = normal(2, 5), generator.tables["embedding"][[0, 2]]
     change = (0.05 * normal(2, generator.tunable_size())).requires_grad_()
-    pictures = generator.generate_with(change, latent, embedding)
+    pictures = generator.generate_with(change, latent=latent, embedding=embedding)
     pull = normal(*pictures.shape, seed=7)
     (slope,) = torch.autograd.grad((pictures * pull).sum(), change)
     for i in range(2):
@@ -489,7 +495,7 @@ def test_stages_of_two_generators_do_not_hand_over() -> None:
         torch.manual_seed(0)
         other = generator64()
         other.net.gen_z = nn.Linear(7 + 4, 8 * 16)
-    other.latent = 7
+        other = Generator(other.net, latents=latent_and_class(7), size=8)
     problem = latent_problem(
         (1, Adam()), (1, Adam(), latents(model="other")), other=other, seeds=(0,)
     )

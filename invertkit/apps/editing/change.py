@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, final
 
-from invertkit.apps.editing.directions import (
-    Steering,
-)
+from invertkit.apps.editing.directions import Steering
 from invertkit.errors import InputError
 from invertkit.models.generators.generator import Generator
 
@@ -27,6 +25,13 @@ class Change:
         components: Steps along principal components, by number.
         shift: To the right and down, in sides of the generator's picture.
         zoom: How much larger.
+
+    Raises:
+        InputError: The zoom is not above 0, or a number is not finite.
+
+    Example:
+        >>> Change(label="bird", components={2: -1.5}, shift=(0.1, 0.0)).words
+        ['class bird', 'component 2:-1.5', 'shift 0.1,0']
     """
 
     label: str | int | None = None
@@ -34,15 +39,21 @@ class Change:
     shift: tuple[float, float] = (0.0, 0.0)
     zoom: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.zoom) or self.zoom <= 0:
+            raise InputError(f"zoom: expected a factor above 0, such as 1.2, got {self.zoom:g}.")
+        if len(self.shift) != 2 or not all(math.isfinite(value) for value in self.shift):
+            raise InputError(f"shift: expected two finite numbers, got {self.shift}.")
+
     @property
     def words(self) -> list[str]:
         """Each of its parts; none if nothing changes."""
-        found = [] if self.label is None else [f"class {self.label}"]
+        words = [] if self.label is None else [f"class {self.label}"]
         for number, amount in (self.components or {}).items():
-            found.append(f"component {number}:{amount:g}")
+            words.append(f"component {number}:{amount:g}")
         if self.shift != (0, 0):
-            found.append(f"shift {self.shift[0]:g},{self.shift[1]:g}")
-        return found if self.zoom == 1 else [*found, f"zoom {self.zoom:g}"]
+            words.append(f"shift {self.shift[0]:g},{self.shift[1]:g}")
+        return words if self.zoom == 1 else [*words, f"zoom {self.zoom:g}"]
 
     def walks(self) -> dict[Steering, float]:
         """How far to go along each learned direction."""
@@ -54,38 +65,45 @@ class Change:
         return {name: amount for name, amount in wanted.items() if amount}
 
 
-def _strengths(strength: float | Sequence[float]) -> tuple[float, ...]:
+def strengths_of(strength: float | Sequence[float], change: Change) -> tuple[float, ...]:
+    """How far to go, once or several times.
+
+    Raises:
+        InputError: A strength is no finite number, or there is nothing to go along.
+
+    Example:
+        >>> strengths_of([0, 0.5, 1], Change(label="bird"))
+        (0.0, 0.5, 1.0)
+    """
     values = (strength,) if isinstance(strength, int | float) else tuple(strength)
     if not values or not all(math.isfinite(value) for value in values):
         raise InputError(f"strength: expected a finite number or several, got {strength!r}.")
-    return tuple(float(value) for value in values)
-
-
-def _check(change: Change, strengths: tuple[float, ...]) -> None:
-    if not change.words and strengths != (1.0,):
+    if not change.words and values != (1.0,):
         raise InputError(
             "strength: there is nothing to edit. Give a class, a component, a shift or a zoom; "
             "without any, the projection itself is blended in, which has no strength."
         )
-    if not math.isfinite(change.zoom) or change.zoom <= 0:
-        raise InputError(f"zoom: expected a factor above 0, such as 1.2, got {change.zoom:g}.")
-    if len(change.shift) != 2 or not all(math.isfinite(value) for value in change.shift):
-        raise InputError(f"shift: expected two finite numbers, got {change.shift}.")
+    return tuple(float(value) for value in values)
 
 
-def _known(change: Change, generator: Generator) -> Change:
+def known_to(generator: Generator, change: Change) -> Change:
     """The change, with the class by its name.
 
     Raises:
-        InputError: The generator has no such class or component.
+        InputError: The generator has no such class or component, or no class at all.
     """
-    count = min(COMPONENTS, generator.latent)
-    for number, amount in (change.components or {}).items():
-        if not 0 <= number < count:
-            raise InputError(f"component: expected 0 to {count - 1}, got {number}.")
-        if not math.isfinite(amount):
-            raise InputError(f"component: expected a finite amount, got {amount}.")
+    if change.components:
+        count = components_of(generator)
+        for number, amount in change.components.items():
+            if not 0 <= number < count:
+                raise InputError(f"component: expected 0 to {count - 1}, got {number}.")
+            if not math.isfinite(amount):
+                raise InputError(f"component: expected a finite amount, got {amount}.")
     if change.label is None:
         return change
-    known = generator.classes[generator.label(change.label)]
-    return Change(known, change.components, change.shift, change.zoom)
+    return replace(change, label=generator.classes[generator.label(change.label)])
+
+
+def components_of(generator: Generator) -> int:
+    """How many principal components of a generator there are to choose from."""
+    return min(COMPONENTS, generator.latents[generator.leading].numbers)

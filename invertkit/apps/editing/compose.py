@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -58,17 +59,25 @@ class Placing:
 @torch.no_grad()
 def generate(
     generator: Generator,
-    latent: Float[Tensor, "b z"],
-    embedding: Float[Tensor, "b e"],
+    latents: Mapping[str, Float[Tensor, "b ..."]],
     weights: Float[Tensor, "1 p"] | None = None,
 ) -> Float[Tensor, "b 3 s s"]:
-    """Pictures in [0, 1], a few at a time, perhaps of changed weights."""
+    """Pictures in [0, 1], a few at a time, perhaps of changed weights.
+
+    Args:
+        generator: What makes them.
+        latents: Its latents by name; other tensors are passed over.
+        weights: What is added to its weights, the same for all.
+    """
+    count = len(latents[next(iter(generator.latents))])
     parts = []
-    for z, e in zip(latent.split(_CHUNK), embedding.split(_CHUNK), strict=True):
+    for start in range(0, count, _CHUNK):
+        rows = {name: latents[name][start : start + _CHUNK] for name in generator.latents}
         if weights is None:
-            parts.append(generator.generate(z, e))
+            parts.append(generator.generate(**rows))
         else:
-            parts.append(generator.generate_with(weights.expand(len(z), -1), z, e))
+            change = weights.expand(min(_CHUNK, count - start), -1)
+            parts.append(generator.generate_with(change, **rows))
     return torch.cat(parts)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, final
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from invertkit.core.images.resize import resize_image
 from invertkit.core.randomness import generator as random_numbers
 from invertkit.core.recording.fused_adam import FusedAdam
 from invertkit.errors import InputError, ShapeError
@@ -22,11 +24,12 @@ REACH: dict[Steering, float] = {"shift_x": 0.2, "shift_y": 0.2, "zoom": 0.4}
 """How far a walk is trained, to both sides: shifts in sides of the picture, zoom in log scale."""
 
 _CHUNK = 256
+_SIDE = 32
 
 
 def class_blend(
-    embedding: Float[Tensor, "b e"], new: Float[Tensor, " e"], strength: float
-) -> Float[Tensor, "b e"]:
+    embedding: Float[Tensor, "b ..."], new: Float[Tensor, ...], strength: float
+) -> Float[Tensor, "b ..."]:
     """`α c_new + (1 - α) c`: 0 leaves the class, 1 is the new one, exactly; beyond exaggerates.
 
     Raises:
@@ -34,7 +37,7 @@ def class_blend(
 
     Source: Huh et al. 2020, §4.3 and the released code.
     """
-    if embedding.shape[-1:] != new.shape:
+    if embedding.shape[1:] != new.shape:
         raise ShapeError(
             f"Class embeddings of one length are blended; got {tuple(embedding.shape)} and "
             f"{tuple(new.shape)}."
@@ -48,7 +51,8 @@ class Principal:
     """What varies most in a layer, and the latent directions that move it.
 
     Args:
-        directions: Unit columns; a standard normal z has deviation 1 along each.
+        directions: Unit columns, in deviations of the leading latent, its numbers end to end; a
+            standard normal z has deviation 1 along each.
         components: Orthonormal rows in the space of the layer's features.
         variances: Of the features along each component, falling.
     """
@@ -58,7 +62,6 @@ class Principal:
     variances: Float[Tensor, " n"]
 
 
-@torch.no_grad()
 def principal_directions(
     generator: Generator,
     *,
@@ -70,18 +73,20 @@ def principal_directions(
     """Latent directions of the principal components of a layer's features.
 
     Each class's mean is taken out of its features, so that no component is a change of class.
-    Then z is regressed on the coordinates along the components, `z ≈ U x`, and the columns of U
-    are scaled to unit length. Signs: the largest entry of each column is positive.
+    Then the leading latent, in deviations z from its mean, is regressed on the coordinates along
+    the components, `z ≈ U x`, and the columns of U are scaled to unit length. Signs: the largest
+    entry of each column is positive.
 
     The released code keeps the class means in, finds U by 100 Adam steps of rate 1 that decays
     by 0.98 where least squares have a solution, and scales the rows of U and not its columns, so
     that its directions have a length near √(z / n), 2 for the published sizes.
 
     Args:
-        generator: Whose latents.
-        samples: How many pictures are looked at; classes in turn.
+        generator: Whose latents; those that do not lead are drawn too, classes in turn.
+        samples: How many pictures are looked at.
         count: How many components.
-        layer: Layer that is looked at; by default the generator's own choice.
+        layer: Layer that is looked at; by default the generator's own choice, and its pictures, at
+            most 32 pixels a side, where it has none.
         seed: Of the latents.
 
     Raises:
@@ -92,36 +97,82 @@ def principal_directions(
     """
     from sklearn.decomposition import PCA
 
-    layer = layer or generator.feature_layer
-    table = generator.table
-    latent = torch.randn(
-        samples, generator.latent, generator=random_numbers(seed, "principal directions")
-    )
-    labels = torch.arange(samples) % len(table)
-    rows = []
-    for z, y in zip(latent.split(_CHUNK), labels.split(_CHUNK), strict=True):
-        seen = generator.features(z.to(table), table[y.to(table.device)], [layer])[layer]
-        wide = torch.promote_types(seen.dtype, torch.float32)  # NumPy knows no bfloat16
-        rows.append(seen.flatten(1).to("cpu", wide))
-    features = torch.cat(rows)
-    most = min(*features.shape, generator.latent)
+    layer = generator.feature_layer if layer is None else layer
+    numbers = generator.latents[generator.leading].numbers
+    draw = random_numbers(seed, "principal directions")
+    deviates = torch.randn(samples, numbers, generator=draw)
+    labels = torch.arange(samples) % max(1, len(generator.classes))
+    features = _features(generator, layer, deviates, labels, seed=seed)
+    most = min(*features.shape, numbers)
     if not 0 < count <= most:
+        of = f"layer {layer!r}" if layer else "its pictures"
         raise InputError(
-            f"count: expected 1 to {most} components of layer {layer!r} from {samples} samples, "
-            f"got {count}."
+            f"count: expected 1 to {most} components of {of} from {samples} samples, got {count}."
         )
-    for label in range(min(len(table), samples)):
+    for label in labels.unique().tolist():
         features[labels == label] -= features[labels == label].mean(0)
-    found = PCA(count, svd_solver="randomized", random_state=seed).fit(features.numpy())
-    places = torch.from_numpy(found.transform(features.numpy())).double()
-    solved = torch.linalg.lstsq(places, latent.double() - latent.double().mean(0)).solution.T
+    analysis = PCA(count, svd_solver="randomized", random_state=seed).fit(features.numpy())
+    places = torch.from_numpy(analysis.transform(features.numpy())).double()
+    centred = deviates.double() - deviates.double().mean(0)
+    solved = torch.linalg.lstsq(places, centred).solution.T
     directions = solved / solved.norm(dim=0)
+    # A component has no sign of its own: without a rule it would turn with the linear algebra.
     largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
     return Principal(
         (directions * largest.sign()).float(),
-        _tensor(found.components_) * largest.sign().T.float(),
-        _tensor(found.explained_variance_),
+        _tensor(analysis.components_) * largest.sign().T.float(),
+        _tensor(analysis.explained_variance_),
     )
+
+
+@torch.no_grad()
+def _features(
+    generator: Generator,
+    layer: str,
+    deviates: Float[Tensor, "n d"],
+    labels: Int[Tensor, " n"],
+    *,
+    seed: int,
+) -> Float[Tensor, "n f"]:
+    """Features of a layer, or small pictures, a row for each sample."""
+    rows = []
+    for part, (z, of_class) in enumerate(
+        zip(deviates.split(_CHUNK), labels.split(_CHUNK), strict=True)
+    ):
+        latents = _latents(
+            generator, z, of_class, seed=seed, purpose="principal directions", step=part
+        )
+        output = generator.features([layer], **latents)[layer]
+        if not layer:
+            height, width = output.shape[-2:]
+            output = resize_image(output, (min(_SIDE, height), min(_SIDE, width)))
+        wide = torch.promote_types(output.dtype, torch.float32)  # NumPy knows no bfloat16
+        rows.append(output.flatten(1).to("cpu", wide))
+    return torch.cat(rows)
+
+
+def _latents(
+    generator: Generator,
+    deviates: Float[Tensor, "b d"],
+    labels: Int[Tensor, " b"],
+    *,
+    seed: int,
+    purpose: str,
+    step: int,
+) -> dict[str, Float[Tensor, "b ..."]]:
+    """Every latent: the leading one as told, class embeddings by class, the others drawn."""
+    leading, tables = generator.leading, generator.tables
+    latents = {}
+    for name, spec in generator.latents.items():
+        if name in tables:
+            latents[name] = tables[name][labels.to(generator.like.device)]
+            continue
+        rows = deviates
+        if name != leading:
+            draw = random_numbers(seed, f"{purpose} {name}", step)
+            rows = torch.randn(len(deviates), spec.numbers, generator=draw)
+        latents[name] = spec.placed(rows.to(generator.like).reshape(-1, *spec.shape))
+    return latents
 
 
 def _tensor(values: np.ndarray[Any, Any]) -> Tensor:
@@ -135,7 +186,8 @@ class Walk:
 
     Args:
         direction: `z + α · direction` changes the picture by α: a share of its side to the right
-            or downwards, or the logarithm of how much larger things get.
+            or downwards, or the logarithm of how much larger things get. In deviations of the
+            leading latent, its numbers end to end.
         loss: Mean squared distance to the wanted pictures, of latents that it was not learned on.
         still: The same for the direction 0.
     """
@@ -156,8 +208,8 @@ def steering_directions(
 ) -> Walk:
     """Learn the direction w with `G(z + α w, c) ≈ edit(G(z, c), α)`.
 
-    Latents are standard normal, classes random, α uniform within `REACH`. What the edit brings in
-    from beyond the picture's edge does not count.
+    Latents are drawn as they begin, z leading, classes random, α uniform within `REACH`. What the
+    edit brings in from beyond the picture's edge does not count.
 
     Args:
         generator: Whose latents.
@@ -178,8 +230,8 @@ def steering_directions(
         raise InputError(f"edit: expected {', '.join(REACH)}, got {edit!r}.")
     if steps < 0 or batch < 1:
         raise InputError(f"expected steps ≥ 0 and batch ≥ 1, got {steps} and {batch}.")
-    table = generator.table
-    direction = table.new_zeros(generator.latent).requires_grad_()
+    numbers = generator.latents[generator.leading].numbers
+    direction = generator.like.new_zeros(numbers).requires_grad_()
     optimizer = FusedAdam([direction], lr=lr)
     for step in range(steps):
         optimizer.set_rate(lr * (1 + float(np.cos(np.pi * step / steps))) / 2)
@@ -197,7 +249,7 @@ def steering_directions(
 def _distance(
     generator: Generator,
     edit: Steering,
-    direction: Float[Tensor, " z"],
+    direction: Float[Tensor, " d"],
     batch: int,
     *,
     seed: int,
@@ -205,15 +257,18 @@ def _distance(
     step: int,
 ) -> Float[Tensor, ""]:
     """Masked mean squared distance of walked pictures to the edited ones."""
-    table = generator.table
+    like, classes = generator.like, len(generator.classes)
     draw = random_numbers(seed, f"{purpose} {edit}", step)
-    latent = torch.randn(batch, generator.latent, generator=draw).to(table)
-    strength = (2 * torch.rand(batch, generator=draw) - 1).to(table)
-    labels = torch.randint(len(table), (batch,), generator=draw).to(table.device)
+    deviates = torch.randn(batch, len(direction), generator=draw).to(like)
+    strength = (2 * torch.rand(batch, generator=draw) - 1).to(like)
+    labels = torch.randint(max(1, classes), (batch,), generator=draw)
+    latents = partial(
+        _latents, generator, labels=labels, seed=seed, purpose=f"{purpose} {edit}", step=step
+    )
     with torch.no_grad():
-        pictures = generator.generate(latent, table[labels])
+        pictures = generator.generate(**latents(deviates))
         wanted, counts = edited(pictures, edit, strength * REACH[edit])
-    walked = generator.generate(latent + strength[:, None] * direction, table[labels])
+    walked = generator.generate(**latents(deviates + strength[:, None] * direction))
     return (counts * (walked - wanted).square()).sum() / (3 * counts.sum())
 
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
-from invertkit.apps.editing.change import Change, _check, _known, _strengths
+from invertkit.apps.editing.change import Change, known_to, strengths_of
 from invertkit.apps.editing.compose import Placing, Region, compose, generate
-from invertkit.apps.editing.moves import _moved
-from invertkit.apps.editing.pictures import (
-    Edited,
-    _write,
-)
-from invertkit.apps.editing.projection import _Projection
+from invertkit.apps.editing.moves import moved_latents
+from invertkit.apps.editing.pictures import Edited, write_edited
+from invertkit.apps.editing.projection import Projection, read_projection
 from invertkit.core.devices import pick_device
 from invertkit.core.files import new_folder
 from invertkit.core.log import log
@@ -70,75 +67,91 @@ def edit(
     """
     began = time.monotonic()
     change = Change(label, dict(components or {}), shift, zoom)
-    strengths = _strengths(strength)
-    _check(change, strengths)
-    done = _Projection(Path(run), seed, device=pick_device(device), models=models or {})
-    change = _known(change, done.generator)
-    folder = _folder(Path(out)) if out is not None else None
+    strengths = strengths_of(strength, change)
+    done = read_projection(Path(run), seed, device=pick_device(device), models=models or {})
+    change = known_to(done.generator, change)
+    blend = Blend(region, mixed=mixed, size=size)
+    if out is None:
+        return _edited(done, change, strengths, blend, steps=steps, began=began)
+    folder = _empty_folder(Path(out))
     try:
-        latents, embeddings, learned = _moved(done, change, strengths, steps=steps)
-        generator, weights = done.generator, done.tensors.get("weights")
-        pictures = generate(generator, latents, embeddings, weights)
-        plain = generate(generator, done.tensors["latent"], done.tensors["embedding"], weights)
-        photograph, mask = done.photograph(size)
-        images, inside = compose(
-            photograph,
-            pictures.cpu(),
-            mask,
-            placing=Placing(done.transform, done.tensors.get("transform")),
-            region=region,
-            mixed=mixed,
-        )
+        result = _edited(done, change, strengths, blend, steps=steps, began=began)
     except BaseException:
-        if folder is not None and not any(folder.iterdir()):
+        if not any(folder.iterdir()):
             folder.rmdir()
         raise
+    write_edited(result, folder)
+    return result
+
+
+@final
+@dataclass(frozen=True)
+class Blend:
+    """How the generator's pictures are joined to the photograph.
+
+    Args:
+        region: Where it may change.
+        mixed: Keep its own gradients where they are the larger ones.
+        size: Largest side.
+    """
+
+    region: Region
+    mixed: bool
+    size: int
+
+
+def _edited(
+    done: Projection,
+    change: Change,
+    strengths: tuple[float, ...],
+    blend: Blend,
+    *,
+    steps: int,
+    began: float,
+) -> Edited:
+    latents, learned = moved_latents(done, change, strengths, steps=steps)
+    weights = done.tensors.get("weights")
+    pictures = generate(done.generator, latents, weights).cpu()
+    plain = generate(done.generator, done.tensors, weights)
+    photograph, mask = done.photograph(blend.size)
+    images, inside = compose(
+        photograph,
+        pictures,
+        mask,
+        placing=Placing(done.transform, done.tensors.get("transform")),
+        region=blend.region,
+        mixed=blend.mixed,
+    )
+    blended, wanted = int(inside.sum()), int(mask.sum())
+    if blend.region == "mask" and blended < 0.95 * wanted:
+        log.info(
+            f"The generated picture reaches {blended / wanted:.0%} of the mask; the rest keeps the "
+            "photograph."
+        )
     facts: dict[str, Any] = {
-        "run": Path(run).resolve().name,
+        "run": done.run.resolve().name,
         "recipe": done.page.name,
         "seed": done.seed,
         "change": asdict(change),
         "strengths": list(strengths),
-        "region": region,
-        "mixed": mixed,
+        "region": blend.region,
+        "mixed": blend.mixed,
         "size": list(photograph.shape[-2:]),
-        "blended_pixels": int(inside.sum()),
-        "mask_pixels": int(mask.sum()),
+        "blended_pixels": blended,
+        "mask_pixels": wanted,
         "directions": learned,
-        "generator": generator.description,
+        "generator": done.generator.description,
         "device": str(done.device),
         "seconds": round(time.monotonic() - began, 2),
         "invertkit": __version__,
     }
-    result = Edited(
-        images, pictures.cpu(), strengths, photograph, plain[0].cpu(), inside, change, facts
-    )
-    if region == "mask" and facts["blended_pixels"] < 0.95 * facts["mask_pixels"]:
-        log.info(
-            f"The generated picture reaches {facts['blended_pixels'] / facts['mask_pixels']:.0%} "
-            "of the mask; the rest keeps the photograph."
-        )
-    if folder is not None:
-        _write(result, folder)
-    return result
+    return Edited(images, pictures, strengths, photograph, plain[0].cpu(), inside, change, facts)
 
 
-# ---------------------------------------------------------------------- what is asked for
-
-
-def _folder(folder: Path) -> Path:
+def _empty_folder(folder: Path) -> Path:
     if folder.is_dir() and any(folder.iterdir()):
         raise InputError(
             f"{folder}: exists and is not empty, and nothing is overwritten. Choose another "
             "folder with `--out`."
         )
     return new_folder(folder)
-
-
-# ---------------------------------------------------------------------- the run
-
-
-# ---------------------------------------------------------------------- moving
-
-
-# ---------------------------------------------------------------------- pictures

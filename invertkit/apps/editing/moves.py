@@ -1,8 +1,10 @@
-"""Where an edit's latents and transforms go."""
+"""Where an edit's latents go, and the directions that a run's folder keeps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor
 
-from invertkit.apps.editing.change import COMPONENTS, Change
+from invertkit.apps.editing.change import Change, components_of
 from invertkit.apps.editing.directions import (
     REACH,
     Steering,
@@ -18,74 +20,104 @@ from invertkit.apps.editing.directions import (
     principal_directions,
     steering_directions,
 )
-from invertkit.apps.editing.projection import _Projection
+from invertkit.apps.editing.projection import Projection
 from invertkit.core.files import whole_file
 from invertkit.core.log import log
 from invertkit.errors import WeightsError
+from invertkit.models.generators.generator import Generator
 from invertkit.models.loading.weights_file import metadata, read_weights
 
+Directions = dict[str, Tensor]
+"""Tensors of one file in `directions/`."""
 
-def _moved(
-    done: _Projection, change: Change, strengths: Sequence[float], *, steps: int
-) -> tuple[Float[Tensor, "n z"], Float[Tensor, "n e"], dict[str, Any]]:
-    """Latents and embeddings at every strength, and what is known of the directions."""
+
+def moved_latents(
+    done: Projection, change: Change, strengths: Sequence[float], *, steps: int
+) -> tuple[dict[str, Float[Tensor, "n ..."]], dict[str, Any]]:
+    """A generator's latents at every strength, and what is known of the directions.
+
+    The class embeddings go towards the class, the leading latent along everything else.
+
+    Args:
+        done: What is changed.
+        change: How, at strength 1.
+        strengths: How far, each.
+        steps: Of Adam, where a walk is learned.
+    """
     generator = done.generator
-    latent, embedding = done.tensors["latent"], done.tensors["embedding"]
-    move, learned = torch.zeros_like(latent), {}
-    for name, part, facts in _parts(done, change, steps=steps):
-        move = move + part.to(latent)
-        learned[name] = facts
-    latents = torch.cat([latent + strength * move for strength in strengths])
-    if change.label is None:
-        return latents, embedding.expand(len(latents), -1), learned
-    new = generator.table[generator.label(change.label)]
-    embeddings = torch.cat([class_blend(embedding, new, strength) for strength in strengths])
-    return latents, embeddings, learned
-
-
-def _parts(
-    done: _Projection, change: Change, *, steps: int
-) -> Iterator[tuple[str, Float[Tensor, " z"], dict[str, Any]]]:
-    generator = done.generator
+    rows = {
+        name: done.tensors[name].expand(len(strengths), *spec.shape)
+        for name, spec in generator.latents.items()
+    }
+    facts: dict[str, Any] = {}
+    moves = []
     if change.components:
-        count = min(COMPONENTS, generator.latent)
-
-        def analyse() -> dict[str, Tensor]:
-            found = principal_directions(generator, count=count)
-            return {"directions": found.directions, "variances": found.variances}
-
-        kept = _kept(done, "components", {"count": count}, analyse)
-        for number, amount in change.components.items():
-            said = {"amount": amount, "variance": round(float(kept["variances"][number]), 5)}
-            yield f"component {number}", amount * kept["directions"][:, number], said
-    for edit_name, amount in change.walks().items():
-        reach = REACH[edit_name]
-
-        def learn(edit_name: Steering = edit_name) -> dict[str, Tensor]:
-            walk = steering_directions(generator, edit_name, steps=steps)
-            return {
-                "direction": walk.direction,
-                "losses": torch.tensor([walk.still, walk.loss]),
-            }
-
-        kept = _kept(done, edit_name, {"steps": steps}, learn)
-        before, after = kept["losses"].tolist()
-        log.info(
-            f"{edit_name}: the learned direction leaves {after / max(before, 1e-12):.0%} of the "
-            "distance to a picture that is edited outright, on latents it has not seen."
-        )
-        if abs(amount) > reach:
-            log.info(f"{edit_name}: {amount:.2g} is beyond ±{reach:g}, as far as it was learned.")
-        facts = {"amount": amount, "loss_without": before, "loss": after}
-        yield edit_name, amount * kept["direction"], facts
+        moves += _along_components(done, change.components, facts)
+    for walk, amount in change.walks().items():
+        moves.append(_along_walk(done, walk, amount, facts, steps=steps))
+    if moves:
+        name = generator.leading
+        latent, spec = done.tensors[name], generator.latents[name]
+        deviates = sum(moves, start=torch.zeros(spec.numbers)).reshape(spec.shape).to(latent)
+        move = spec.deviation * deviates
+        rows[name] = torch.cat([latent + strength * move for strength in strengths])
+    if change.label is not None:
+        label = generator.label(change.label)
+        for name, table in generator.tables.items():
+            rows[name] = torch.cat(
+                [class_blend(done.tensors[name], table[label], strength) for strength in strengths]
+            )
+    return rows, facts
 
 
-def _kept(
-    done: _Projection,
-    name: str,
-    options: Mapping[str, Any],
-    make: Callable[[], dict[str, Tensor]],
-) -> dict[str, Tensor]:
+def _along_components(
+    done: Projection, components: Mapping[int, float], facts: dict[str, Any]
+) -> list[Float[Tensor, " d"]]:
+    """A move along each component; `facts` is told."""
+    count = components_of(done.generator)
+    directions = _kept_or_made(
+        done, "components", {"count": count}, partial(_analysed, done.generator, count)
+    )
+    moves = []
+    for number, amount in components.items():
+        variance = round(float(directions["variances"][number]), 5)
+        facts[f"component {number}"] = {"amount": amount, "variance": variance}
+        moves.append(amount * directions["directions"][:, number])
+    return moves
+
+
+def _analysed(generator: Generator, count: int) -> Directions:
+    principal = principal_directions(generator, count=count)
+    return {"directions": principal.directions, "variances": principal.variances}
+
+
+def _along_walk(
+    done: Projection, walk: Steering, amount: float, facts: dict[str, Any], *, steps: int
+) -> Float[Tensor, " d"]:
+    """The move of a learned walk; how well it was learned is said, and `facts` is told."""
+    directions = _kept_or_made(
+        done, walk, {"steps": steps}, partial(_learned, done.generator, walk, steps)
+    )
+    before, after = directions["losses"].tolist()
+    log.info(
+        f"{walk}: the learned direction leaves {after / max(before, 1e-12):.0%} of the distance to "
+        "a picture that is edited outright, on latents it has not seen."
+    )
+    if abs(amount) > REACH[walk]:
+        log.info(f"{walk}: {amount:.2g} is beyond ±{REACH[walk]:g}, as far as it was learned.")
+    facts[walk] = {"amount": amount, "loss_without": before, "loss": after}
+    return amount * directions["direction"]
+
+
+def _learned(generator: Generator, walk: Steering, steps: int) -> Directions:
+    learned = steering_directions(generator, walk, steps=steps)
+    losses = torch.tensor([learned.still, learned.loss])
+    return {"direction": learned.direction, "losses": losses}
+
+
+def _kept_or_made(
+    done: Projection, name: str, options: Mapping[str, Any], make: Callable[[], Directions]
+) -> Directions:
     """Tensors from `directions/` of the run's folder; made and written where they are lacking."""
     path = done.run / "directions" / f"{name}.safetensors"
     facts = {"generator": done.generator.description, **{k: str(v) for k, v in options.items()}}
@@ -95,11 +127,16 @@ def _kept(
     except WeightsError:
         log.info(f"{path}: is damaged, and made again.")
     log.info(f"{name}: working out the direction; it is kept for the next edit of this run.")
-    made = {key: value.contiguous() for key, value in make().items()}
+    directions = {key: value.contiguous() for key, value in make().items()}
+    _write(path, directions, facts)
+    return directions
+
+
+def _write(path: Path, directions: Directions, facts: Mapping[str, str]) -> None:
+    """Keep directions, if the folder can be written: an edit goes on without."""
     try:
         path.parent.mkdir(exist_ok=True)
-        with whole_file(path) as partial:
-            save_file(made, partial, metadata=facts)
+        with whole_file(path) as partial_path:
+            save_file(directions, partial_path, metadata=dict(facts))
     except OSError as error:
         log.info(f"{path}: cannot be written ({error.strerror or error}), so it is not kept.")
-    return made

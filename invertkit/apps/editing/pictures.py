@@ -48,7 +48,7 @@ class Edited:
 
     def sheet(self) -> Image.Image:
         """Photograph, projection, edited and blended pictures, labelled."""
-        title = f"{self.facts['run']}, seed {self.facts['seed']}: {_said(self.change)}"
+        title = f"{self.facts['run']}, seed {self.facts['seed']}: {described(self.change)}"
         start = [("photograph", self.photograph), ("projection", self.projection)]
         if len(self.strengths) == 1:
             at = "" if self.strengths[0] == 1 else f" at strength {self.strengths[0]:g}"
@@ -66,14 +66,15 @@ class Edited:
 
     def frames(self) -> list[Image.Image]:
         """The blended pictures, each under its strength."""
-        title = _said(self.change)
+        title = described(self.change)
         return [
             _grid([[(f"strength {strength:+.2f}: {title}", image)]], tile=image.shape[-2])
             for strength, image in zip(self.strengths, self.images, strict=True)
         ]
 
 
-def _said(change: Change) -> str:
+def described(change: Change) -> str:
+    """What is changed, in words."""
     return ", ".join(change.words) or "the projection as it is"
 
 
@@ -113,8 +114,13 @@ def _sized(picture: Image.Image, height: int) -> Image.Image:
     return picture.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def _write(result: Edited, folder: Path) -> None:
-    text = {"edit": _said(result.change), "software": f"invertkit {__version__}"}
+def write_edited(result: Edited, folder: Path) -> None:
+    """Fill a folder that is there already.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    text = {"edit": described(result.change), "software": f"invertkit {__version__}"}
     try:
         save_png(result.images[-1], folder / "edited.png", text=text)
         if len(result.strengths) > 1:

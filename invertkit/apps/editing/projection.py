@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -24,100 +25,39 @@ from invertkit.variables.base import Variable
 from invertkit.variables.latent import Latent
 from invertkit.variables.transformed import Transformed
 from invertkit.variables.transforms.base import Transform
-from invertkit.variables.tuned import Tuned
 
 
 @final
-class _Projection:
+@dataclass(frozen=True)
+class Projection:
     """What a finished run found, and the networks to go on with.
 
-    Raises:
-        InputError: It is missing, unfinished, or not a projection.
+    Args:
+        run: Its folder.
+        device: Where the generator and the tensors are.
+        page: Its recipe.
+        inputs: Its photograph and masks, whole.
+        seed: Of the image that is edited.
+        generator: That it was projected into.
+        transform: That brought the photograph to the generator; none if it was only resized.
+        tensors: Of the image, by name: the generator's latents, perhaps `transform`, `weights`.
     """
 
-    def __init__(
-        self, run: Path, seed: int | None, *, device: torch.device, models: Mapping[str, Any]
-    ) -> None:
-        self.run, self.device = run, device
-        if not run.is_dir():
-            raise InputError(
-                f"{run}: no such folder; expected that of a finished `invertkit run project`."
-            )
-        begun, state = checkpoint.load(run)
-        registry = Registry()
-        for path in begun["parts"]:
-            registry = registry.with_parts(Path(path))
-        self.page: Page = validate(begun["recipe"])
-        if name := begun["photographs"][0]["name"]:
-            raise InputError(
-                f"{run}: is a run over several photographs; edit one of them, such as {run / name}."
-            )
-        self.inputs = Inputs.load(begun["photographs"][0])
-        self.transform, latent = _unwrapped(run, self.page, registry)
-        batches = state["done"]
-        losses = {
-            kept: loss
-            for batch in batches
-            for kept, loss in zip(batch["seeds"], batch["best_losses"], strict=True)
-        }
-        if state["now"] is not None or any(kept not in losses for kept in begun["seeds"]):
-            raise InputError(f"{run}: is unfinished; first `invertkit resume {run}`.")
-        self.seed = min(losses, key=lambda kept: losses[kept]) if seed is None else seed
-        if self.seed not in losses:
-            known = ", ".join(map(str, losses))
-            raise InputError(f"seed: {run} has no image of seed {seed}; it has: {known}.")
-        self.generator = self._generator(latent.model, begun["models"], registry, models)
-        self.tensors = self._tensors()
-
-    def _generator(
-        self, name: str, given: Sequence[str], registry: Registry, models: Mapping[str, Any]
-    ) -> Generator:
-        if name in given and name not in models:
-            raise InputError(
-                f"{self.run}: was made with a generator given from Python; edit it from there: "
-                f"`invertkit.edit({str(self.run)!r}, models={{{name!r}: …}}, …)`."
-            )
-        node = self.page.models.get(name)
-        made = models.get(name) or build_part(
-            "model",
-            {"type": node} if isinstance(node, str) else node,
-            at=f"models.{name}",
-            registry=registry,
-        )
-        if not isinstance(made, Generator):
-            raise InputError(f"models.{name}: expected a generator, got {type(made).__name__}.")
-        before = _described(self.run / "recipe.yaml", name)
-        if before is not None and before != made.description:
-            raise InputError(
-                f"{self.run}: was made with {before}; here is {made.description}, to which its "
-                "latents mean nothing. Project the photograph again."
-            )
-        return made.to(self.device)
-
-    def _tensors(self) -> dict[str, Tensor]:
-        path = self.run / "tensors" / f"seed-{self.seed}.safetensors"
-        if not path.is_file():
-            raise InputError(f"{path}: no such file; the run's folder is not whole.")
-        found = read_weights(path)
-        wanted = {
-            "latent": self.generator.latent,
-            "embedding": self.generator.table.shape[1],
-            "weights": self.generator.tunable_size(),
-        }
-        if self.transform is not None:
-            wanted["transform"] = self.transform.size
-        for name, length in wanted.items():
-            if name == "weights" and name not in found:
-                continue
-            if name not in found or tuple(found[name].shape) != (1, length):
-                raise InputError(
-                    f"{path}: expected a tensor {name!r} of shape (1, {length}), as "
-                    f"{self.generator.description} has it; the run's folder is not whole."
-                )
-        return {name: value.to(self.device) for name, value in found.items()}
+    run: Path
+    device: torch.device
+    page: Page
+    inputs: Inputs
+    seed: int
+    generator: Generator
+    transform: Transform | None
+    tensors: Mapping[str, Float[Tensor, "1 ..."]]
 
     def photograph(self, size: int) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "1 h w"]]:
-        """The part that the run saw, as large as it is but for `size`; and its mask."""
+        """The part that the run saw, as large as it is but for `size`; and its mask.
+
+        Raises:
+            InputError: There is no photograph or no mask, or the size is too small.
+        """
         image, mask = self.inputs.image, self.inputs.mask
         if image is None or mask is None:
             lacking = "photograph" if image is None else "mask"
@@ -126,14 +66,78 @@ class _Projection:
             raise InputError(f"size: expected at least 16 pixels, got {size}.")
         height, width = image.shape[-2:]
         fit = self.page.fit
-        own = round(math.sqrt(height * width)) if fit == "keep" else min(height, width)
-        fitted = self.inputs.at(self.inputs.size(min(own, size), fit), fit)
+        largest = round(math.sqrt(height * width)) if fit == "keep" else min(height, width)
+        fitted = self.inputs.at(self.inputs.size(min(largest, size), fit), fit)
         assert fitted.image is not None  # noqa: S101 # as there was one
         assert fitted.mask is not None  # noqa: S101
         return fitted.image[0], fitted.mask[0]
 
 
-def _unwrapped(run: Path, page: Page, registry: Registry) -> tuple[Transform | None, Latent]:
+def read_projection(
+    run: Path, seed: int | None, *, device: torch.device, models: Mapping[str, Any]
+) -> Projection:
+    """A finished projection, from its folder.
+
+    Args:
+        run: Its folder.
+        seed: Which image; by default that of the lowest loss.
+        device: Where to go on.
+        models: Networks given from Python, by name.
+
+    Raises:
+        InputError: It is missing, unfinished, not a projection, or of another generator.
+    """
+    if not run.is_dir():
+        raise InputError(
+            f"{run}: no such folder; expected that of a finished `invertkit run project`."
+        )
+    begun, state = checkpoint.load(run)
+    registry = Registry()
+    for path in begun["parts"]:
+        registry = registry.with_parts(Path(path))
+    page = validate(begun["recipe"])
+    if name := begun["photographs"][0]["name"]:
+        raise InputError(
+            f"{run}: is a run over several photographs; edit one of them, such as {run / name}."
+        )
+    transform, latent = _last_latents(run, page, registry)
+    seed = _seed_of(run, seed, begun["seeds"], state)
+    if latent.model in begun["models"] and latent.model not in models:
+        raise InputError(
+            f"{run}: was made with a generator given from Python; edit it from there: "
+            f"`invertkit.edit({str(run)!r}, models={{{latent.model!r}: …}}, …)`."
+        )
+    generator = _generator(run, page, registry, latent.model, models).to(device)
+    return Projection(
+        run,
+        device,
+        page,
+        Inputs.load(begun["photographs"][0]),
+        seed,
+        generator,
+        transform,
+        _tensors(run / "tensors" / f"seed-{seed}.safetensors", generator, transform, device),
+    )
+
+
+def _seed_of(run: Path, seed: int | None, seeds: Sequence[int], state: Mapping[str, Any]) -> int:
+    """The seed that was asked for, or that of the lowest loss; the run is finished."""
+    losses: dict[int, float] = {
+        finished: loss
+        for batch in state["done"]
+        for finished, loss in zip(batch["seeds"], batch["best_losses"], strict=True)
+    }
+    if state["now"] is not None or any(wanted not in losses for wanted in seeds):
+        raise InputError(f"{run}: is unfinished; first `invertkit resume {run}`.")
+    if seed is None:
+        return min(losses, key=lambda finished: losses[finished])
+    if seed not in losses:
+        known = ", ".join(map(str, losses))
+        raise InputError(f"seed: {run} has no image of seed {seed}; it has: {known}.")
+    return seed
+
+
+def _last_latents(run: Path, page: Page, registry: Registry) -> tuple[Transform | None, Latent]:
     """The transform and the latents that the last stage optimised."""
     at, node = "variable", page.variable
     for key, stage in page.in_order():
@@ -141,23 +145,67 @@ def _unwrapped(run: Path, page: Page, registry: Registry) -> tuple[Transform | N
             at = f"stages.{key}.variable"
             node = stage_part("variable", stage.variable, page) or page.variable
     variable: Variable = build_part("variable", node, at=at, registry=registry)
-    if isinstance(variable, Tuned):
-        variable = variable.inner
-    if isinstance(variable, Transformed):
-        return variable.transform, variable.inner
+    transform = None
+    while (inner := getattr(variable, "inner", None)) is not None:
+        if isinstance(variable, Transformed):
+            transform = variable.transform
+        variable = inner
     if isinstance(variable, Latent):
-        return None, variable
+        return transform, variable
     raise InputError(
         f"{run}: is a run of {page.name}, which projects nothing into a generator; expected one of "
         "`invertkit run project`."
     )
 
 
+def _generator(
+    run: Path, page: Page, registry: Registry, name: str, models: Mapping[str, Any]
+) -> Generator:
+    """The generator that the run projected into."""
+    node = page.models.get(name)
+    generator = models.get(name) or build_part(
+        "model",
+        {"type": node} if isinstance(node, str) else node,
+        at=f"models.{name}",
+        registry=registry,
+    )
+    if not isinstance(generator, Generator):
+        raise InputError(f"models.{name}: expected a generator, got {type(generator).__name__}.")
+    before = _described(run / "recipe.yaml", name)
+    if before is not None and before != generator.description:
+        raise InputError(
+            f"{run}: was made with {before}; here is {generator.description}, to which its "
+            "latents mean nothing. Project the photograph again."
+        )
+    return generator
+
+
+def _tensors(
+    path: Path, generator: Generator, transform: Transform | None, device: torch.device
+) -> dict[str, Tensor]:
+    """The tensors that a run found, of the shapes that its generator takes."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; the run's folder is not whole.")
+    tensors = read_weights(path)
+    wanted = {name: spec.shape for name, spec in generator.latents.items()}
+    if transform is not None:
+        wanted["transform"] = (transform.size,)
+    if "weights" in tensors:
+        wanted["weights"] = (generator.tunable_size(),)
+    for name, shape in wanted.items():
+        if name not in tensors or tuple(tensors[name].shape) != (1, *shape):
+            raise InputError(
+                f"{path}: expected a tensor {name!r} of shape {(1, *shape)}, as "
+                f"{generator.description} has it; the run's folder is not whole."
+            )
+    return {name: value.to(device) for name, value in tensors.items()}
+
+
 def _described(page: Path, name: str) -> str | None:
     """What the header of a resolved page calls a model."""
     if not page.is_file():
         return None
-    found = re.search(
+    header = re.search(
         rf"^# Model {re.escape(name)}: (.*)\.$", page.read_text(encoding="utf-8"), re.MULTILINE
     )
-    return found[1] if found else None
+    return header[1] if header else None

@@ -1,11 +1,11 @@
-"""A frozen class-conditional generator, and the encoder that inverts it."""
+"""A frozen generator: a network from named latents to pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, final
+from typing import Any, Self, final
 
 import torch
 from jaxtyping import Float
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from invertkit.core.network import Model
-from invertkit.core.suggestions import did_you_mean
+from invertkit.core.suggestions import conjoined, did_you_mean
 from invertkit.errors import InputError, TapError
+from invertkit.models.generators.latents import ClassEmbedding, Declared, LatentSpec, declared
 
 
 @final
@@ -39,87 +40,153 @@ BIGGAN_STATISTICS = ObjectStatistics((137 / 256, 127 / 256), (213 / 256, 210 / 2
 
 @final
 class Generator(Model):
-    """A network from a latent and a class embedding to a picture; frozen, in evaluation mode.
+    """A network from latents to a picture; frozen, in evaluation mode.
 
     Args:
-        net: Called with `(b, z)` latents and `(b, e)` embeddings; gives `(b, 3, s, s)` in [-1, 1].
-            Its `embeddings` is a linear map from one-hot classes to embeddings.
-        size: Side of its pictures in pixels.
-        latent: Length of z, standard normal where it was trained.
-        classes: Names of the classes; numbers where they are not known.
+        net: Called with its latents in the order of `latents`, `(b, *shape)` each; gives
+            `(b, 3, h, w)`. It is changed: set to evaluation mode, frozen, and its in-place
+            activations made to leave their input alone.
+        latents: What it takes, by name: a length, a shape, a `LatentSpec`, or a `ClassEmbedding`.
+        size: Side of its pictures in pixels, or height and width; by default found by making one.
+        output: Range of what the network puts out, black and white.
         statistics: Where its objects are.
         description: What it is and where its weights came from.
-        feature_layer: Layer whose principal components make latent directions.
+        feature_layer: Layer whose principal components make latent directions; by default its
+            pictures.
+
+    Raises:
+        InputError: A latent is no latent, the network cannot be run on them, or it makes no
+            pictures.
+
+    Attributes:
+        latents: The record of every latent by name, in the network's order; of a class embedding
+            the shape alone, since it begins at a class.
+        classes: Names of its classes; none without a class embedding.
+        shape: Height and width of its pictures.
+        size: The larger of both.
+        like: A number of the type and on the device that its latents have.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Linear(5, 3 * 8 * 8), nn.Tanh(), nn.Unflatten(1, (3, 8, 8)))
+        >>> generator = Generator(net, latents={"z": 5})
+        >>> generator.size
+        8
+        >>> generator.generate(z=torch.zeros(2, 5)).shape
+        torch.Size([2, 3, 8, 8])
     """
 
     def __init__(
         self,
         net: nn.Module,
         *,
-        size: int,
-        latent: int,
-        classes: Sequence[str] = (),
+        latents: Mapping[str, Declared],
+        size: int | tuple[int, int] | None = None,
+        output: tuple[float, float] = (-1.0, 1.0),
         statistics: ObjectStatistics | None = None,
         description: str = "a generator given from Python",
-        feature_layer: str = "gen_z",
+        feature_layer: str = "",
     ) -> None:
-        super().__init__(description=description, size=size)
+        super().__init__(description=description, size=0)
         self.net = net.eval().requires_grad_(False)
-        self.latent = latent
-        if not isinstance(getattr(net, "embeddings", None), nn.Linear):
-            raise InputError(
-                f"A generator has class embeddings, a linear map in its `embeddings`; "
-                f"{type(net).__name__} has none."
-            )
-        count = len(self.table)
-        self.classes = tuple(classes) or tuple(str(i) for i in range(count))
-        if len(self.classes) != count:
-            raise InputError(
-                f"This generator has {count} classes; it was given {len(self.classes)} names."
-            )
+        for module in net.modules():
+            if hasattr(module, "inplace"):  # else a later layer would write on what a tap shows
+                vars(module)["inplace"] = False
+        low, high = (float(end) for end in output)
+        if not low < high:
+            raise InputError(f"output: expected the values of black and white, got {output}.")
+        self.output = (low, high)
         self.statistics = statistics or ObjectStatistics()
         self.feature_layer = feature_layer
+        self.like = next(net.parameters(), torch.zeros(())).detach().new_zeros(())
+        self._declared = declared(latents)
+        self._move_declared(lambda tensor: tensor.detach().to(self.like))
+        self.classes = self._class_names()
+        measured = self._measured() if size is None else size
+        self.shape = (measured, measured) if isinstance(measured, int) else measured
+        self.size = max(self.shape)
+
+    def _move_declared(self, move: Callable[[Tensor], Tensor]) -> None:
+        """Bring the declaration's tensors to where the network is."""
+        self._declared = {name: spec.moved(move) for name, spec in self._declared.items()}
+        tables = self.tables
+        self.latents = {
+            name: spec
+            if isinstance(spec, LatentSpec)
+            else LatentSpec(tuple(tables[name].shape[1:]))
+            for name, spec in self._declared.items()
+        }
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:  # noqa: FBT001, FBT002
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.like = fn(self.like)
+        self._move_declared(fn)
+        return self
+
+    def _class_names(self) -> tuple[str, ...]:
+        counts = {name: len(table) for name, table in self.tables.items()}
+        if len(set(counts.values())) > 1:
+            raise InputError(f"The class embeddings of a generator know the same classes: {counts}")
+        count = next(iter(counts.values()), 0)
+        given = [self._declared[name].names for name in counts]  # type: ignore[union-attr]
+        names = next((tuple(each) for each in given if each), tuple(map(str, range(count))))
+        if len(names) != count:
+            raise InputError(
+                f"This generator has {count} classes; it was given {len(names)} names."
+            )
+        return names
+
+    def _measured(self) -> tuple[int, int]:
+        """Height and width of a picture of the network."""
+        kind = type(self.net).__name__
+        called = ", ".join(f"{name} {(1, *s.shape)}" for name, s in self.latents.items())
+        tables = self.tables
+        middle = [
+            tables[name][:1] if name in tables else spec.placed(self.like.new_zeros(1, *spec.shape))
+            for name, spec in self.latents.items()
+        ]
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                picture = self.net(*middle)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # of a network that anybody may have written
+            why = (str(error).strip().split("\n")[0] or type(error).__name__).rstrip(".")
+            raise InputError(f"latents: {kind} cannot be run on {called}: {why}.") from None
+        if isinstance(picture, Tensor) and picture.ndim == 4 and picture.shape[:2] == (1, 3):
+            return picture.shape[2], picture.shape[3]
+        instead = tuple(picture.shape) if isinstance(picture, Tensor) else type(picture).__name__
+        raise InputError(
+            f"A generator makes pictures (b, 3, h, w); {kind} makes {instead} of {called}."
+        )
+
+    def __repr__(self) -> str:
+        taken = ", ".join(f"{name} {spec.shape}" for name, spec in self.latents.items())
+        return f"Generator({taken} → {self.shape[0]}×{self.shape[1]}: {self.description})"
+
+    # ------------------------------------------------------------------ what it takes
 
     @property
-    def table(self) -> Float[Tensor, "classes e"]:
-        """The embedding of every class."""
-        weight: Tensor = self.net.embeddings.weight  # type: ignore[union-attr,assignment]
-        return weight.T
+    def tables(self) -> dict[str, Float[Tensor, "classes ..."]]:
+        """Of every class embedding, the row of each class."""
+        return {
+            name: spec.rows(self.net)
+            for name, spec in self._declared.items()
+            if isinstance(spec, ClassEmbedding)
+        }
 
-    def generate(
-        self, latent: Float[Tensor, "b z"], embedding: Float[Tensor, "b e"]
-    ) -> Float[Tensor, "b 3 s s"]:
-        """Pictures in [0, 1]."""
-        picture: Tensor = self.net(latent, embedding)
-        return picture / 2 + 0.5
+    @property
+    def leading(self) -> str:
+        """The latent that edits move: the first that is no class embedding.
 
-    def generate_with(
-        self,
-        change: Float[Tensor, "b p"],
-        latent: Float[Tensor, "b z"],
-        embedding: Float[Tensor, "b e"],
-    ) -> Float[Tensor, "b 3 s s"]:
-        """Pictures of the network with its weights changed, by another row for each picture."""
-        pictures = []
-        names = self.tunable()
-        weights = dict(self.net.named_parameters())
-        for row, z, e in zip(change, latent, embedding, strict=True):
-            parts = row.split([weights[name].numel() for name in names])
-            changed = {
-                name: weights[name] + part.reshape(weights[name].shape)
-                for name, part in zip(names, parts, strict=True)
-            }
-            pictures.append(functional_call(self.net, changed, (z[None], e[None])))
-        return torch.cat(pictures) / 2 + 0.5
-
-    def tunable(self) -> list[str]:
-        """Names of the weights that fine-tuning changes: all but class embeddings."""
-        return [n for n, _ in self.net.named_parameters() if not n.startswith("embeddings")]
-
-    def tunable_size(self) -> int:
-        """How many numbers they hold."""
-        weights = dict(self.net.named_parameters())
-        return sum(weights[name].numel() for name in self.tunable())
+        Raises:
+            InputError: It has class embeddings alone.
+        """
+        for name, spec in self._declared.items():
+            if isinstance(spec, LatentSpec):
+                return name
+        raise InputError(f"{self.description} takes nothing but a class, so nothing can be moved.")
 
     def label(self, name: str | int) -> int:
         """The index of a class given by name or number.
@@ -127,6 +194,10 @@ class Generator(Model):
         Raises:
             InputError: There is none.
         """
+        if not self.classes:
+            raise InputError(
+                f"{self.description} has no class embedding, so there is no class {name!r} of it."
+            )
         if isinstance(name, str) and name in self.classes:
             return self.classes.index(name)
         if str(name).isdecimal() and int(name) < len(self.classes):
@@ -138,18 +209,56 @@ class Generator(Model):
             f"{shown}."
         )
 
+    # ------------------------------------------------------------------ what it makes
+
+    def generate(self, /, **latents: Float[Tensor, "b ..."]) -> Float[Tensor, "b 3 h w"]:
+        """Pictures in [0, 1], as far as the network keeps to its range.
+
+        Args:
+            latents: Every latent by its name, `(b, *shape)`.
+
+        Raises:
+            InputError: The names are not those of the latents.
+        """
+        return self._unit(self.net(*self._ordered(latents)))
+
+    def generate_with(
+        self, change: Float[Tensor, "b p"], /, **latents: Float[Tensor, "b ..."]
+    ) -> Float[Tensor, "b 3 h w"]:
+        """Pictures of the network with its weights changed, by another row for each picture.
+
+        Args:
+            change: What is added to the weights that `tunable` names, end to end.
+            latents: As for `generate`.
+
+        Raises:
+            InputError: The names are not those of the latents.
+        """
+        pictures = []
+        names = self.tunable()
+        weights = dict(self.net.named_parameters())
+        for row, *of_one in zip(change, *self._ordered(latents), strict=True):
+            parts = row.split([weights[name].numel() for name in names])
+            changed = {
+                name: weights[name] + part.reshape(weights[name].shape)
+                for name, part in zip(names, parts, strict=True)
+            }
+            inputs = tuple(latent[None] for latent in of_one)
+            pictures.append(functional_call(self.net, changed, inputs))
+        return self._unit(torch.cat(pictures))
+
     def features(
-        self, latent: Tensor, embedding: Tensor, layers: Collection[str]
+        self, layers: Collection[str], /, **latents: Float[Tensor, "b ..."]
     ) -> Mapping[str, Tensor]:
-        """What the layers of that name put out while a picture is made.
+        """What the layers of those names put out while a picture is made; `""` is the network.
 
         Raises:
             TapError: A layer does not exist.
         """
-        seen: dict[str, Tensor] = {}
+        outputs: dict[str, Tensor] = {}
 
         def keep(module: nn.Module, inputs: Any, output: Tensor, *, name: str) -> None:
-            seen[name] = output
+            outputs[name] = output
 
         hooks = []
         try:
@@ -159,32 +268,36 @@ class Generator(Model):
                 except AttributeError:
                     raise TapError(f"{self.description} has no layer {name!r}.") from None
                 hooks.append(module.register_forward_hook(partial(keep, name=name)))
-            self.net(latent, embedding)
+            self.net(*self._ordered(latents))
         finally:
             for hook in hooks:
                 hook.remove()
-        return seen
+        return outputs
 
+    def _ordered(self, latents: Mapping[str, Tensor]) -> list[Tensor]:
+        if latents.keys() != self._declared.keys():
+            raise InputError(
+                f"{self.description} takes {conjoined(list(self._declared))}; "
+                f"got {conjoined(list(latents)) or 'nothing'}."
+            )
+        return [latents[name] for name in self._declared]
 
-@final
-class Encoder(Model):
-    """A network from a picture and its class embedding to a latent; frozen.
+    def _unit(self, picture: Tensor) -> Tensor:
+        low, high = self.output
+        return picture / (high - low) + -low / (high - low)
 
-    Args:
-        net: Called with `(b, 3, s, s)` in [-1, 1] and `(b, e)`; gives `(b, z)`.
-        size: Side of the pictures it takes.
-        description: What it is.
-    """
+    # ------------------------------------------------------------------ its weights
 
-    def __init__(
-        self, net: nn.Module, *, size: int, description: str = "an encoder given from Python"
-    ) -> None:
-        super().__init__(description=description, size=size)
-        self.net = net.eval().requires_grad_(False)
+    def tunable(self) -> list[str]:
+        """Names of the weights that fine-tuning changes: all but class embeddings."""
+        tables = tuple(
+            f"{spec.table}."
+            for spec in self._declared.values()
+            if isinstance(spec, ClassEmbedding) and isinstance(spec.table, str)
+        )
+        return [name for name, _ in self.net.named_parameters() if not name.startswith(tables)]
 
-    def encode(
-        self, image: Float[Tensor, "b 3 s s"], embedding: Float[Tensor, "b e"]
-    ) -> Float[Tensor, "b z"]:
-        """Latents of pictures in [0, 1]."""
-        latent: Tensor = self.net(image * 2 - 1, embedding)
-        return latent
+    def tunable_size(self) -> int:
+        """How many numbers they hold."""
+        weights = dict(self.net.named_parameters())
+        return sum(weights[name].numel() for name in self.tunable())

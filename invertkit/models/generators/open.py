@@ -15,13 +15,10 @@ from invertkit.models.classifiers.classifier import Classifier
 from invertkit.models.generators.biggan.config import BigGANConfig
 from invertkit.models.generators.biggan.files import load_biggan
 from invertkit.models.generators.biggan.network import BigGANDeep
-from invertkit.models.generators.generator import (
-    BIGGAN_STATISTICS,
-    Encoder,
-    Generator,
-    ObjectStatistics,
-)
+from invertkit.models.generators.encoder import Encoder
+from invertkit.models.generators.generator import BIGGAN_STATISTICS, Generator, ObjectStatistics
 from invertkit.models.generators.kitgan import KitDiscriminator, KitEncoder, KitGenerator
+from invertkit.models.generators.latents import latent_and_class
 from invertkit.models.loading.weights_file import load_into, metadata, read_weights, sha256
 
 _FACTS: Final = ("classes", "embedding", "latent", "size", "statistics", "widths")
@@ -48,11 +45,10 @@ def embedded_generator(*, weights: Path | None = None) -> Generator:
     load_into(net, _part(path, "generator"), name=str(path))
     return Generator(
         net,
+        latents=latent_and_class(facts["latent"], names=facts["classes"]),
         size=facts["size"],
-        latent=facts["latent"],
-        classes=facts["classes"],
         statistics=ObjectStatistics(*(tuple(pair) for pair in facts["statistics"])),
-        description=_said("generator", path, weights, facts),
+        description=_described("generator", path, weights, facts),
         feature_layer="gen_z",
     )
 
@@ -78,7 +74,7 @@ def embedded_discriminator(*, weights: Path | None = None) -> Classifier:
         trunk,
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
-        description=_said("discriminator", path, weights, facts),
+        description=_described("discriminator", path, weights, facts),
         default_layers=blocks,
     )
 
@@ -96,7 +92,13 @@ def embedded_encoder(*, weights: Path | None = None) -> Encoder:
     with quiet_random():
         net = KitEncoder(latent=facts["latent"], embedding=facts["embedding"])
     load_into(net, _part(path, "encoder"), name=str(path))
-    return Encoder(net, size=facts["size"], description=_said("encoder", path, weights, facts))
+    return Encoder(
+        net,
+        gives="latent",
+        takes="embedding",
+        size=facts["size"],
+        description=_described("encoder", path, weights, facts),
+    )
 
 
 def biggan(
@@ -130,17 +132,16 @@ def biggan(
         with quiet_random():
             net = BigGANDeep(BigGANConfig.of(int(name[-3:])), truncation=truncation)
         net.eval().requires_grad_(False)
-        said = "random weights"
+        origin = "random weights"
     else:
         net = load_biggan(Path(weights), truncation=truncation)
-        said = Path(weights).name
+        origin = Path(weights).name
     return Generator(
         net,
+        latents=latent_and_class(net.config.latent, names=_imagenet_classes(net.config.classes)),
         size=net.config.resolution,
-        latent=net.config.latent,
-        classes=_imagenet_classes(net.config.classes),
         statistics=BIGGAN_STATISTICS,
-        description=f"BigGAN-deep {net.config.resolution} ({said})",
+        description=f"BigGAN-deep {net.config.resolution} ({origin})",
         feature_layer="generator.gen_z",
     )
 
@@ -178,7 +179,7 @@ def _part(path: Path, part: str) -> dict[str, Tensor]:
     }
 
 
-def _said(what: str, path: Path, weights: Path | None, facts: Mapping[str, Any]) -> str:
+def _described(what: str, path: Path, weights: Path | None, facts: Mapping[str, Any]) -> str:
     whose = "the embedded" if weights is None else f"{path.name}'s"
     return (
         f"{whose} KitGAN {what} ({len(facts['classes'])} classes, {facts['size']}×{facts['size']}, "

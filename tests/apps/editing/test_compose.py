@@ -117,9 +117,11 @@ def test_a_region_of_every_pixel_is_told() -> None:
 def test_pictures_are_generated_a_few_at_a_time_and_the_same() -> None:
     generator = generator64()
     latent, embedding = normal(11, 5), normal(11, 4)
-    many = generate(generator, latent, embedding)
-    torch.testing.assert_close(many, generator.generate(latent, embedding))
+    latents = {"latent": latent, "embedding": embedding}
+    many = generate(generator, latents)
+    torch.testing.assert_close(many, generator.generate(latent=latent, embedding=embedding))
     change = 0.1 * normal(1, generator.tunable_size())
-    one = generate(generator, latent, embedding, change)[:1]
-    torch.testing.assert_close(one, generator.generate_with(change, latent[:1], embedding[:1]))
+    one = generate(generator, latents, change)[:1]
+    first = {name: rows[:1] for name, rows in latents.items()}
+    torch.testing.assert_close(one, generator.generate_with(change, **first))
     assert not torch.allclose(one, many[:1])

@@ -202,7 +202,7 @@ def test_the_new_class_is_the_generator_s_picture_of_it(done: Path) -> None:
     generator = embedded_generator(weights=done.parent / "generator.safetensors")
     edited = package.edit(done, seed=1, label="bee", device="cpu")
     latent = load_file(done / "tensors" / "seed-1.safetensors")["latent"]
-    expected = generator.generate(latent, generator.table[1:2])
+    expected = generator.generate(latent=latent, embedding=generator.tables["embedding"][1:2])
     torch.testing.assert_close(edited.generated, expected)
     assert edited.facts["seed"] == 1
 
@@ -367,19 +367,19 @@ def test_numbers_that_are_none_are_told_from_python(done: Path) -> None:
 def test_folders_that_cannot_be_written_are_told(
     done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import invertkit.apps.editing.edit as module
+    from invertkit.apps.editing import moves, pictures
 
     def fail(*arguments: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
     assert "is a file" in edit(done, "--out", done / "metrics.json").sentence
     with monkeypatch.context() as patch:
-        patch.setattr(module, "save_file", fail)
+        patch.setattr(moves, "save_file", fail)
         answer = edit(done, "--component", "0", "--steps", "9", "--zoom", "1.1", "--out",
                       tmp_path / "a")  # fmt: skip
         assert answer.code == 0
         assert "zoom.safetensors: cannot be written (No space left on device)" in answer.err
-    monkeypatch.setattr(module, "_save_animation", fail)
+    monkeypatch.setattr(pictures, "_save_animation", fail)
     answer = edit(done, "--class", "bee", "--sweep", "0:1:2", "--out", tmp_path / "b")
     assert "b: cannot be written (No space left on device)." in answer.sentence
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from invertkit.errors import InputError, InvertkitError, TapError, WeightsError
 from invertkit.models.classifiers.open import EMBEDDED as CLASSIFIER
 from invertkit.models.generators import open as generators
-from invertkit.models.generators.generator import Encoder, Generator, ObjectStatistics
+from invertkit.models.generators.generator import Generator, ObjectStatistics
+from invertkit.models.generators.latents import ClassEmbedding
 from invertkit.models.generators.open import (
     EMBEDDED,
     biggan,
@@ -23,8 +24,8 @@ from invertkit.models.generators.open import (
 )
 from invertkit.models.loading.weights_file import metadata
 from invertkit.recipe.registry import Registry
-from tests.helpers import global_generators_unmoved, normal, uniform
-from tests.latents import generator64
+from tests.helpers import global_generators_unmoved, normal
+from tests.latents import generator64, style_generator
 
 CATALOGUE: list[Callable[..., Any]] = [
     embedded_generator,
@@ -39,8 +40,9 @@ every = pytest.mark.parametrize("make", CATALOGUE)
 
 def test_pictures_are_in_the_unit_range_and_weights_are_frozen() -> None:
     generator = generator64()
-    pictures = generator.generate(normal(2, 5), generator.table[:2])
-    torch.testing.assert_close(pictures * 2 - 1, generator.net(normal(2, 5), generator.table[:2]))
+    latent, embedding = normal(2, 5), generator.tables["embedding"][:2]
+    pictures = generator.generate(latent=latent, embedding=embedding)
+    torch.testing.assert_close(pictures * 2 - 1, generator.net(latent, embedding))
     assert pictures.min() >= 0
     assert pictures.max() <= 1
     assert not generator.net.training
@@ -49,37 +51,26 @@ def test_pictures_are_in_the_unit_range_and_weights_are_frozen() -> None:
 
 def test_the_table_holds_a_row_for_every_class() -> None:
     generator = generator64(classes=4)
-    assert torch.equal(generator.table[2], generator.net.embeddings(torch.eye(4).double())[2])
+    table = generator.tables["embedding"]
+    assert torch.equal(table[2], generator.net.embeddings(torch.eye(4).double())[2])
     assert generator.classes == ("0", "1", "2", "3")
     assert generator.statistics == ObjectStatistics((0.5, 0.5), (0.8, 0.8))
 
 
 def test_layers_are_shown_while_a_picture_is_made_and_hooks_are_gone_after() -> None:
     generator = generator64()
-    latent, embedding = normal(2, 5), generator.table[:2]
-    seen = generator.features(latent, embedding, ["gen_z", "blocks.0"])
-    assert set(seen) == {"gen_z", "blocks.0"}
-    wanted = generator.net.gen_z(torch.cat([latent, embedding], 1))
-    torch.testing.assert_close(seen["gen_z"], wanted)
-    assert seen["blocks.0"].shape == (2, 8, 8, 8)
+    latents = {"latent": normal(2, 5), "embedding": generator.tables["embedding"][:2]}
+    shown = generator.features(["gen_z", "blocks.0", ""], **latents)
+    assert set(shown) == {"gen_z", "blocks.0", ""}
+    wanted = generator.net.gen_z(torch.cat([*latents.values()], 1))
+    torch.testing.assert_close(shown["gen_z"], wanted)
+    assert shown["blocks.0"].shape == (2, 8, 8, 8)
+    torch.testing.assert_close(shown[""] / 2 + 0.5, generator.generate(**latents))
     with pytest.raises(TapError, match=r"^a tiny generator has no layer 'blocks\.9'"):
-        generator.features(latent, embedding, ["gen_z", "blocks.9"])
+        generator.features(["gen_z", "blocks.9"], **latents)
     with pytest.raises(RuntimeError):
-        generator.features(latent[:, :3], embedding, ["gen_z"])
+        generator.features(["gen_z"], **{**latents, "latent": normal(2, 3)})
     assert not any(module._forward_hooks for module in generator.modules())
-
-
-def test_a_network_that_is_no_generator_is_refused() -> None:
-    class Embedded(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.embeddings = nn.Embedding(3, 4)  # its rows are classes, not its columns
-
-    for net in (nn.Linear(3, 4), Embedded()):
-        with pytest.raises(InputError, match="A generator has class embeddings, a linear map in"):
-            Generator(net, size=8, latent=5)
-    with pytest.raises(InputError, match="has 3 classes; it was given 2 names"):
-        generator64(names=("a", "b"))
 
 
 def test_what_fine_tuning_changes_is_all_but_the_class_embeddings() -> None:
@@ -89,23 +80,100 @@ def test_what_fine_tuning_changes_is_all_but_the_class_embeddings() -> None:
     assert rest == {"embeddings.weight"}
     count = sum(weight.numel() for weight in parameters.values())
     assert generator.tunable_size() == count - parameters["embeddings.weight"].numel()
-    latent, table = normal(2, 5), generator.table[:2]
+    latents = {"latent": normal(2, 5), "embedding": generator.tables["embedding"][:2]}
     nothing = torch.zeros(2, generator.tunable_size()).double()
     torch.testing.assert_close(
-        generator.generate_with(nothing, latent, table), generator.generate(latent, table),
+        generator.generate_with(nothing, **latents), generator.generate(**latents),
         rtol=1e-12, atol=1e-12,
     )  # fmt: skip
 
 
-def test_an_encoder_is_given_pictures_as_it_was_trained() -> None:
-    class Net(nn.Module):
-        def forward(self, image: Tensor, embedding: Tensor) -> Tensor:
-            return torch.cat([image.amin((2, 3)), image.amax((2, 3)), embedding], 1)
+# ---------------------------------------------------------------------- any latents
 
-    image = uniform(2, 3, 4, 4)
-    image[:, :, 0, 0], image[:, :, 1, 1] = 0, 1
-    found = Encoder(Net(), size=4).encode(image, torch.zeros(2, 1).double())
-    assert found.tolist() == [[-1, -1, -1, 1, 1, 1, 0]] * 2
+
+@pytest.mark.parametrize("output", [(-1.0, 1.0), (0.0, 1.0), (0.0, 255.0)])
+def test_a_network_without_classes_needs_a_length_and_nothing_else(output: Any) -> None:
+    net = nn.Sequential(nn.Linear(5, 3 * 4 * 6), nn.Sigmoid(), nn.Unflatten(1, (3, 4, 6)))
+    with global_generators_unmoved():
+        generator = Generator(net, latents={"z": 5}, output=output)
+    low, high = output
+    assert generator.shape == (4, 6)
+    assert generator.classes == ()
+    assert generator.tables == {}
+    assert generator.leading == "z"
+    z = normal(2, 5, dtype=torch.float32)
+    torch.testing.assert_close(generator.generate(z=z) * (high - low) + low, net(z))
+    assert len(generator.tunable()) == 2
+    with pytest.raises(InputError, match="has no class embedding, so there is no class 'cat'"):
+        generator.label("cat")
+    assert generator.size == 6
+    assert repr(generator) == "Generator(z (5,) → 4×6: a generator given from Python)"
+
+
+def test_a_network_with_styles_and_noise_says_their_names_and_shapes() -> None:
+    generator = style_generator()
+    assert {name: spec.shape for name, spec in generator.latents.items()} == {
+        "w": (3, 6), "noise": (1, 8, 8), "kind": (2,),
+    }  # fmt: skip
+    assert generator.size == 8
+    assert generator.leading == "w"
+    assert generator.classes == ("round", "square")
+    rows = {
+        "w": normal(2, 3, 6), "noise": normal(2, 1, 8, 8), "kind": generator.tables["kind"],
+    }  # fmt: skip
+    pictures = generator.generate(**rows)
+    torch.testing.assert_close(pictures, generator.generate(**dict(reversed(rows.items()))))
+    for name in rows:
+        changed = generator.generate(**{**rows, name: rows[name] + 0.1})
+        assert not torch.allclose(changed, pictures)
+    with pytest.raises(InputError, match="takes w, noise and kind; got w and z"):
+        generator.generate(w=rows["w"], z=rows["w"])
+
+
+def test_the_tensors_of_a_declaration_follow_the_network() -> None:
+    mean, table = torch.arange(6.0), torch.eye(2)
+    generator = style_generator(mean=mean, table=table)
+    assert generator.latents["w"].mean.dtype == generator.tables["kind"].dtype == torch.float64
+    single = generator.float()
+    assert single.latents["w"].mean.dtype == single.tables["kind"].dtype == torch.float32
+    assert single.like.dtype == torch.float32
+    assert single.net.tint.weight.dtype == torch.float32
+
+
+class Wide(nn.Module):
+    def forward(self, z: Tensor) -> Tensor:
+        return z
+
+
+@pytest.mark.parametrize(
+    ("latents", "sentence"),
+    [
+        ({}, r"latents: a generator says what it takes, such as `latents=\{\"z\": 128\}`"),
+        ({"z y": 5}, "latents: 'z y' cannot be the name of a latent"),
+        ({"transform": 5}, "latents: 'transform' cannot be the name of a latent"),
+        ({"z": "five"}, "latents: z has a length or a shape, not 'five'"),
+        ({"z": (5, 0.5)}, r"latents: z has a shape of whole numbers, not \(5, 0.5\)"),
+        ({"z": 0}, r"A latent's shape has whole sides above 0, got \(0,\)"),
+        ({"z": 5}, r"makes pictures \(b, 3, h, w\); Wide makes \(1, 5\) of z \(1, 5\)"),
+        ({"z": (1, 8, 8)}, r"Wide makes \(1, 1, 8, 8\) of z \(1, 1, 8, 8\)"),
+        ({"z": (3, 8, 8), "y": 2}, "latents: Wide cannot be run on .*: .*positional arguments"),
+        ({"z": (3, 8, 8), "y": ClassEmbedding("tint")}, "there is no layer at 'tint'"),
+        ({"y": ClassEmbedding("")}, "there is a Wide at ''"),
+        (
+            {"y": ClassEmbedding(torch.eye(3)), "x": ClassEmbedding(torch.eye(2))},
+            "know the same classes",
+        ),
+        ({"y": ClassEmbedding(torch.eye(3), ("a", "b"))}, "has 3 classes; it was given 2 names"),
+    ],
+)
+def test_what_is_no_generator_is_told(latents: Any, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        Generator(Wide(), latents=latents)
+
+
+def test_a_range_that_is_none_is_told() -> None:
+    with pytest.raises(InputError, match=r"output: expected the values of black and white, got"):
+        Generator(Wide(), latents={"z": (3, 8, 8)}, output=(1.0, 1.0))
 
 
 # ---------------------------------------------------------------------- the shipped file
@@ -134,11 +202,12 @@ def test_the_catalogue_builds_from_the_shipped_file(make: Callable[..., Any]) ->
 
 def test_what_ships_works_together() -> None:
     generator, discriminator, encoder = (make() for make in CATALOGUE)
-    latent, embedding = normal(2, generator.latent, dtype=torch.float32), generator.table[[3, 5]]
-    pictures = generator.generate(latent, embedding)
+    latent = normal(2, generator.latents["latent"].numbers, dtype=torch.float32)
+    embedding = generator.tables["embedding"][[3, 5]]
+    pictures = generator.generate(latent=latent, embedding=embedding)
     assert pictures.shape == (2, 3, 32, 32)
     assert pictures.std() > 0.05
-    assert encoder.encode(pictures, embedding).shape == latent.shape
+    assert encoder.encode(pictures, embedding=embedding)["latent"].shape == latent.shape
     layers = discriminator.resolve(["default"])
     seen = discriminator.observe(pictures, layers)
     assert [seen[name].shape[-1] for name in layers] == [16, 8, 4]

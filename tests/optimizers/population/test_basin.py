@@ -675,7 +675,7 @@ def test_a_latent_is_found_again_from_the_picture_it_made() -> None:
     problem = latent_problem((1, Adam()), seeds=(0,))
     generator, size = problem.models["generator"], problem.stages[0].size
     wanted = 0.8 * normal(1, 5, seed=11).clamp(-1, 1)
-    embedding = generator.table[1:2]
+    embedding = generator.tables["embedding"][1:2]
     scene = replace(problem.scene(size), models=problem.models)
     with torch.no_grad():
         picture = latents().image({"latent": wanted, "embedding": embedding}, scene)

@@ -396,12 +396,14 @@ def test_the_file_gives_the_same_networks_back(
     labels = torch.arange(3)
     made = pictures(net, PLAN, labels)
     latent = torch.randn(3, PLAN.latent, generator=torch.Generator().manual_seed(0)).clamp(-2, 2)
-    again = loaded.generate(latent, loaded.table)
+    table = loaded.tables["embedding"]
+    again = loaded.generate(latent=latent, embedding=table)
     assert torch.allclose(made, again, atol=4e-3)
     assert not torch.equal(made[0], made[1])
     facts = {key: json.loads(value) for key, value in metadata(path).items()}
     assert facts["plan"]["steps"] == 8
-    assert embedded_encoder(weights=path).encode(made, loaded.table).shape == (3, PLAN.latent)
+    found = embedded_encoder(weights=path).encode(made, embedding=table)
+    assert found["latent"].shape == (3, PLAN.latent)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         judge = KitDiscriminator(3).eval()
