@@ -24,7 +24,8 @@ from invertkit.models.generators.generator import Generator
 from invertkit.models.generators.kitgan import KitGenerator
 from invertkit.models.generators.latents import latent_and_class
 from invertkit.models.generators.open import embedded_generator
-from invertkit.models.perceptual import PerceptualNet, lpips
+from invertkit.models.perceptual.lpips import lpips
+from invertkit.models.perceptual.network import PerceptualNet
 from invertkit.objectives.lpips import LPIPS
 from invertkit.objectives.reference import PixelDistance
 from invertkit.optimizers.population.basin import BasinCMA

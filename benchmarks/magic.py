@@ -21,7 +21,8 @@ from invertkit.core.schedules import Cosine
 from invertkit.engine.problem import Problem, Stage, Term
 from invertkit.engine.run import Run
 from invertkit.models.classifiers.classifier import Classifier
-from invertkit.models.patches.patch_nets import EncoderDecoder, PatchCriticNet
+from invertkit.models.critics.patch_critic import PatchCriticNet
+from invertkit.models.segmenters.encoder_decoder import EncoderDecoder
 from invertkit.objectives.asked_players import CriticScore, MaskBCE
 from invertkit.objectives.outputs import CrossEntropy
 from invertkit.objectives.priors import Norm, TotalVariation

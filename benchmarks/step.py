@@ -30,7 +30,7 @@ from magic import make_released, same_problem
 from measuring import HEADS, Contest, calibrated, compare, matmul_rate
 from torch import nn
 
-from invertkit.models.classifiers.open import embedded
+from invertkit.models.classifiers.sources.embedded import embedded
 
 __all__ = ["calibrated", "make_released", "same_problem"]
 

@@ -22,7 +22,7 @@ from invertkit.models.classifiers.kitnet import KitNet
 from invertkit.models.generators.generator import Generator
 from invertkit.models.generators.kitgan import KitGenerator
 from invertkit.models.generators.latents import latent_and_class
-from invertkit.models.perceptual import Part, PerceptualNet
+from invertkit.models.perceptual.network import Part, PerceptualNet
 from invertkit.objectives.base import Objective, evaluate
 from invertkit.optimizers.base import Optimizer
 from invertkit.optimizers.torch_optim import Adam

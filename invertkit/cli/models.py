@@ -46,26 +46,27 @@ def models(
     if context.invoked_subcommand is not None:
         return
     _check_choices(norm=norm, dataset=dataset, source=source)
-    from invertkit.models.classifiers import catalogue as robust_models
+    from invertkit.models.classifiers.catalogue import select
+    from invertkit.models.classifiers.words import SOURCES
 
-    found = robust_models.select(
+    entries = select(
         norm=norm, architecture=architecture, dataset=dataset, source=source, eps=eps,
         max_eps=max_eps, words=search.split(),
     )  # fmt: skip
     if as_json:
-        typer.echo(json.dumps([entry.facts() for entry in found], indent=1, ensure_ascii=False))
+        typer.echo(json.dumps([entry.facts() for entry in entries], indent=1, ensure_ascii=False))
         return
-    if not found:
+    if not entries:
         raise InputError("No classifier of the catalogue fits these filters; leave one out.")
     header = ("name", "trained against", "accuracy", "data", "from")
-    rows = [header, *(_row(entry) for entry in found)]
+    rows = [header, *(_row(entry) for entry in entries)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
     for row in rows:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         typer.echo(line.rstrip())
     say(
         "\nAlso: "
-        + "; ".join(f"{name}, {text}" for name, text in robust_models.FAMILIES.items())
+        + "; ".join(f"{each.form}, {each.summary}" for each in SOURCES if not each.listed)
         + ".\n`invertkit models show NAME` tells all of one; in a recipe: `classifier: NAME`."
     )
 
@@ -76,26 +77,28 @@ def _row(entry: Entry) -> tuple[str, ...]:
 
 
 def _check_choices(**given: str) -> None:
-    from invertkit.models.classifiers import catalogue as robust_models
+    from invertkit.models.classifiers.catalogue import ENTRIES
 
     for name, value in given.items():
-        known = sorted({str(getattr(entry, name)) for entry in robust_models.ENTRIES.values()})
+        known = sorted({str(entry.facts()[name]) for entry in ENTRIES.values()})
         if value and value not in known:
             raise InputError(f"--{name} {value}: expected one of {', '.join(known)}.")
 
 
 def _entry(name: str) -> Entry:
-    from invertkit.models.classifiers import catalogue as robust_models
+    from invertkit.models.classifiers.catalogue import find, near
+    from invertkit.models.classifiers.words import is_file_name, source_of
 
-    entry = robust_models.find(name)
+    entry = find(name)
     if entry is None:
-        if name.startswith(("timm:", "torchvision:", "hf-hub:")):
+        source = source_of(name)
+        if source is not None and not source.listed and not is_file_name(name):
             raise RecipeError(
                 f"{name}: has no line in the catalogue; it is fetched when a recipe or a command "
                 "first uses it, by the library that it names."
             )
-        near = robust_models.near(name, 3)
-        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        names = near(name, 3)
+        hint = f" Did you mean {' or '.join(map(repr, names))}?" if names else ""
         raise RecipeError(
             f"{name}: no such name in the catalogue.{hint} `invertkit models` lists it."
         )
@@ -159,26 +162,26 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check a weights file: integrity, layout, every entry, normaliser, checksum."""
-    from invertkit.models.loading import verify as verifying
+    from invertkit.models.classifiers import verify as verifying
 
-    found = verifying.verify(what, weights=weights, architecture=architecture)
+    checked = verifying.verify(what, weights=weights, architecture=architecture)
     if as_json:
-        typer.echo(json.dumps(found.facts(), indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(checked.facts(), indent=1, ensure_ascii=False))
         return
-    repeated = f", {found.duplicates} of them repeated" if found.duplicates else ""
+    repeated = f", {checked.duplicates} of them repeated" if checked.duplicates else ""
     lines: dict[str, Any] = {
-        "file": found.path,
-        "size": f"{found.size:,} bytes",
-        "sha256": f"{found.sha256} ({found.published})",
-        "container": found.container,
-        "layout": found.layout,
-        "entries": f"{found.entries}{repeated}; every one is accounted for",
-        "network": found.architecture,
-        "classes": found.classes,
-        "parameters": f"{found.parameters:,}",
-        "normaliser": found.normaliser,
-        "beside": ", ".join(found.beside),
-        "note": " ".join(found.notes),
+        "file": checked.path,
+        "size": f"{checked.size:,} bytes",
+        "sha256": f"{checked.sha256} ({checked.published})",
+        "container": checked.container,
+        "layout": checked.layout,
+        "entries": f"{checked.entries}{repeated}; every one is accounted for",
+        "network": checked.architecture,
+        "classes": checked.classes,
+        "parameters": f"{checked.parameters:,}",
+        "normaliser": checked.normaliser,
+        "beside": ", ".join(checked.beside),
+        "note": " ".join(checked.notes),
     }
     _tell({key: value for key, value in lines.items() if value})
 
@@ -197,13 +200,13 @@ def convert(
     ] = "",
 ) -> None:
     """Turn a checkpoint into safetensors that load by themselves; nothing is overwritten."""
-    from invertkit.models.loading.weights_file import convert_weights
+    from invertkit.models.classifiers.convert import convert_weights
 
-    made = destination or source.with_suffix(".safetensors")
-    facts = convert_weights(source, made, trust=trust, architecture=architecture)
-    typer.echo(f"{made}: {facts['tensors']} tensors.")
+    target = destination or source.with_suffix(".safetensors")
+    facts = convert_weights(source, target, trust=trust, architecture=architecture)
+    typer.echo(f"{target}: {facts['tensors']} tensors.")
     if "architecture" in facts:
-        say(f"It is {facts['architecture']} and loads by itself: `classifier: {made}`.")
+        say(f"It is {facts['architecture']} and loads by itself: `classifier: {target}`.")
 
 
 def _tell(lines: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from invertkit.core.ranges import NonNegative
 from invertkit.core.scene import Needs
 from invertkit.core.view import View
 from invertkit.errors import RecipeError
-from invertkit.models.perceptual import PerceptualNet, distance_map, unit_channels
+from invertkit.models.perceptual.network import PerceptualNet, distance_map, unit_channels
 from invertkit.objectives.base import Objective, required_model
 from invertkit.objectives.functional import faded, weighted_mean
 

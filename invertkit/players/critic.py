@@ -19,8 +19,9 @@ from invertkit.core.ranges import Count, Decay, Index, NonNegative, Positive
 from invertkit.core.recording.fused_adam import FusedAdam
 from invertkit.core.scene import Scene
 from invertkit.errors import InputError
-from invertkit.models.patches.patch_nets import PatchCriticNet, receptive_field
-from invertkit.models.patches.patch_norm import NormKind
+from invertkit.models.critics.patch_critic import PatchCriticNet
+from invertkit.models.stacked.normed_leaky import NormKind
+from invertkit.models.stacked.stack import receptive_field
 from invertkit.players.base import Player
 from invertkit.players.critic_gradients import PenaltyForm, critic_gradients
 

@@ -33,8 +33,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from invertkit.models.patches.patch_nets import ALL, Layer, PatchCriticNet, beside
-from invertkit.models.patches.patch_norm import SLOPE, leaky
+from invertkit.models.critics.patch_critic import PatchCriticNet
+from invertkit.models.stacked.normed_leaky import SLOPE, leaky
+from invertkit.models.stacked.stack import ALL, Layer, beside
 from invertkit.players.critic_norms import Blocks, NormPass, normalised
 
 aten = torch.ops.aten

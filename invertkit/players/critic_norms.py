@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from invertkit.models.patches.patch_norm import EPSILON
+from invertkit.models.stacked.normed_leaky import EPSILON
 
 aten = torch.ops.aten
 

@@ -18,8 +18,8 @@ from invertkit.core.ranges import Count, Decay, Index, Positive
 from invertkit.core.recording.fused_adam import FusedAdam
 from invertkit.core.scene import Scene
 from invertkit.errors import InputError
-from invertkit.models.patches.patch_nets import EncoderDecoder
-from invertkit.models.patches.patch_norm import NormKind
+from invertkit.models.segmenters.encoder_decoder import EncoderDecoder
+from invertkit.models.stacked.normed_leaky import NormKind
 from invertkit.players.base import Player
 
 

@@ -211,7 +211,7 @@ MODELS: Final = _table(
         "any classifier by one word: of the catalogue, timm:NAME, torchvision:NAME, a file",
     ),
     embedded=Entry(
-        "invertkit.models.classifiers.open:embedded",
+        "invertkit.models.classifiers.sources.embedded:embedded",
         "the small quasi-robust classifier that the package carries",
     ),
     embedded_discriminator=Entry(
@@ -227,18 +227,20 @@ MODELS: Final = _table(
         "the small class-conditional generator that the package carries",
     ),
     lpips=Entry(
-        "invertkit.models.perceptual:lpips",
+        "invertkit.models.perceptual.lpips:lpips",
         "the network of LPIPS, or the embedded classifier in its place",
         "Zhang et al. 2018",
     ),
     robust=Entry(
-        "invertkit.models.classifiers.open:robust",
+        "invertkit.models.classifiers.sources.robust:robust",
         "adversarially trained classifiers of the catalogue, from their hub or a file",
         "Salman et al. 2020; Engstrom et al. 2019",
     ),
-    timm=Entry("invertkit.models.classifiers.open:from_timm", "any classifier of timm, by name"),
+    timm=Entry(
+        "invertkit.models.classifiers.sources.timm:from_timm", "any classifier of timm, by name"
+    ),
     torchvision=Entry(
-        "invertkit.models.classifiers.open:from_torchvision",
+        "invertkit.models.classifiers.sources.torchvision:from_torchvision",
         "any classifier of torchvision, by name",
     ),
 )

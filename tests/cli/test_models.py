@@ -15,7 +15,8 @@ from torch import Tensor
 
 from invertkit.models.classifiers.catalogue import ENTRIES
 from invertkit.models.classifiers.open import open_classifier
-from invertkit.models.loading.weights_file import read_facts, read_weights
+from invertkit.models.loading.safetensors_file import read_facts
+from invertkit.models.loading.weights_file import read_weights
 from tests.faces import invertkit
 from tests.models.loading.checkpoints import (
     SMALL,

@@ -17,7 +17,8 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from invertkit.models.classifiers.open import open_classifier
-from invertkit.models.loading.weights_file import metadata, sha256
+from invertkit.models.loading.safetensors_file import metadata
+from invertkit.models.loading.weights_file import sha256
 from invertkit.training.loop.bar import TrainingBar
 from invertkit.training.loop.history import Moment, Row
 from tests.faces import invertkit

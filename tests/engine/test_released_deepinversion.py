@@ -17,7 +17,7 @@ from released_deepinversion import DeepInversion, Settings, setting
 
 from invertkit.core.randomness import Randomness
 from invertkit.engine.run import Report, Run
-from invertkit.models.classifiers.open import embedded
+from invertkit.models.classifiers.sources.embedded import embedded
 
 SIZE = 64
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from invertkit.core.scene import Scene
 from invertkit.errors import InputError, RecipeError
-from invertkit.models.perceptual import unit_channels
+from invertkit.models.perceptual.network import unit_channels
 from invertkit.objectives.base import Objective
 from invertkit.objectives.feature_cosine import FeatureCosine
 from invertkit.objectives.lpips import LPIPS

@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from invertkit.models.patches.patch_nets import EncoderDecoder, PatchCriticNet
+from invertkit.models.critics.patch_critic import PatchCriticNet
+from invertkit.models.segmenters.encoder_decoder import EncoderDecoder
 
 Form = Literal["pixel", "sample"]
 

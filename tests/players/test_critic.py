@@ -15,8 +15,9 @@ from invertkit.core.randomness import Randomness, Standing
 from invertkit.core.recording.tape import record
 from invertkit.core.scene import Scene
 from invertkit.errors import InputError
-from invertkit.models.patches.patch_nets import PatchCriticNet, Stack
-from invertkit.models.patches.patch_norm import NormKind
+from invertkit.models.critics.patch_critic import PatchCriticNet
+from invertkit.models.stacked.normed_leaky import NormKind
+from invertkit.models.stacked.stack import Stack
 from invertkit.players.critic import PatchCritic
 from invertkit.players.critic_gradients import critic_gradients
 from tests.helpers import make_scene, normal, same, through_a_file, tiny_critic, uniform

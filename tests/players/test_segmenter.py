@@ -13,8 +13,9 @@ from invertkit.core.randomness import Randomness
 from invertkit.core.recording.tape import record
 from invertkit.core.scene import Scene
 from invertkit.errors import InputError
-from invertkit.models.patches.patch_nets import EncoderDecoder, Stack
-from invertkit.models.patches.patch_norm import NormKind
+from invertkit.models.segmenters.encoder_decoder import EncoderDecoder
+from invertkit.models.stacked.normed_leaky import NormKind
+from invertkit.models.stacked.stack import Stack
 from invertkit.players.segmenter import Segmenter
 from tests.helpers import make_scene, same, through_a_file, tiny_segmenter, uniform
 from tests.players.plain import assert_same_network, learnt, plain

@@ -19,9 +19,10 @@ import invertkit as package
 from invertkit.core.devices import pick_device
 from invertkit.core.images.load import load_image, load_mask
 from invertkit.errors import InputError, InvertkitError, RecipeError
+from invertkit.models.classifiers.convert import convert_weights
 from invertkit.models.classifiers.kitnet import KitNet
-from invertkit.models.classifiers.open import EMBEDDED
-from invertkit.models.loading.weights_file import convert_weights, read_weights
+from invertkit.models.classifiers.sources.embedded import EMBEDDED
+from invertkit.models.loading.weights_file import read_weights
 from invertkit.runs.checkpoint import load
 from invertkit.runs.dry_run import dry_run
 from invertkit.runs.prepare import prepare

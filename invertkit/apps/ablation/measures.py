@@ -23,7 +23,8 @@ from invertkit.errors import InvertkitError
 from invertkit.metrics.judge import Judge, train_judge
 from invertkit.metrics.mask_iou import mask_iou
 from invertkit.metrics.patch_similarity import bidirectional_similarity
-from invertkit.models.loading.weights_file import load_into, metadata, read_weights
+from invertkit.models.loading.safetensors_file import metadata
+from invertkit.models.loading.weights_file import load_into, read_weights
 from invertkit.runs.result import Result
 
 _STATES: Final[Mapping[Status, State]] = {

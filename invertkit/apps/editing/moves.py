@@ -25,7 +25,8 @@ from invertkit.core.files import whole_file
 from invertkit.core.log import log
 from invertkit.errors import WeightsError
 from invertkit.models.generators.generator import Generator
-from invertkit.models.loading.weights_file import metadata, read_weights
+from invertkit.models.loading.safetensors_file import metadata
+from invertkit.models.loading.weights_file import read_weights
 
 Directions = dict[str, Tensor]
 """Tensors of one file in `directions/`."""

@@ -1,7 +1,8 @@
 """The classifiers that have a name of their own: a table of facts, read without torch.
 
 Accuracies, file names and links are those that the authors published; what they did not publish
-is None here and is said to be so. A name such as `timm:NAME` needs no entry: see `FAMILIES`.
+is None here and is said to be so. A name such as `timm:NAME` needs no entry: see
+`invertkit.models.classifiers.words.SOURCES`.
 """
 
 from __future__ import annotations
@@ -11,13 +12,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Any, Final, Literal, final
+from typing import Any, Final, Literal, NamedTuple, final
 
 Norm = Literal["none", "l2", "linf"]
 
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
-KITNET = ((0.491252, 0.48209, 0.44652), (0.245232, 0.242782, 0.260629))
+
+class DataSet(NamedTuple):
+    """What classifiers are trained on, as far as it is usual.
+
+    Args:
+        name: In words.
+        mean: Of its images in [0, 1], per channel.
+        std: Their deviation, per channel.
+        side: Of the images that classifiers of it take, in pixels.
+    """
+
+    name: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    side: int
+
+
+IMAGENET: Final = DataSet("ImageNet", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224)
+CIFAR10: Final = DataSet("CIFAR-10", (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), 32)
+# KitNet measures its own on the pictures it is trained on, at twice CIFAR-10's size.
+_KITNET: Final = ((0.491252, 0.48209, 0.44652), (0.245232, 0.242782, 0.260629))
 CIFAR10_CLASSES: Final = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
@@ -68,8 +87,8 @@ class Entry:
     size: int | None = None
     sha256: str = ""
     side: int = 224
-    mean: tuple[float, float, float] = IMAGENET[0]
-    std: tuple[float, float, float] = IMAGENET[1]
+    mean: tuple[float, float, float] = IMAGENET.mean
+    std: tuple[float, float, float] = IMAGENET.std
     note: str = ""
 
     @property
@@ -157,69 +176,60 @@ def _of_salman() -> Iterator[Entry]:
             yield _salman(stem, architecture, "l2", eps, accuracy)
 
 
+_LIBRARYS_CIFAR: Final[tuple[tuple[Norm, str, float, str, str], ...]] = (
+    ("l2", "0", 95.25, "yhpp4yws7sgi6lj", "cifar_nat.pt"),
+    ("l2", "0.25", 92.77, "2qsp7pt6t7uo71w", "cifar_l2_0_25.pt"),
+    ("l2", "0.5", 90.83, "1zazwjfzee7c8i4", "cifar_l2_0_5.pt"),
+    ("l2", "1", 81.62, "s2x7thisiqxz095", "cifar_l2_1_0.pt"),
+    ("linf", "8", 87.03, "c9qlt1lbdnu9tlo", "cifar_linf_8.pt"),
+)
+_LIBRARYS_IMAGENET: Final[tuple[tuple[Norm, str, float, str, str], ...]] = (
+    ("l2", "3", 57.90, "knf4uimlqsi1yz8", "imagenet_l2_3_0.pt"),
+    ("linf", "4", 62.42, "axfuary2w1cnyrg", "imagenet_linf_4.pt"),
+    ("linf", "8", 47.91, "yxn15a9zklz3s8q", "imagenet_linf_8.pt"),
+)
+_LIBRARYS_STANDARD: Final = Entry(
+    name="robustness-resnet50-standard",
+    architecture="resnet50",
+    dataset="imagenet",
+    norm="none",
+    eps=0.0,
+    accuracy=76.13,
+    source="robustness",
+    paper="He et al. 2016, Deep Residual Learning for Image Recognition (arXiv:1512.03385)",
+    licence="BSD-3-Clause (torchvision)",
+    file="resnet50-0676ba61.pth",
+    url="https://download.pytorch.org/models/resnet50-0676ba61.pth",
+    sha256="0676ba61",
+    note="The library's ε = 0 is torchvision's: torchvision:resnet50.IMAGENET1K_V1.",
+)
+
+
 def _of_the_library() -> Iterator[Entry]:
-    common: dict[str, Any] = {
-        "source": "robustness",
-        "paper": f"{_LIBRARY}, github.com/MadryLab/robustness",
-        "licence": "MIT",
-    }
-    old = "Saved with torch 1.1 and dill 0.2.9, in torch's older container."
-    cifar: tuple[tuple[Norm, str, float, str, str], ...] = (
-        ("l2", "0", 95.25, "yhpp4yws7sgi6lj", "cifar_nat.pt"),
-        ("l2", "0.25", 92.77, "2qsp7pt6t7uo71w", "cifar_l2_0_25.pt"),
-        ("l2", "0.5", 90.83, "1zazwjfzee7c8i4", "cifar_l2_0_5.pt"),
-        ("l2", "1", 81.62, "s2x7thisiqxz095", "cifar_l2_1_0.pt"),
-        ("linf", "8", 87.03, "c9qlt1lbdnu9tlo", "cifar_linf_8.pt"),
-    )
-    for norm, eps, accuracy, key, file in cifar:
-        yield Entry(
-            name=f"cifar10-resnet50-{norm}-eps{eps}",
-            architecture="cifar_resnet50",
-            dataset="cifar10",
-            norm=norm,
-            eps=float(eps),
-            accuracy=accuracy,
-            file=file,
-            url=f"https://www.dropbox.com/s/{key}/{file}?dl=1",
-            side=32,
-            mean=CIFAR10[0],
-            std=CIFAR10[1],
-            note=old,
-            **common,
-        )
-    imagenet: tuple[tuple[Norm, str, float, str, str], ...] = (
-        ("l2", "3", 57.90, "knf4uimlqsi1yz8", "imagenet_l2_3_0.pt"),
-        ("linf", "4", 62.42, "axfuary2w1cnyrg", "imagenet_linf_4.pt"),
-        ("linf", "8", 47.91, "yxn15a9zklz3s8q", "imagenet_linf_8.pt"),
-    )
-    for norm, eps, accuracy, key, file in imagenet:
-        yield Entry(
-            name=f"robustness-resnet50-{norm}-eps{eps}",
-            architecture="resnet50",
-            dataset="imagenet",
-            norm=norm,
-            eps=float(eps),
-            accuracy=accuracy,
-            file=file,
-            url=f"https://www.dropbox.com/s/{key}/{file}?dl=1",
-            note=old,
-            **common,
-        )
-    yield Entry(
-        name="robustness-resnet50-standard",
-        architecture="resnet50",
-        dataset="imagenet",
-        norm="none",
-        eps=0.0,
-        accuracy=76.13,
-        source="robustness",
-        paper="He et al. 2016, Deep Residual Learning for Image Recognition (arXiv:1512.03385)",
-        licence="BSD-3-Clause (torchvision)",
-        file="resnet50-0676ba61.pth",
-        url="https://download.pytorch.org/models/resnet50-0676ba61.pth",
-        sha256="0676ba61",
-        note="The library's ε = 0 is torchvision's: torchvision:resnet50.IMAGENET1K_V1.",
-    )
+    # Only the names differ: those of ImageNet need a word against Salman et al.'s of equal radius.
+    for prefix, architecture, dataset, known, files in (
+        ("cifar10", "cifar_resnet50", "cifar10", CIFAR10, _LIBRARYS_CIFAR),
+        ("robustness", "resnet50", "imagenet", IMAGENET, _LIBRARYS_IMAGENET),
+    ):
+        for norm, eps, accuracy, key, file in files:
+            yield Entry(
+                name=f"{prefix}-resnet50-{norm}-eps{eps}",
+                architecture=architecture,
+                dataset=dataset,
+                norm=norm,
+                eps=float(eps),
+                source="robustness",
+                paper=f"{_LIBRARY}, github.com/MadryLab/robustness",
+                licence="MIT",
+                accuracy=accuracy,
+                file=file,
+                url=f"https://www.dropbox.com/s/{key}/{file}?dl=1",
+                side=known.side,
+                mean=known.mean,
+                std=known.std,
+                note="Saved with torch 1.1 and dill 0.2.9, in torch's older container.",
+            )
+    yield _LIBRARYS_STANDARD
 
 
 def _ours() -> Iterator[Entry]:
@@ -244,8 +254,8 @@ def _ours() -> Iterator[Entry]:
             accuracy=accuracy,
             file=file,
             side=64,
-            mean=KITNET[0],
-            std=KITNET[1],
+            mean=_KITNET[0],
+            std=_KITNET[1],
             note=f"Carried by the package, no download; ε at 64×64.{more}",
         )
 
@@ -254,31 +264,39 @@ ENTRIES: Final[Mapping[str, Entry]] = MappingProxyType(
     {entry.name: entry for make in (_ours, _of_salman, _of_the_library) for entry in make()}
 )
 
-FAMILIES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "timm:NAME": "any classifier of timm, such as timm:resnet50.a1_in1k; from the hub",
-        "torchvision:NAME": (
-            "any classifier of torchvision, such as torchvision:resnet50 or, with the name of its "
-            "weights, torchvision:resnet50.IMAGENET1K_V1; from its own site"
-        ),
-        "hf-hub:OWNER/NAME": "a classifier on the hub that timm can build",
-        "FILE": "a local file that says what it is, or whose keys show it",
-    }
-)
+
+def usual(architecture: str) -> DataSet:
+    """The data set that a network of that name is trained on, where nobody says otherwise.
+
+    Example:
+        >>> usual("cifar_resnet50").side, usual("torchvision:resnet50").side
+        (32, 224)
+    """
+    return CIFAR10 if architecture.startswith("cifar") else IMAGENET
 
 
 def find(name: str) -> Entry | None:
-    """The entry of that name, or of the same name with its radius written otherwise."""
+    """The entry of that name, or of the same name with its radius written otherwise.
+
+    Example:
+        >>> find("resnet50-linf-eps4").file
+        'resnet50_linf_eps4.0.ckpt'
+    """
     if name in ENTRIES:
         return ENTRIES[name]
-    said = _parts(name)
-    if said is None:
+    parts = _parts(name)
+    if parts is None:
         return None
-    return next((entry for entry in ENTRIES.values() if _parts(entry.name) == said), None)
+    return next((entry for entry in ENTRIES.values() if _parts(entry.name) == parts), None)
 
 
 def near(name: str, count: int = 1) -> list[str]:
-    """Names of the table that look like `name`, best first."""
+    """Names of the table that look like `name`, best first.
+
+    Example:
+        >>> near("resnet50-l2-eps0.005")
+        ['resnet50-l2-eps0.05']
+    """
     return get_close_matches(name, ENTRIES, n=count)
 
 
@@ -302,6 +320,10 @@ def select(
         eps: Exactly this radius, in the units of the entry's norm.
         max_eps: At most this radius.
         words: Each occurs somewhere in what is known of the entry.
+
+    Example:
+        >>> [entry.name for entry in select(source="invertkit", norm="l2", max_eps=0.05)]
+        ['embedded', 'embedded-eps0.05']
     """
     exact = any(entry.architecture == architecture for entry in ENTRIES.values())
     return [

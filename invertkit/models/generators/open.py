@@ -19,7 +19,8 @@ from invertkit.models.generators.encoder import Encoder
 from invertkit.models.generators.generator import BIGGAN_STATISTICS, Generator, ObjectStatistics
 from invertkit.models.generators.kitgan import KitDiscriminator, KitEncoder, KitGenerator
 from invertkit.models.generators.latents import latent_and_class
-from invertkit.models.loading.weights_file import load_into, metadata, read_weights, sha256
+from invertkit.models.loading.safetensors_file import metadata
+from invertkit.models.loading.weights_file import load_into, read_weights, sha256
 
 _FACTS: Final = ("classes", "embedding", "latent", "size", "statistics", "widths")
 EMBEDDED: Final = Path(__file__).parents[1] / "weights" / "kitgan.safetensors"

@@ -14,11 +14,15 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from invertkit.errors import InputError, WeightsError
-from invertkit.models.classifiers.catalogue import Entry
+
+if TYPE_CHECKING:
+    from invertkit.models.classifiers.catalogue import Entry
 
 CARRIED = Path(__file__).parents[1] / "weights"
+"""Where the weights lie that the package carries."""
 
 
 def fetch(entry: Entry, *, folder: Path | None = None) -> Path:
@@ -83,7 +87,8 @@ def from_hub(repository: str, file: str, *, folder: Path | None = None) -> Path:
     )
 
     before, shown = logging.get_verbosity(), not are_progress_bars_disabled()
-    logging.set_verbosity_error()  # what goes wrong is told once, by us
+    # What goes wrong is told once, by us.
+    logging.set_verbosity_error()
     if not sys.stderr.isatty():
         disable_progress_bars()
     try:
@@ -118,12 +123,12 @@ def is_cached(entry: Entry) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
     if not entry.repository:
-        return bool(entry.url) and (_shelf() / entry.file).is_file()
+        return bool(entry.url) and (link_folder() / entry.file).is_file()
     return isinstance(try_to_load_from_cache(entry.repository, entry.file), str)
 
 
-def _shelf() -> Path:
-    """Where torchvision keeps downloads."""
+def link_folder() -> Path:
+    """Where torchvision, timm and we keep files that come by a link."""
     home = os.environ.get("TORCH_HOME") or Path(
         os.environ.get("XDG_CACHE_HOME", "~/.cache"), "torch"
     )
@@ -131,7 +136,7 @@ def _shelf() -> Path:
 
 
 def _from_link(entry: Entry, folder: Path | None) -> Path:
-    path = (folder or _shelf()) / entry.file
+    path = (folder or link_folder()) / entry.file
     if path.is_file():
         return path
     if offline():

@@ -19,12 +19,14 @@ Source: MadryLab/robustness 1.2.1, `attacker.py` and `tools/helpers.py`; Salman 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, final
 
 import torch
 from torch import Tensor
 
+from invertkit.core.log import log
 from invertkit.errors import WeightsError
 
 _NESTED: Final = ("model", "state_dict", "model_state_dict")
@@ -54,7 +56,12 @@ class Layout:
     entries: int = 0
     duplicates: int = 0
     beside: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default_factory=tuple)
+    notes: tuple[str, ...] = ()
+
+    def warn(self, path: Path) -> None:
+        """Put the notes in the log, with the file's name."""
+        for note in self.notes:
+            log.warning("%s: %s", path, note)
 
 
 def find_layout(data: Any, *, name: str) -> Layout:

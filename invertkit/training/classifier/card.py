@@ -14,7 +14,8 @@ import torch
 
 from invertkit.core.files import whole_file
 from invertkit.errors import InputError
-from invertkit.models.loading.weights_file import save_in_order, sha256
+from invertkit.models.loading.safetensors_file import save_in_order
+from invertkit.models.loading.weights_file import sha256
 from invertkit.training.classifier.normalized import Normalized
 from invertkit.training.classifier.plan import TrainingPlan, as_json
 from invertkit.training.classifier.start import Start

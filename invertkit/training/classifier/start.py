@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from invertkit.core.pixel_space import IMAGENET_MEAN, IMAGENET_STD
 from invertkit.errors import InputError, InvertkitError, WeightsError
-from invertkit.models.classifiers import catalogue as robust_models
+from invertkit.models.classifiers import catalogue
 from invertkit.models.classifiers.kitnet import KitNet
 from invertkit.models.loading import hub
 from invertkit.models.loading.hub import why
-from invertkit.models.loading.weights_file import load_into, metadata, read_weights, sha256
+from invertkit.models.loading.safetensors_file import metadata
+from invertkit.models.loading.weights_file import load_into, read_weights, sha256
 from invertkit.training.classifier.normalized import Normalized
 
 KITNET: Final = "kitnet"
@@ -134,7 +135,7 @@ def behind_normalisation(start: Start, statistics: Callable[[], Statistics | Non
 def _path_of(init: str | Path | None) -> Path | None:
     if init is None:
         return None
-    entry = robust_models.find(str(init))
+    entry = catalogue.find(str(init))
     if entry is not None and entry.source == "invertkit":
         return hub.fetch(entry)
     path = Path(init)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from invertkit.core.images.resize import resize_image
 from invertkit.core.images.save import save_png
 from invertkit.errors import InputError
-from invertkit.models.classifiers.open import embedded
+from invertkit.models.classifiers.sources.embedded import embedded
 from invertkit.models.generators.kitgan import KitDiscriminator, KitEncoder, KitGenerator, baked
 from invertkit.training.classifier.train import Report
 from invertkit.training.data.photographs import Photographs, load_photographs

@@ -21,7 +21,7 @@ from invertkit.core.wasserstein import wasserstein_1d
 from invertkit.errors import InputError
 from invertkit.metrics.frechet import frechet
 from invertkit.models.classifiers.classifier import Classifier
-from invertkit.models.classifiers.open import embedded
+from invertkit.models.classifiers.sources.embedded import embedded
 from invertkit.models.generators.kitgan import KitGenerator
 from invertkit.training.classifier.train import TrainingPlan, accuracy, train_classifier
 from invertkit.training.data.photographs import Photographs, plain_batches

@@ -24,7 +24,7 @@ from invertkit.errors import InputError, RecipeError
 from invertkit.metrics.judge import train_judge
 from invertkit.metrics.mask_iou import mask_iou
 from invertkit.metrics.patch_similarity import bidirectional_similarity
-from invertkit.models.classifiers.open import EMBEDDED
+from invertkit.models.classifiers.sources.embedded import EMBEDDED
 from invertkit.runs import api
 from invertkit.runs.carry_out import carry_out
 from tests.faces import (

@@ -29,7 +29,7 @@ from invertkit.metrics.gradients import (
     orientation_agreement,
 )
 from invertkit.models.classifiers.classifier import Classifier
-from invertkit.models.classifiers.open import EMBEDDED
+from invertkit.models.classifiers.sources.embedded import EMBEDDED
 from tests.faces import invertkit
 from tests.helpers import global_generators_unmoved, normal, tiny_classifier, uniform
 

@@ -14,20 +14,25 @@ from torch import Tensor
 
 from invertkit.errors import RecipeError, WeightsError
 from invertkit.models.classifiers import architectures
-from invertkit.models.classifiers import catalogue as robust_models
-from invertkit.models.classifiers.catalogue import CIFAR10_CLASSES, ENTRIES, find, near, select
-from invertkit.models.classifiers.classifier import Classifier
-from invertkit.models.classifiers.open import (
-    embedded,
-    from_file,
-    from_timm,
-    from_torchvision,
-    is_file_name,
-    open_classifier,
-    robust,
+from invertkit.models.classifiers.catalogue import (
+    CIFAR10,
+    CIFAR10_CLASSES,
+    ENTRIES,
+    find,
+    near,
+    select,
 )
-from invertkit.models.loading.verify import verify
-from invertkit.models.loading.weights_file import read_facts, sha256
+from invertkit.models.classifiers.classifier import Classifier
+from invertkit.models.classifiers.open import open_classifier
+from invertkit.models.classifiers.sources.embedded import embedded
+from invertkit.models.classifiers.sources.file import from_file
+from invertkit.models.classifiers.sources.robust import robust
+from invertkit.models.classifiers.sources.timm import from_timm
+from invertkit.models.classifiers.sources.torchvision import from_torchvision
+from invertkit.models.classifiers.verify import verify
+from invertkit.models.classifiers.words import is_file_name
+from invertkit.models.loading.safetensors_file import read_facts
+from invertkit.models.loading.weights_file import sha256
 from tests.helpers import global_generators_unmoved, uniform
 from tests.models.loading.checkpoints import (
     SMALL,
@@ -292,13 +297,13 @@ def test_a_robust_file_of_another_architecture_of_torchvision(
 
 def test_the_library_s_cifar_classifier(tmp_path: Path) -> None:
     state = state_of("cifar_resnet50", classes=10)
-    cifar = {"mean": robust_models.CIFAR10[0], "std": robust_models.CIFAR10[1]}
+    cifar = {"mean": CIFAR10.mean, "std": CIFAR10.std}
     torch.save({"state_dict": robustness_layout(state, **cifar)}, tmp_path / "cifar_l2_0_5.pt",
                _use_new_zipfile_serialization=False)  # fmt: skip
     classifier = open_classifier("cifar10-resnet50-l2-eps0.5", weights=tmp_path)
     assert classifier.classes == CIFAR10_CLASSES
     assert classifier.size == 32
-    assert classifier.mean == pytest.approx(robust_models.CIFAR10[0])
+    assert classifier.mean == pytest.approx(CIFAR10.mean)
     assert logits(classifier, 32).shape == (1, 10)
     assert classifier.resolve(["default"]) == ("relu", "layer1", "layer2", "layer3")
     again = from_file(path=tmp_path / "cifar_l2_0_5.pt")

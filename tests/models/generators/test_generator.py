@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from invertkit.errors import InputError, InvertkitError, TapError, WeightsError
-from invertkit.models.classifiers.open import EMBEDDED as CLASSIFIER
+from invertkit.models.classifiers.sources.embedded import EMBEDDED as CLASSIFIER
 from invertkit.models.generators import open as generators
 from invertkit.models.generators.generator import Generator, ObjectStatistics
 from invertkit.models.generators.latents import ClassEmbedding
@@ -22,7 +22,7 @@ from invertkit.models.generators.open import (
     embedded_encoder,
     embedded_generator,
 )
-from invertkit.models.loading.weights_file import metadata
+from invertkit.models.loading.safetensors_file import metadata
 from invertkit.recipe.registry import Registry
 from tests.helpers import global_generators_unmoved, normal
 from tests.latents import generator64, style_generator

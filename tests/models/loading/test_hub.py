@@ -108,7 +108,7 @@ def test_models_of_the_hub_that_timm_builds(cache: Path, tmp_path: Path) -> None
     script = tmp_path / "open.py"
     script.write_text(
         "import sys\n"
-        "from invertkit.models.loading.verify import verify\n"
+        "from invertkit.models.classifiers.verify import verify\n"
         f"found = verify({NAME!r})\n"
         "print(found.normaliser, '|', found.published, '|', found.architecture, found.duplicates)\n"
         "from invertkit.errors import WeightsError\n"

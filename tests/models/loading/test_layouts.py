@@ -15,13 +15,8 @@ from torch import Tensor
 from invertkit.errors import WeightsError
 from invertkit.models.classifiers import architectures
 from invertkit.models.loading.layouts import find_layout
-from invertkit.models.loading.weights_file import (
-    load_into,
-    metadata,
-    read_layout,
-    read_weights,
-    save_in_order,
-)
+from invertkit.models.loading.safetensors_file import metadata, save_in_order
+from invertkit.models.loading.weights_file import load_into, read_layout, read_weights
 from tests.models.loading.checkpoints import (
     MEAN,
     SMALL,

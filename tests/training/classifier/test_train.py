@@ -25,8 +25,9 @@ from torch.nn import functional as F
 
 from invertkit.errors import InputError, WeightsError
 from invertkit.models.classifiers.kitnet import KitNet
-from invertkit.models.classifiers.open import EMBEDDED, open_classifier
-from invertkit.models.loading.weights_file import metadata
+from invertkit.models.classifiers.open import open_classifier
+from invertkit.models.classifiers.sources.embedded import EMBEDDED
+from invertkit.models.loading.safetensors_file import metadata
 from invertkit.training.classifier.card import save_classifier
 from invertkit.training.classifier.normalized import Normalized
 from invertkit.training.classifier.start import Start, starting_network

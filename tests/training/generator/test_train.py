@@ -27,7 +27,7 @@ from invertkit.models.generators.open import (
     embedded_encoder,
     embedded_generator,
 )
-from invertkit.models.loading.weights_file import metadata
+from invertkit.models.loading.safetensors_file import metadata
 from invertkit.training.data.photographs import Photographs
 from invertkit.training.generator import command as command
 from invertkit.training.generator import train as module

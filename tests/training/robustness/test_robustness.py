@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from invertkit.errors import InputError, ShapeError
-from invertkit.models.classifiers.open import embedded
+from invertkit.models.classifiers.sources.embedded import embedded
 from invertkit.training.data.photographs import Photographs, plain_batches, resized
 from invertkit.training.robustness.accuracy import class_numbers, measure_classifiers, shown
 from invertkit.training.robustness.attack import Attack

@@ -1,7 +1,8 @@
-"""Small convolutional networks that are trained on one photograph: patch critic and segmenter.
+"""Small convolutional networks of one form, side by side in one module.
 
-Several networks of one form are one module, side by side: their weights are stacked, and network
-j reads and writes the j-th block of channels of its features `(rows, networks·channels, h, w)`.
+Every image of a run has a critic or a segmenter of its own, which learns that photograph alone.
+Their weights are stacked, and network j reads and writes the j-th block of channels of its
+features `(rows, networks·channels, h, w)`, so that one grouped convolution does for all of them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from invertkit.models.patches.patch_norm import NormKind, leaky, normed_leaky
+from invertkit.models.stacked.normed_leaky import NormKind, leaky, normed_leaky
 
 ALL = slice(None)
 """All networks of a stack."""
@@ -195,19 +196,19 @@ class Stack(nn.Module):
         channels last on a CPU, so nothing learns this way.
         """
         if not self.one_by_one(images.device):
-            return self._said(images, ALL)
+            return self._scores(images, ALL)
         images = images.contiguous(memory_format=torch.channels_last)
         each = len(images) // self.networks
         step = each if self.couples else 1
-        said = [
-            self._said(images[i : i + step], slice(i // each, i // each + 1))
+        scores = [
+            self._scores(images[i : i + step], slice(i // each, i // each + 1))
             for i in range(0, len(images), step)
         ]
-        return said[0] if len(said) == 1 else torch.cat(said)
+        return scores[0] if len(scores) == 1 else torch.cat(scores)
 
-    def _said(self, images: Tensor, which: slice) -> Tensor:
-        said: Tensor = self(images, which)
-        return said
+    def _scores(self, images: Tensor, which: slice) -> Tensor:
+        scores: Tensor = self(images, which)
+        return scores
 
 
 def beside(images: Float[Tensor, "b c h w"], networks: int) -> Float[Tensor, "r nc h w"]:
@@ -216,83 +217,3 @@ def beside(images: Float[Tensor, "b c h w"], networks: int) -> Float[Tensor, "r 
         return images
     split: Tensor = images.unflatten(0, (networks, -1)).transpose(0, 1)
     return split.flatten(1, 2)
-
-
-@final
-class PatchCriticNet(Stack):
-    """Convolutions without padding that score every patch of an image.
-
-    Args:
-        kernels: Side of each convolution's kernel.
-        strides: Stride of each convolution.
-        widths: Output channels of each convolution but the last, which has one.
-        norm: Between convolution and LeakyReLU 0.2; the last convolution stands alone.
-        generators: Draw the initial weights, one for each network.
-
-    Its `receptive_field` is computed from kernels and strides. MAGIC's is kernels 4, 4, 4, 3, 1,
-    strides 1, 2, 2, 1, 1, widths 64, 128, 128, 128: 21 pixels, 545,217 weights. The paper's text
-    has a last kernel of 3, which would make 29 and contradict its own count of weights. IMAGINE's
-    is five of 3, 3, 3, 3, 1, stride 1, width 128: 9 pixels.
-
-    Source: MAGIC §Implementation and released code; initial weights as in `Layer.draw`.
-    """
-
-    def __init__(
-        self,
-        *,
-        kernels: Sequence[int] = (4, 4, 4, 3, 1),
-        strides: Sequence[int] = (1, 2, 2, 1, 1),
-        widths: Sequence[int] = (64, 128, 128, 128),
-        norm: NormKind = "instance",
-        generators: Sequence[torch.Generator | None] = (None,),
-    ) -> None:
-        if not len(kernels) == len(strides) == len(widths) + 1:
-            raise ValueError(
-                "A critic needs as many kernels as strides and one width less, got "
-                f"{len(kernels)} kernels, {len(strides)} strides and {len(widths)} widths."
-            )
-        self.receptive_field = receptive_field(kernels, strides)
-        channels, count = [3, *widths, 1], len(generators)
-        super().__init__(
-            [
-                Layer(count, i, o, kernel, stride=stride, norm=norm, activated=number < len(widths))
-                for number, (i, o, kernel, stride) in enumerate(
-                    zip(channels, channels[1:], kernels, strides, strict=False)
-                )
-            ],
-            generators,
-        )
-
-
-@final
-class EncoderDecoder(Stack):
-    """Three convolutions and three transposed ones, all 3×3, from an image to a mask's logits.
-
-    Args:
-        width: Channels inside.
-        norm: After every layer, the last included.
-        generators: Draw the initial weights, one for each network.
-
-    The last layer passes through normalisation and LeakyReLU 0.2 too, and its output is the
-    logit, positive where the object is: as released. 150,723 weights, receptive field 13. The
-    paper gives every layer 64 channels, which cannot hold for the last. Sides below 8 pixels are
-    too small.
-
-    Source: MAGIC θ_ED, released code.
-    """
-
-    def __init__(
-        self,
-        *,
-        width: int = 64,
-        norm: NormKind = "instance",
-        generators: Sequence[torch.Generator | None] = (None,),
-    ) -> None:
-        count = len(generators)
-        down = [(3, width), (width, width), (width, width)]
-        up = [(width, width), (width, width), (width, 1)]
-        super().__init__(
-            [Layer(count, i, o, 3, norm=norm) for i, o in down]
-            + [Layer(count, i, o, 3, transposed=True, norm=norm) for i, o in up],
-            generators,
-        )

@@ -7,20 +7,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
-from invertkit.models.patches.patch_nets import (
-    EncoderDecoder,
-    PatchCriticNet,
-    Stack,
-    receptive_field,
-)
-from invertkit.models.patches.patch_norm import NormKind, normed_leaky
+from invertkit.models.critics.patch_critic import PatchCriticNet
+from invertkit.models.segmenters.encoder_decoder import EncoderDecoder
+from invertkit.models.stacked.normed_leaky import NormKind
+from invertkit.models.stacked.stack import Stack
 from tests.helpers import normal, same, uniform
 from tests.players.plain import plain
 
-MAGIC = {"kernels": (4, 4, 4, 3, 1), "strides": (1, 2, 2, 1, 1)}
-IMAGINE = {"kernels": (3, 3, 3, 3, 1), "strides": (1,) * 5, "widths": (128,) * 4}
 SMALL: dict[str, Any] = {"kernels": (3, 2, 1), "strides": (1, 2, 1), "widths": (4, 5)}
 norms = pytest.mark.parametrize("norm", ["instance", "batch", "none"])
 
@@ -116,44 +111,6 @@ def test_batch_norm_makes_scores_depend_on_company_and_instance_norm_does_not() 
             assert found is independent
 
 
-# ---------------------------------------------------------------------- normalisation
-
-
-@pytest.mark.parametrize("kind", ["instance", "batch"])
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("rows", [1, 3])
-def test_the_fused_norm_is_pytorchs_norm_and_leaky_relu(
-    kind: NormKind, layout: torch.memory_format, rows: int
-) -> None:
-    given = [normal(rows, 3, 4, 5).contiguous(memory_format=layout), normal(3), normal(3, seed=1)]
-    inputs = [tensor.requires_grad_() for tensor in given]
-    training = nn.functional.batch_norm
-    if kind == "batch":
-        wanted = training(inputs[0], None, None, *inputs[1:], training=True)
-    else:
-        singles = inputs[0].split(1)
-        wanted = torch.cat([training(z, None, None, *inputs[1:], training=True) for z in singles])
-    wanted = nn.functional.leaky_relu(wanted, 0.2)
-    found = normed_leaky(*inputs, kind)  # type: ignore[arg-type]
-    torch.testing.assert_close(found, wanted)
-    weights = normal(rows, 3, 4, 5, seed=2)
-    for ours, theirs in zip(
-        torch.autograd.grad(found, inputs, weights),
-        torch.autograd.grad(wanted, inputs, weights),
-        strict=True,
-    ):
-        torch.testing.assert_close(ours, theirs)
-    assert found.is_contiguous(memory_format=layout)
-
-
-def test_the_fused_norm_refuses_to_be_differentiated_twice() -> None:
-    features = normal(1, 3, 4, 5).requires_grad_()
-    output = normed_leaky(features, torch.ones(3).double(), torch.zeros(3).double(), "instance")
-    (slope,) = torch.autograd.grad(output.square().sum(), features, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        slope.sum().backward()
-
-
 @norms
 def test_a_bias_that_the_norm_cancels_is_kept_and_not_learnt(norm: NormKind) -> None:
     net, images = make("critic", norm, 1), uniform(1, 3, 12, 13)
@@ -166,36 +123,6 @@ def test_a_bias_that_the_norm_cancels_is_kept_and_not_learnt(norm: NormKind) -> 
 
 
 # ---------------------------------------------------------------------- the networks
-
-
-@pytest.mark.parametrize(
-    ("net", "wanted"),
-    [
-        (lambda: PatchCriticNet(**MAGIC), 545_217),
-        (lambda: PatchCriticNet(**IMAGINE), 447_489),
-        (lambda: EncoderDecoder(), 150_723),
-    ],
-)
-def test_networks_have_the_published_number_of_weights(
-    net: Callable[[], nn.Module], wanted: int
-) -> None:
-    assert sum(weight.numel() for weight in net().parameters()) == wanted
-
-
-@pytest.mark.parametrize(
-    ("kernels", "strides", "wanted"),
-    [
-        ((4, 4, 4, 3, 1), (1, 2, 2, 1, 1), 21),
-        ((3, 3, 3, 3, 1), (1, 1, 1, 1, 1), 9),
-        ((4, 4, 4, 3, 3), (1, 2, 2, 1, 1), 29),
-    ],
-)
-def test_published_receptive_fields(
-    kernels: tuple[int, ...], strides: tuple[int, ...], wanted: int
-) -> None:
-    assert receptive_field(kernels, strides) == wanted
-    widths = (2,) * (len(kernels) - 1)
-    assert PatchCriticNet(kernels=kernels, strides=strides, widths=widths).receptive_field == wanted
 
 
 @given(layers=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 3)), min_size=1, max_size=4))
@@ -252,8 +179,3 @@ def test_initial_weights_are_those_of_their_seed_whatever_stands_beside() -> Non
         assert torch.equal(both[1:], alone)
     assert not same(pair.stack[0].weight[0], pair.stack[0].weight[1])
     assert not any(weight.requires_grad for weight in pair.parameters())
-
-
-def test_a_critic_of_unequal_lists_is_refused() -> None:
-    with pytest.raises(ValueError, match="2 kernels, 1 strides and 1 widths"):
-        PatchCriticNet(kernels=(3, 3), strides=(1,), widths=(4,))

@@ -24,7 +24,9 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor, nn
 
-from invertkit.models.loading.inert import DamagedError, ForeignNameError, known_name, read_inert
+from invertkit.models.loading.inert.faults import DamagedError, ForeignNameError
+from invertkit.models.loading.inert.names import known_name
+from invertkit.models.loading.inert.read import read_inert
 from tests.models.loading.checkpoints import Payload, checkpoint_of_training
 
 CONTAINERS = pytest.mark.parametrize("container", ["zip", "older"])

@@ -10,18 +10,13 @@ from typing import Any, final
 import torch
 
 from invertkit.errors import WeightsError
-from invertkit.models.classifiers import architectures
-from invertkit.models.classifiers import catalogue as robust_models
+from invertkit.models.classifiers import architectures, catalogue
 from invertkit.models.classifiers.catalogue import Entry
-from invertkit.models.classifiers.open import is_file_name
+from invertkit.models.classifiers.words import is_file_name
 from invertkit.models.loading.hub import weights_of
-from invertkit.models.loading.weights_file import (
-    check_finite,
-    check_fit,
-    read_facts,
-    read_layout,
-    sha256,
-)
+from invertkit.models.loading.layouts import Layout
+from invertkit.models.loading.safetensors_file import read_facts
+from invertkit.models.loading.weights_file import check_finite, check_fit, read_layout, sha256
 
 
 @final
@@ -77,29 +72,24 @@ def verify(what: str, *, weights: Path | None = None, architecture: str = "") ->
     Raises:
         WeightsError: Anything is wrong; the message says what.
         RecipeError: No such name or architecture.
+
+    Example:
+        >>> checked = verify("embedded")
+        >>> checked.architecture, checked.classes, checked.container
+        ('kitnet', 10, 'safetensors')
     """
-    entry = None if is_file_name(what) else robust_models.find(what)
+    entry = None if is_file_name(what) else catalogue.find(what)
     if entry is None and not is_file_name(what):
-        near = robust_models.near(what)
+        near = catalogue.near(what)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise WeightsError(f"{what}: neither a name of the catalogue nor a file.{hint}")
     path = Path(what) if entry is None else weights_of(entry, weights)
     layout = read_layout(path)
     facts = read_facts(path) if path.suffix == ".safetensors" else {}
-    kind = (
-        architecture
-        or (entry.architecture if entry else "")
-        or facts.get("architecture")
-        or architectures.recognise(layout.state)
-    )
-    if not kind:
-        raise WeightsError(
-            f"{path}: whole, but its {len(layout.state)} entries are those of no network that is "
-            "told by names and shapes. Name it with `--architecture`."
-        )
+    kind = _kind(path, layout, facts, entry, architecture)
     classes = architectures.class_count(layout.state)
     with torch.device("meta"):
-        net = architectures.build(str(kind), classes, widths=facts.get("widths", ()))
+        net = architectures.build(kind, classes, widths=facts.get("widths", ()))
     check_fit(net, layout.state, name=str(path))
     check_finite(layout.state, name=str(path))
     digest = sha256(path)
@@ -112,13 +102,31 @@ def verify(what: str, *, weights: Path | None = None, architecture: str = "") ->
         layout=layout.name,
         entries=layout.entries,
         duplicates=layout.duplicates,
-        architecture=str(kind),
+        architecture=kind,
         parameters=sum(p.numel() for p in net.parameters()),
         classes=classes,
         normaliser=_normaliser(layout.mean, layout.std, facts, entry),
         beside=layout.beside,
         notes=layout.notes,
     )
+
+
+def _kind(
+    path: Path, layout: Layout, facts: dict[str, Any], entry: Entry | None, architecture: str
+) -> str:
+    """What network the entries are of: as told, else by the catalogue, the file, the names."""
+    kind = (
+        architecture
+        or (entry.architecture if entry else "")
+        or facts.get("architecture")
+        or architectures.recognise(layout.state)
+    )
+    if not kind:
+        raise WeightsError(
+            f"{path}: whole, but its {len(layout.state)} entries are those of no network that is "
+            "told by names and shapes. Name it with `--architecture`."
+        )
+    return str(kind)
 
 
 def _published(entry: Entry | None, digest: str) -> str:
@@ -146,17 +154,17 @@ def _normaliser(
         if "mean" not in facts or "std" not in facts:
             return "none in the file"
         mean, std, where = tuple(facts["mean"]), tuple(facts["std"]), "in the file's metadata"
-    said = f"mean {_three(mean)}, std {_three(std)}, {where}"
+    found = f"mean {_three(mean)}, std {_three(std)}, {where}"
     if entry is None:
-        return said
+        return found
     agree = all(
-        abs(found - told) < 1e-4
+        abs(value - published) < 1e-4
         for pair in ((mean, entry.mean), (std, entry.std))
-        for found, told in zip(*pair, strict=True)
+        for value, published in zip(*pair, strict=True)
     )
     if agree:
-        return f"{said}; as the catalogue says"
-    return f"{said}; the catalogue says mean {_three(entry.mean)}, std {_three(entry.std)}"
+        return f"{found}; as the catalogue says"
+    return f"{found}; the catalogue says mean {_three(entry.mean)}, std {_three(entry.std)}"
 
 
 def _three(values: tuple[float, ...]) -> str:

@@ -15,8 +15,9 @@ from torch import nn
 from torchvision import models
 
 from invertkit.errors import InputError, TapError, WeightsError
-from invertkit.models.classifiers.open import embedded
-from invertkit.models.perceptual import PerceptualNet, distance_map, lpips, unit_channels
+from invertkit.models.classifiers.sources.embedded import embedded
+from invertkit.models.perceptual.lpips import lpips
+from invertkit.models.perceptual.network import PerceptualNet, distance_map, unit_channels
 from tests.helpers import (
     LAYERS,
     global_generators_unmoved,

@@ -1,0 +1,73 @@
+"""A checkpoint as safetensors that say what network they are, and load by themselves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from invertkit.errors import InputError
+from invertkit.models.classifiers import architectures
+from invertkit.models.classifiers.catalogue import usual
+from invertkit.models.loading.layouts import Layout
+from invertkit.models.loading.safetensors_file import read_facts, write_safetensors
+from invertkit.models.loading.weights_file import check_fit, read_layout, read_trusted, sha256
+
+
+def convert_weights(
+    source: Path, destination: Path, *, trust: bool, architecture: str = ""
+) -> dict[str, Any]:
+    """Write the tensors of a checkpoint as safetensors, with what is needed to load it by itself.
+
+    The destination appears whole or not at all.
+
+    Args:
+        source: A PyTorch checkpoint, or a safetensors file in another layout.
+        destination: A `.safetensors` file to make.
+        trust: Run the code that the checkpoint holds, if it holds any.
+        architecture: What network it is, as `invertkit.models.classifiers.architectures.build`
+            calls it; otherwise it is told from the names and shapes, where they are known ones.
+
+    Returns:
+        What was written into the metadata, and `tensors`, how many there are.
+
+    Raises:
+        WeightsError: It needs code and is not trusted, or is damaged, or is another network.
+        InputError: The destination exists or cannot be written.
+    """
+    if destination.suffix != ".safetensors":
+        raise InputError(f"{destination}: expected a name ending in .safetensors.")
+    if destination.exists():
+        raise InputError(f"{destination}: exists already, and nothing is overwritten.")
+    layout = read_trusted(source) if trust and source.is_file() else read_layout(source)
+    facts = _facts_of(source, layout, architecture)
+    tensors = {key: value.detach().contiguous().clone() for key, value in layout.state.items()}
+    texts = {key: json.dumps(value, ensure_ascii=False) for key, value in facts.items()}
+    write_safetensors(tensors, destination, texts)
+    return {**facts, "tensors": len(tensors)}
+
+
+def _facts_of(source: Path, layout: Layout, architecture: str) -> dict[str, Any]:
+    """The metadata of a converted file; of a network that is not known, only where it is from."""
+    facts: dict[str, Any] = {"converted_from": source.name, "sha256_of_source": sha256(source)}
+    if source.suffix == ".safetensors":
+        facts = {**read_facts(source), **facts}
+    name = architecture or facts.get("architecture") or architectures.recognise(layout.state)
+    if not name:
+        return facts
+    classes = architectures.class_count(layout.state)
+    with torch.device("meta"):
+        net = architectures.build(name, classes, widths=facts.get("widths", ()))
+    check_fit(net, layout.state, name=str(source))
+    data = usual(name)
+    names = architectures.class_names(name, classes)
+    return {
+        "architecture": name,
+        "classes": list(names) or [f"class {i}" for i in range(classes)],
+        "mean": list(layout.mean or data.mean),
+        "std": list(layout.std or data.std),
+        "size": data.side,
+        **facts,
+    }

@@ -1,0 +1,1 @@
+"""Where classifiers come from: the package, files, the robust catalogue, torchvision, timm."""

@@ -1,1 +1,0 @@
-"""Networks that score patches, and their normalisation."""

@@ -1,0 +1,1 @@
+"""Networks whose features stand for what people see: LPIPS."""

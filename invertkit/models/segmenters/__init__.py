@@ -1,0 +1,1 @@
+"""Networks that tell an object from its surroundings."""
