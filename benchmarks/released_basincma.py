@@ -2,8 +2,8 @@
 
 Written from a description of that loop in numbers (master, latent and class embedding without a
 transform), in plain PyTorch and `cma` and without a line of invertkit, so that the two can be
-compared: `step.py --loop basincma` compares their speed, `tests/engine/test_released_basincma.py` their
-numbers.
+compared: `step.py --loop basincma` compares their speed,
+`tests/engine/test_released_basincma.py` their numbers.
 
 What it does needlessly, and is kept here on purpose: the generator is never frozen, so its weights
 and the heads of the perceptual distance take gradients at every step, which are never cleared;
