@@ -372,16 +372,14 @@ class Run:
         """Why the steps of this stage cannot be replayed; empty if they can."""
         if self.compile == "off":
             return "nobody asked for it"
-        variable = self._variable
-        overrides = type(variable).look is not Variable.look
-        if not (variable.replays if variable.replays is not None else not overrides):
-            return f"{type(variable).__name__} does not say that its looks are alike"
         objectives = [term.objective for term in self._terms]
-        parts: list[Player | Objective] = [*self._players.values(), *objectives]
-        for part in parts:
-            if not part.replays:
-                return f"{type(part).__name__} does not say that its steps are alike"
-        return self._optimizer.obstacle
+        parts: list[Variable | Player | Objective | Optimizer] = [
+            self._variable,
+            *self._players.values(),
+            *objectives,
+            self._optimizer,
+        ]
+        return next((part.obstacle for part in parts if part.obstacle), "")
 
     def _work(self, terms: Sequence[Term], stage_step: int) -> Tensor:
         """The step itself: the players learn, the terms are evaluated, the variable changes.

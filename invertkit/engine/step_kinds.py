@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import final
 
-from invertkit.core.recording.replay import EAGER
+from invertkit.core.recording.phase import Phase
 from invertkit.engine.problem import Problem, Term
 from invertkit.optimizers.base import Optimizer
 from invertkit.players.base import Player
 
-Phases = tuple[Hashable, ...]
+Phases = tuple[Phase, ...]
 """What players, terms and optimizer do on a step, in their order."""
 
 
@@ -60,10 +60,8 @@ def phases_of(
 
 
 def replays(phases: Phases) -> bool:
-    """Whether steps that do this may be replayed: no phase is `EAGER`, or begins with it."""
-    return not any(
-        phase == EAGER or (isinstance(phase, tuple) and phase[:1] == (EAGER,)) for phase in phases
-    )
+    """Whether steps that do this may be replayed."""
+    return all(phase.replayable for phase in phases)
 
 
 def kinds_of(problem: Problem) -> list[StepKind]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
 
 from invertkit.core.network import Network
+from invertkit.core.recording.phase import Phase
 from invertkit.core.scene import Needs
 from invertkit.core.view import View
 from invertkit.errors import RecipeError
@@ -53,10 +54,15 @@ class Objective(ABC):
         """
         return False
 
-    replays: ClassVar[bool] = True
-    """Whether `forward` can be recorded and replayed. It can if it reads no tensor back into
-    Python, depends on the step only as `phase` says, and keeps nothing from one step to the next
-    but in tensors that it changes in place. What a recording shows to be otherwise is refused."""
+    @property
+    def obstacle(self) -> str:
+        """Why `forward` cannot be recorded and replayed; empty, the default, if it can.
+
+        It can if it reads no tensor back into Python, depends on the step only as `phase` says,
+        and keeps nothing from one step to the next but in tensors that it changes in place. What
+        a recording shows to be otherwise is refused.
+        """
+        return ""
 
     def needs(self, models: Mapping[str, Any]) -> Needs:
         """The layers that `forward` and `prepare` read, by model; none by default.
@@ -88,14 +94,12 @@ class Objective(ABC):
                 `View.rows`, or prepares each photograph on its own with `View.photographs`.
         """
 
-    def phase(self, step: int) -> Hashable:
+    def phase(self, step: int) -> Phase:
         """What `forward` does on this step of the run: steps of equal phases are the same work.
 
-        For objectives that read `view.step`; None, the default, for all others. A phase whose
-        work cannot be replayed is `invertkit.core.recording.replay.EAGER`, or a tuple that
-        begins with it.
+        For objectives that read `view.step`; by default all steps are alike.
         """
-        return None
+        return Phase()
 
     @abstractmethod
     def forward(self, view: View) -> Float[Tensor, " b"]:

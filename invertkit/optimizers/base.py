@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from invertkit.core.params import Params
 from invertkit.core.randomness import Randomness
+from invertkit.core.recording.phase import Phase, unsaid
 from invertkit.errors import RecipeError
 
 
@@ -97,11 +98,11 @@ class Optimizer(ABC):
         They can if `step` changes `params` and state in place, reads no tensor back, and does the
         same work at every step, but for numbers that `schedule` sets.
         """
-        return f"{type(self).__name__} does not say that its steps are alike"
+        return unsaid(self, "steps")
 
-    def phase(self, *, step: int, total: int) -> Hashable:
+    def phase(self, *, step: int, total: int) -> Phase:
         """What `step` does on this step of the stage: steps of equal phases are the same work."""
-        return None
+        return Phase()
 
     @property
     def searches(self) -> bool:

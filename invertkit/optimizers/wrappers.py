@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from invertkit.core.params import Params
 from invertkit.core.pixel_space import Space, valid_range
+from invertkit.core.recording.phase import Phase
 from invertkit.errors import RecipeError
 from invertkit.optimizers.base import Landscape, Optimizer
 
@@ -43,7 +44,7 @@ class Clip(Optimizer):
     def searches(self) -> bool:
         return self.inner.searches
 
-    def phase(self, *, step: int, total: int) -> Hashable:
+    def phase(self, *, step: int, total: int) -> Phase:
         return self.inner.phase(step=step, total=total)
 
     @property
@@ -141,7 +142,7 @@ class KeepBest(Optimizer):
         """As the inner optimizer."""
         return self.inner.obstacle
 
-    def phase(self, *, step: int, total: int) -> Hashable:
+    def phase(self, *, step: int, total: int) -> Phase:
         return self.inner.phase(step=step, total=total)
 
     @property

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
-from typing import Any, ClassVar
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
 from invertkit.core.randomness import Randomness
+from invertkit.core.recording.phase import Phase, unsaid
 from invertkit.core.scene import Scene
 
 
 class Player(ABC):
     """A network with an optimizer of its own, asked by objectives through `View.player`."""
 
-    replays: ClassVar[bool] = False
-    """Whether a step in which it learns can be recorded and replayed. It can if `learn` changes
-    its tensors in place, reads none back, depends on the step only as `phase` says, and draws its
-    random numbers from the `Randomness` that `begin` was given."""
+    @property
+    def obstacle(self) -> str:
+        """Why a step in which it learns cannot be recorded and replayed; empty if it can.
+
+        It can if `learn` changes its tensors in place, reads none back, depends on the step only
+        as `phase` says, and draws its random numbers from the `Randomness` that `begin` was given.
+        """
+        return unsaid(self, "steps")
 
     @property
     def couples_images(self) -> bool:
@@ -48,9 +52,9 @@ class Player(ABC):
             step: Step of the whole run.
         """
 
-    def phase(self, step: int) -> Hashable:
+    def phase(self, step: int) -> Phase:
         """What `learn` does on this step of the run: steps of equal phases are the same work."""
-        return None
+        return Phase()
 
     @abstractmethod
     def save(self) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
-from typing import Annotated, Any, ClassVar, final
+from typing import Annotated, Any, final
 
 import torch
 from annotated_types import MinLen
@@ -17,6 +17,7 @@ from invertkit.core.precision import Precision, networks
 from invertkit.core.randomness import Randomness, generator
 from invertkit.core.ranges import Count, Decay, Index, NonNegative, Positive
 from invertkit.core.recording.fused_adam import FusedAdam
+from invertkit.core.recording.phase import Phase
 from invertkit.core.scene import Scene
 from invertkit.errors import InputError
 from invertkit.models.critics.patch_critic import PatchCriticNet
@@ -53,8 +54,6 @@ class PatchCritic(Player):
     Source: MAGIC θ_d, IMAGINE R_pc; Gulrajani et al. 2017 (arXiv:1704.00028) Eq. 3; the pixel
     form is SinGAN's.
     """
-
-    replays: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -133,12 +132,21 @@ class PatchCritic(Player):
             scores = self.net.look(in_space(images, self.space))
         return scores.to(images.dtype)
 
-    def phase(self, step: int) -> Hashable:
+    @property
+    def obstacle(self) -> str:
+        """None."""
+        return ""
+
+    def phase(self, step: int) -> Phase:
         """Whether it learns."""
+        return Phase(self.learns(step))
+
+    def learns(self, step: int) -> bool:
+        """Whether `learn` changes it on this step of the run."""
         return step >= self.start and (step + 1) % self.every == 0
 
     def learn(self, images: Float[Tensor, "b 3 h w"], *, step: int) -> None:
-        if self.net is None or self._optimizer is None or not self.phase(step):
+        if self.net is None or self._optimizer is None or not self.learns(step):
             return
         images = in_space(images, self.space)
         for update in range(self.updates):

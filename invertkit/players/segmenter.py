@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from copy import deepcopy
-from typing import Any, ClassVar, Literal, final
+from typing import Any, Literal, final
 
 import torch
 from jaxtyping import Float
@@ -16,6 +15,7 @@ from invertkit.core.precision import Precision, networks
 from invertkit.core.randomness import Randomness, generator
 from invertkit.core.ranges import Count, Decay, Index, Positive
 from invertkit.core.recording.fused_adam import FusedAdam
+from invertkit.core.recording.phase import Phase
 from invertkit.core.scene import Scene
 from invertkit.errors import InputError
 from invertkit.models.segmenters.encoder_decoder import EncoderDecoder
@@ -45,8 +45,6 @@ class Segmenter(Player):
 
     Source: MAGIC θ_ED. `during` with 9,999 updates is what made the published pictures.
     """
-
-    replays: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -95,12 +93,21 @@ class Segmenter(Player):
             logits = self.net.look(in_space(images, self.space))
         return logits.to(images.dtype)
 
-    def phase(self, step: int) -> Hashable:
+    @property
+    def obstacle(self) -> str:
+        """None."""
+        return ""
+
+    def phase(self, step: int) -> Phase:
         """Whether it learns."""
+        return Phase(self.learns(step))
+
+    def learns(self, step: int) -> bool:
+        """Whether `learn` changes it on this step of the run."""
         return self.when == "during" and step < self.updates
 
     def learn(self, images: Float[Tensor, "b 3 h w"], *, step: int) -> None:
-        if self.phase(step):
+        if self.learns(step):
             self._update()
 
     def _update(self) -> None:

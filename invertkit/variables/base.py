@@ -11,6 +11,7 @@ from torch import Tensor
 
 from invertkit.core.params import Params
 from invertkit.core.randomness import Randomness
+from invertkit.core.recording.phase import unsaid
 from invertkit.core.scene import Scene
 
 Size = tuple[int, int]
@@ -83,9 +84,14 @@ class Variable(ABC):
     def confine(self, params: Params) -> None:
         """Bring the tensors back, in place, to where they may be."""
 
-    replays: bool | None = None
-    """Whether `look` can be recorded and replayed: it reads no tensor back, depends on the step
-    only by draws of its `Randomness`, and keeps nothing. None: unless it overrides `look`."""
+    @property
+    def obstacle(self) -> str:
+        """Why `look` cannot be recorded and replayed; empty, unless it is overridden, if it can.
+
+        It can if it reads no tensor back, depends on the step only by draws of its `Randomness`,
+        and keeps nothing.
+        """
+        return "" if type(self).look is Variable.look else unsaid(self, "looks")
 
     is_latent: bool = False
     """Whether the tensors are worth keeping beside the image, as a generator's latents are."""

@@ -118,12 +118,16 @@ class Jitter(Variable):
     """
 
     moves_pixels = True
-    replays = True
 
     def __init__(
         self, *, inner: Variable, pixels: Count = 30, at: Count = 224, flip: Probability = 0.0
     ) -> None:
         self.inner, self.pixels, self.at, self.flip = inner, pixels, at, flip
+
+    @property
+    def obstacle(self) -> str:
+        """As the inner variable."""
+        return self.inner.obstacle
 
     @property
     def names(self) -> tuple[str, ...]:

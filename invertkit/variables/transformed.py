@@ -55,7 +55,6 @@ class Transformed(Variable):
     """
 
     is_latent = True
-    replays = True
     frame_names = ("transform",)
 
     def __init__(
@@ -75,6 +74,11 @@ class Transformed(Variable):
         if self.spatial is not None:
             parts.append(self.spatial)
         self.transform: Transform = Composition(parts) if parts else Unmoved()
+
+    @property
+    def obstacle(self) -> str:
+        """None."""
+        return ""
 
     @property
     def names(self) -> tuple[str, ...]:

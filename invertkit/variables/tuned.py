@@ -30,12 +30,16 @@ class Tuned(Variable):
     """
 
     is_latent = True
-    replays = True
 
     def __init__(self, *, inner: Variable) -> None:
         if not isinstance(inner, Latent | Transformed):
             raise RecipeError("inner: expected `latent` or `transformed`.")
         self.inner: Latent | Transformed = inner
+
+    @property
+    def obstacle(self) -> str:
+        """None."""
+        return ""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor
@@ -22,8 +22,6 @@ Compile = Literal["off", "graph", "inductor", "auto"]
 compiled before that, which takes a minute for each kind of step. `auto`: as `graph`."""
 
 COMPILE: tuple[Compile, ...] = ("auto", "off", "graph", "inductor")
-EAGER: Final = "eager"
-"""A phase that is not replayed: of an objective, a player or an optimizer."""
 WORTH = 12
 """Steps of a kind that must be to come for a recording to pay."""
 _CLOSE = 1e-2  # of losses whose sums come in another order, after players that divide by noise

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from invertkit.core.ranges import Count, NonNegative
+from invertkit.core.recording.phase import Phase
 from invertkit.core.view import View
 from invertkit.errors import InputError
 from invertkit.objectives.base import Objective
@@ -89,9 +90,9 @@ class NearestPatches(Objective):
             for photograph in reference.photographs()
         ]
 
-    def phase(self, step: int) -> bool:
+    def phase(self, step: int) -> Phase:
         """Whether it searches."""
-        return step % self.every == 0
+        return Phase(step % self.every == 0)
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
         image = view.image

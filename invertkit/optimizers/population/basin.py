@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, final
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from invertkit.core.params import Params
 from invertkit.core.ranges import Count, Index
-from invertkit.core.recording.replay import EAGER
+from invertkit.core.recording.phase import Phase
 from invertkit.errors import RecipeError
 from invertkit.optimizers.base import Landscape, Optimizer, chosen
 from invertkit.optimizers.population.search import LARGEST, Outer, _sane, flat
@@ -125,13 +125,13 @@ class BasinCMA(Optimizer):
             return self.inner.obstacle or f"{name} does not say that it restarts in place"
         return self.inner.obstacle
 
-    def phase(self, *, step: int, total: int) -> Hashable:
+    def phase(self, *, step: int, total: int) -> Phase:
         """Whether it draws, descends, judges; drawing and judging are left to Python."""
         last, inside, each = self._place(step, total)
         descent = self.inner.phase(step=inside, total=each)
         draws, judges = inside == 0, inside + 1 == each
-        place = (last, draws, judges, descent)
-        return (EAGER, *place) if draws or judges else place
+        replayable = descent.replayable and not (draws or judges)
+        return Phase((last, draws, judges, descent.key), replayable)
 
     def schedule(self, state: _Basin, *, step: int, total: int) -> None:
         _, inside, each = self._place(step, total)

@@ -5,7 +5,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +20,8 @@ from invertkit.apps.bench.run import bench
 from invertkit.apps.bench.steps import Times, time_kinds
 from invertkit.apps.bench.sums import KindFacts, RunFacts, summed
 from invertkit.apps.bench.table import Bench, Row
-from invertkit.core.recording.replay import EAGER, WORTH
+from invertkit.core.recording.phase import Phase
+from invertkit.core.recording.replay import WORTH
 from invertkit.core.view import View
 from invertkit.engine.problem import Problem, Term
 from invertkit.engine.run import Run
@@ -59,16 +60,14 @@ class Clock:
 class Costly(Objective):
     """Takes three seconds of the clock on even steps, one on odd, and five to prepare."""
 
-    replays: ClassVar[bool] = True
-
     def __init__(self, clock: Clock, *, eager: bool = False) -> None:
         self.clock, self.eager = clock, eager
 
     def prepare(self, reference: View | None) -> None:
         self.clock.now += 5
 
-    def phase(self, step: int) -> Any:
-        return (EAGER, step % 2) if self.eager else step % 2
+    def phase(self, step: int) -> Phase:
+        return Phase(step % 2, replayable=not self.eager)
 
     def forward(self, view: View) -> Tensor:
         self.clock.now += 1 if view.step % 2 else 3
@@ -138,12 +137,14 @@ def test_the_kinds_of_the_recipes_have_every_step_once(recipe: str) -> None:
 
 def test_players_terms_and_searches_make_kinds() -> None:
     counts = {(k.stage, k.terms, k.phases): len(k.steps) for k in kinds_of(varied())}
-    learnt = [(stage, len(terms), *phases[:2]) for stage, terms, phases in counts]
+    learnt = [
+        (stage, len(terms), *(phase.key for phase in phases[:2])) for stage, terms, phases in counts
+    ]
     assert (0, 4, True, True) in learnt  # critic and segmenter
     assert (0, 4, False, True) in learnt
     assert (0, 3, False, False) in learnt  # without the class
     assert sum(counts.values()) == 38
-    drawn = [kind.steps for kind in kinds_of(searched()) if kind.phases[-1][-3]]  # type: ignore[index]
+    drawn = [kind.steps for kind in kinds_of(searched()) if kind.phases[-1].key[1]]  # type: ignore[index]
     assert sorted(drawn) == [(0, 10), (5,), (15,)]  # of even and odd steps
 
 
@@ -151,7 +152,7 @@ def test_a_wrapped_optimizer_has_the_phases_of_the_inner_one() -> None:
     inner = BasinCMA(outer=CmaEs(), inner=Adam(), inner_steps=2, last_steps=1)
     for step in range(5):
         assert Clip(inner).phase(step=step, total=5) == inner.phase(step=step, total=5)
-    assert Adam().phase(step=0, total=5) is None
+    assert Adam().phase(step=0, total=5) == Phase()
 
 
 def test_a_run_can_stand_before_any_step_and_no_other() -> None:
