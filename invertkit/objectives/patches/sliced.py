@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple, final
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -14,7 +13,7 @@ from torch.nn import functional as F
 
 from invertkit.core.ranges import Count
 from invertkit.core.view import View
-from invertkit.core.wasserstein import _OURS, wasserstein_1d
+from invertkit.core.wasserstein import wasserstein_1d
 from invertkit.errors import InputError
 from invertkit.objectives.base import Objective
 
@@ -131,17 +130,3 @@ def _apart(
         distance = wasserstein_1d(here[..., part.result], wanted[..., part.source])
         total = total + part.weight * distance.mean(1)
     return total
-
-
-_OURS.define("sorted_rows(Tensor values) -> Tensor")
-_OURS.define("order_of_rows(Tensor values) -> Tensor")
-
-
-_OURS.impl("sorted_rows", lambda values: torch.from_numpy(np.sort(values.numpy())), "CPU")
-_OURS.impl("order_of_rows", lambda values: torch.from_numpy(values.numpy().argsort()), "CPU")
-_OURS.impl("sorted_rows", lambda values: values.sort().values, "CUDA")
-_OURS.impl("order_of_rows", lambda values: values.argsort(), "CUDA")
-torch.library.register_fake("invertkit::sorted_rows", torch.empty_like, lib=_OURS)
-torch.library.register_fake(
-    "invertkit::order_of_rows", lambda values: torch.empty_like(values, dtype=torch.long), lib=_OURS
-)

@@ -39,7 +39,7 @@ def shown_for_tests(
     size: int,
     resolution: int,
     stream: bool = False,
-    workers: int = 4,
+    workers: int | None = None,
 ) -> Callable[[], Batches]:
     """Photographs to measure on: checked now, in batches when they are wanted.
 
@@ -49,7 +49,7 @@ def shown_for_tests(
         size: Side of the images.
         resolution: Side at which they are kept in memory; see `STREAMED_FROM`.
         stream: Read them from the disk at any resolution.
-        workers: Reading processes then.
+        workers: Reading processes then; None for as many as there are processors to spare.
 
     Raises:
         InputError: They cannot be read, or are of other classes.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -30,11 +30,12 @@ from invertkit.training.loop.checkpoints import (
 )
 from invertkit.training.loop.ema import Average
 from invertkit.training.loop.history import Moment, Observer, Row
+from invertkit.training.loop.options import Tell
 from invertkit.training.processes.team import Team
 from invertkit.training.robustness.attack import Attack
+from invertkit.training.robustness.pgd import draw_start, pgd
 from invertkit.training.robustness.robustness import robust_accuracy
 
-Report = Callable[[str], None]
 _STOP: Final = 3  # place of the wish to stop among the tallies: loss, right, images, stop
 
 
@@ -47,7 +48,7 @@ def train_classifier(
     resume: bool = False,
     device: str = "cpu",
     team: Team | None = None,
-    report: Report = print,
+    report: Tell = print,
     observers: Sequence[Observer] = (),
     log_every: int = 50,
     save_every: float = 300.0,
@@ -131,7 +132,7 @@ class _Training:
         self.tallies = torch.zeros(4, dtype=torch.float64, device=team.device)
 
     def run(
-        self, report: Report, observers: Sequence[Observer], *, log_every: int, save_every: float
+        self, report: Tell, observers: Sequence[Observer], *, log_every: int, save_every: float
     ) -> None:
         """All the steps that are left."""
         plan, total = self.plan, self.plan.epochs * self.per_epoch
@@ -220,7 +221,8 @@ class _Training:
         if attack.random_start:
             generator = torch.Generator(self.team.device)
             starts = [
-                attack.draw_start(
+                draw_start(
+                    attack,
                     tuple(images[:1].shape),
                     generator.manual_seed(mixed(self.plan.seed, epoch, row, 3)),
                 )
@@ -228,7 +230,7 @@ class _Training:
             ]
             start = torch.cat(starts)
         with _frozen(self.model):
-            return attack(self.model, images, wanted, generator=generator, start=start)
+            return pgd(attack, self.model, images, wanted, generator=generator, start=start)
 
     def row(self, epoch: int, rate: float) -> Row:
         """Means since the row before, and new tallies.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,6 +95,22 @@ def _deaf(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def spare_processors(processes: int = 1) -> int:
+    """How many workers may read for each of so many training processes on this machine: 1 to 4.
+
+    PyTorch warns of more than there are processors, and four keep up with any training here.
+
+    Example:
+        >>> spare_processors(1000)
+        1
+    """
+    try:
+        available = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        available = os.cpu_count() or 1
+    return max(1, min(4, available // processes))
+
+
 @final
 class _Augmented(Dataset[tuple[Tensor, int, int]]):
     """Of each picture what this epoch shows of it."""
@@ -130,7 +147,7 @@ class Streamed:
     Args:
         path: Folder or zip.
         labelled: See `PictureFiles`.
-        workers: Reading processes; 0 reads in this one.
+        workers: Reading processes; 0 reads in this one, None for `spare_processors`.
 
     Attributes:
         files: Its pictures.
@@ -141,7 +158,7 @@ class Streamed:
 
     path: Path
     labelled: bool = True
-    workers: int = 4
+    workers: int | None = None
     files: PictureFiles = field(init=False)
 
     def __post_init__(self) -> None:
@@ -181,10 +198,11 @@ class Streamed:
         yield from self._loader(_Plain(self.files, size=size), groups)
 
     def _loader(self, shown: Dataset[Any], batches: list[list[int]]) -> Iterator[Any]:
+        workers = spare_processors() if self.workers is None else self.workers
         loader: DataLoader[Any] = DataLoader(
             shown,
             batch_sampler=batches,
-            num_workers=min(self.workers, len(batches)),
+            num_workers=min(workers, len(batches)),
             generator=torch.Generator(),  # else it would draw from the global one
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_deaf,

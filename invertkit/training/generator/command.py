@@ -14,73 +14,61 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from invertkit.core.devices import pick_device
 from invertkit.core.images.resize import resize_image
 from invertkit.core.images.save import save_png
 from invertkit.errors import InputError
 from invertkit.models.classifiers.sources.embedded import embedded
 from invertkit.models.generators.kitgan import KitDiscriminator, KitEncoder, KitGenerator, baked
-from invertkit.training.classifier.train import Report
 from invertkit.training.data.photographs import Photographs, load_photographs
 from invertkit.training.generator.encoder import train_encoder
 from invertkit.training.generator.measures import expect_same_classes, measure_generator, pictures
-from invertkit.training.generator.plan import GeneratorPlan
+from invertkit.training.generator.plan import GeneratorOrders, GeneratorPlan
 from invertkit.training.generator.train import CHECKPOINT, train_generator
+from invertkit.training.loop.options import Tell
 
 
 def train_and_measure_generator(
-    *,
-    data: Path,
-    test: Path | None,
-    out: Path,
-    plan: GeneratorPlan,
-    resume: Path | None,
-    samples: int,
-    device: str,
-    report: Report,
+    *, orders: GeneratorOrders, plan: GeneratorPlan, report: Tell
 ) -> Path:
-    """Train as asked and leave `generator.safetensors` and `samples.png` in `out`.
+    """Train as asked and leave `generator.safetensors` and `samples.png` in the folder.
 
     Args:
-        data: Folder or zip of `CLASS/NAME.png`.
-        test: The same, to measure on.
-        out: Folder.
+        orders: Data, folder, device, and what to make and to measure.
         plan: What to do.
-        resume: A checkpoint to go on from.
-        samples: Pictures to write singly into `out/samples`.
-        device: Where to train.
         report: Receives what is to be told, a line at a time.
 
     Raises:
         InputError: The data cannot be used, or an argument is out of range.
     """
+    device = str(pick_device(orders.device))
     _check(plan)
-    if samples < 0:
-        raise InputError(f"expected --samples not below 0, got {samples}.")
-    kept = out / CHECKPOINT
-    if resume is None and kept.exists():
+    if orders.samples < 0:
+        raise InputError(f"expected --samples not below 0, got {orders.samples}.")
+    checkpoint = orders.out / CHECKPOINT
+    if orders.resume is None and checkpoint.exists():
         raise InputError(
-            f"{kept}: is of an earlier training. Go on with it by --resume {kept}, or choose "
-            "another --out."
+            f"{checkpoint}: is of an earlier training. Go on with it by --resume {checkpoint}, or "
+            "choose another --out."
         )
-    photographs = load_photographs(data, resolution=32)
-    held_out = load_photographs(test, resolution=32) if test is not None else None
+    photographs = load_photographs(orders.data, resolution=32)
+    held_out = None if orders.test is None else load_photographs(orders.test, resolution=32)
     if held_out is not None:
         expect_same_classes(photographs, held_out)
     try:
-        path, generator = _make(
-            plan, photographs, out=out, resume=resume, device=device, report=report
-        )
-        if samples:
-            export(generator, plan, out / "samples", classes=photographs.classes, count=samples)
-            report(f"{out / 'samples'}: {samples} pictures.")
+        path, generator = _make(plan, photographs, orders=orders, device=device, report=report)
+        if orders.samples:
+            folder, classes = orders.out / "samples", photographs.classes
+            export(generator, plan, folder, classes=classes, count=orders.samples)
+            report(f"{folder}: {orders.samples} pictures.")
         if held_out is not None:
             for measured in measure_generator(
                 generator, plan, train=photographs, test=held_out, device=device
             ):
                 report(str(measured))
     except KeyboardInterrupt:
-        if kept.exists():
-            report(f"Interrupted. Go on with the same options and --resume {kept}.")
+        if checkpoint.exists():
+            report(f"Interrupted. Go on with the same options and --resume {checkpoint}.")
         else:
             report("Interrupted before the first checkpoint.")
         raise
@@ -109,15 +97,20 @@ def _make(
     plan: GeneratorPlan,
     photographs: Photographs,
     *,
-    out: Path,
-    resume: Path | None,
+    orders: GeneratorOrders,
     device: str,
-    report: Report,
+    report: Tell,
 ) -> tuple[Path, KitGenerator]:
     """Train generator, then encoder; write weights and sheet; the generator is on the CPU."""
-    guide = embedded() if plan.guide_layers else None
+    out = orders.out
     generator, discriminator = train_generator(
-        plan, photographs, out=out, guide=guide, resume=resume, device=device, report=report
+        plan,
+        photographs,
+        out=out,
+        guide=embedded() if plan.guide_layers else None,
+        resume=orders.resume,
+        device=device,
+        report=report,
     )
     classes = photographs.classes
     encoder = train_encoder(plan, generator, classes=len(classes), device=device, report=report)

@@ -27,14 +27,16 @@ class Team:
     Args:
         device: Of this process.
         fabric: What connects it to the others; None for a process alone.
+        here: Processes on this machine.
 
     Attributes:
         device: As given.
+        here: As given.
         share: Its part of every batch.
     """
 
-    def __init__(self, device: torch.device, fabric: Any = None) -> None:
-        self.device, self._fabric = device, fabric
+    def __init__(self, device: torch.device, fabric: Any = None, *, here: int = 1) -> None:
+        self.device, self._fabric, self.here = device, fabric, here
         self.share = Share(fabric.global_rank, fabric.world_size) if fabric else Share()
 
     @property
@@ -137,4 +139,4 @@ def _launched(device: torch.device, devices: int, nodes: int) -> Team:
         strategy = DDPStrategy(broadcast_buffers=False)
     fabric = Fabric(accelerator=device.type, devices=devices, num_nodes=nodes, strategy=strategy)
     fabric.launch()
-    return Team(fabric.device, fabric)
+    return Team(fabric.device, fabric, here=devices)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from invertkit.errors import InputError, ShapeError
 from invertkit.training.data.photographs import Photographs, plain_batches
 from invertkit.training.robustness.attack import Attack, Norm
+from invertkit.training.robustness.pgd import pgd
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 Finder = Callable[[nn.Module, Tensor, Tensor, float, int], Tensor]
@@ -56,7 +57,7 @@ class RobustAccuracy:
         return f"{100 * self.share:.2f} ± {100 * self.standard_error:.2f} %"
 
 
-def pgd(norm: Norm, eps: float, *, steps: int = 20) -> Attack:
+def measuring_attack(norm: Norm, eps: float, *, steps: int = 20) -> Attack:
     """The attack that accuracy is measured with: steps of 2.5 ε / `steps`, no random start.
 
     Source: Madry et al. 2018 measure with 20 steps; the step size is the default of
@@ -160,8 +161,8 @@ def finder(attack: str, norm: Norm) -> Finder:
             f"attack: expected pgd-N with N steps, such as pgd-20, or {AUTOATTACK}, got {attack!r}."
         )
     steps = int(match[1])
-    return lambda model, images, labels, eps, seed: pgd(norm, eps, steps=steps)(
-        model, images, labels
+    return lambda model, images, labels, eps, seed: pgd(
+        measuring_attack(norm, eps, steps=steps), model, images, labels
     )
 
 

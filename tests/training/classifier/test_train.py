@@ -38,6 +38,7 @@ from invertkit.training.loop.checkpoints import CHECKPOINT, read_checkpoint, wri
 from invertkit.training.loop.ema import Average
 from invertkit.training.loop.history import History, Moment
 from invertkit.training.robustness.attack import Attack
+from invertkit.training.robustness.pgd import pgd
 from tests.photographs import write_photographs
 
 WIDTHS = (4, 4, 8, 8)
@@ -129,7 +130,7 @@ def test_one_step_is_the_step_of_the_equation(photographs: Photographs, tmp_path
     by_hand.eval()
     whole: Any = model
     shown = batch.images.to(memory_format=torch.channels_last)
-    attacked = attack(whole, shown, batch.labels)
+    attacked = pgd(attack, whole, shown, batch.labels)
     by_hand.train()
     loss = F.cross_entropy(model(attacked), batch.labels, label_smoothing=0.2)
     by_hand.zero_grad()
@@ -213,7 +214,7 @@ def test_without_labels_the_network_keeps_to_what_it_said(
         assert torch.equal(model(images).argmax(1), said.argmax(1))
 
     def divergence(network: nn.Module) -> float:
-        points = Attack(norm, eps, 10, eps / 4)(network, images, said)
+        points = pgd(Attack(norm, eps, 10, eps / 4), network, images, said)
         with torch.no_grad():
             now = F.log_softmax(network(points), 1)
             return float(F.kl_div(now, said, reduction="batchmean"))

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from invertkit.errors import InputError, ShapeError
 from invertkit.training.robustness.attack import Attack
+from invertkit.training.robustness.pgd import draw_start, pgd
 from tests.helpers import global_generators_unmoved, normal, tiny_classifier, uniform
 
 Norm = Literal["l2", "linf"]
@@ -136,7 +137,7 @@ def test_it_is_the_algorithm_of_the_library(norm: Norm, steps: int, start: str) 
             norm, eps, steps, size and size * eps, keep_best=keep_best, targeted=targeted,
             random_start=start != "none", restarts=restarts,
         )  # fmt: skip
-        found = attack(model, images, LABELS, generator=None if start == "none" else drawn())
+        found = pgd(attack, model, images, LABELS, generator=None if start == "none" else drawn())
         generator, runs = drawn(), []
         for _ in range(1 + restarts):
             offset = None if start == "none" else offsets_slowly(attack, images.shape, generator)
@@ -156,9 +157,9 @@ def test_a_single_step_is_not_confirmed() -> None:
     model = _Valley()
     images = torch.full((1, 3, 4, 4), 0.5, dtype=torch.float64)
     label = torch.tensor([0])
-    found = Attack("linf", 0.4, 1, 0.4)(model, images + 0.01, label)
+    found = pgd(Attack("linf", 0.4, 1, 0.4), model, images + 0.01, label)
     assert losses(model, found, label) < losses(model, images + 0.01, label)
-    longer = Attack("linf", 0.4, 2, 0.4)(model, images + 0.01, label)
+    longer = pgd(Attack("linf", 0.4, 2, 0.4), model, images + 0.01, label)
     assert losses(model, longer, label) >= losses(model, images + 0.01, label)
 
 
@@ -188,7 +189,7 @@ def test_an_attack_stays_in_its_ball_and_in_the_box(
     dtype = torch.float32 if single else torch.float64
     model, images = tiny_classifier(dtype), uniform(3, 3, 16, 16, dtype=dtype)
     attack = Attack(norm, eps, steps, keep_best=keep, random_start=random, targeted=targeted)
-    moved = attack(model, images, LABELS, generator=drawn())
+    moved = pgd(attack, model, images, LABELS, generator=drawn())
     slack = 1e-5 if single else 1e-12
     assert (lengths((moved - images).double(), norm) <= eps * (1 + slack) + slack).all()
     assert moved.min() >= 0
@@ -202,9 +203,9 @@ def test_the_best_iterate_never_lowers_the_loss(
     norm: Norm, eps: float, size: float, steps: int
 ) -> None:
     model, images = tiny_classifier(), uniform(3, 3, 16, 16)
-    moved = Attack(norm, eps, steps, step_size=size)(model, images, LABELS)
+    moved = pgd(Attack(norm, eps, steps, step_size=size), model, images, LABELS)
     assert (losses(model, moved, LABELS) >= losses(model, images, LABELS)).all()
-    reached = Attack(norm, eps, steps, step_size=size, targeted=True)(model, images, LABELS)
+    reached = pgd(Attack(norm, eps, steps, step_size=size, targeted=True), model, images, LABELS)
     assert (losses(model, reached, LABELS) <= losses(model, images, LABELS)).all()
 
 
@@ -219,7 +220,7 @@ def test_more_steps_and_more_restarts_are_never_worse(
         attack = Attack(
             norm, eps, steps, size * eps, targeted=targeted, random_start=True, restarts=restarts
         )
-        moved = attack(model, images, LABELS, generator=drawn())
+        moved = pgd(attack, model, images, LABELS, generator=drawn())
         return sign * losses(model, moved, LABELS)
 
     by_steps = [reached(steps, 0) for steps in (1, 2, 4)]
@@ -233,8 +234,8 @@ def test_further_restarts_find_worse_points() -> None:
     alone, several = (
         Attack("l2", 1.0, 1, 0.3, random_start=True, restarts=restarts) for restarts in (0, 6)
     )
-    few = losses(model, alone(model, images, LABELS, generator=drawn()), LABELS)
-    many = losses(model, several(model, images, LABELS, generator=drawn()), LABELS)
+    few = losses(model, pgd(alone, model, images, LABELS, generator=drawn()), LABELS)
+    many = losses(model, pgd(several, model, images, LABELS, generator=drawn()), LABELS)
     assert (many > few).any()
 
 
@@ -242,9 +243,11 @@ def test_of_equal_iterates_the_first_is_kept() -> None:
     """A loss that slopes and yet stays 0."""
     level = lambda logits, label: (logits - logits.detach())[:, 0]
     images = uniform(3, 3, 8, 8)
-    moved = Attack("linf", 0.1, 3)(tiny_classifier(), images, LABELS, loss=level)
+    moved = pgd(Attack("linf", 0.1, 3), tiny_classifier(), images, LABELS, loss=level)
     assert torch.equal(moved, images)
-    last = Attack("linf", 0.1, 3, keep_best=False)(tiny_classifier(), images, LABELS, loss=level)
+    last = pgd(
+        Attack("linf", 0.1, 3, keep_best=False), tiny_classifier(), images, LABELS, loss=level
+    )
     assert not torch.equal(last, images)
 
 
@@ -267,7 +270,7 @@ def test_a_linear_model_is_attacked_optimally(*, norm: Norm, steps: int, targete
     weights = uniform(3, 8, 8, seed=1) - 0.5
     images = torch.full((1, 3, 8, 8), 0.5, dtype=torch.float64)  # away from the box
     attack = Attack(norm, 0.1, steps, step_size=0.1, targeted=targeted)
-    moved = attack(_Linear(weights), images, torch.tensor([1 if targeted else 0]))
+    moved = pgd(attack, _Linear(weights), images, torch.tensor([1 if targeted else 0]))
     direction = weights.sign() if norm == "linf" else weights / weights.norm()
     assert torch.allclose(moved - images, -0.1 * direction[None], rtol=0, atol=2e-7)
 
@@ -278,16 +281,16 @@ def test_images_of_a_batch_are_attacked_alone(*, norm: Norm, keep: bool, scale: 
     model, images = tiny_classifier(), uniform(3, 3, 16, 16)
     loss = lambda logits, label: scale * F.cross_entropy(logits, label, reduction="none")
     attack = Attack(norm, 0.5, 3, keep_best=keep)
-    together = attack(model, images, LABELS, loss=loss)
+    together = pgd(attack, model, images, LABELS, loss=loss)
     for i in range(3):
-        alone = attack(model, images[i : i + 1], LABELS[i : i + 1], loss=loss)
+        alone = pgd(attack, model, images[i : i + 1], LABELS[i : i + 1], loss=loss)
         assert torch.allclose(together[i : i + 1], alone, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("attack", [Attack(steps=0), Attack(eps=0.0)])
 def test_an_attack_without_steps_or_radius_changes_nothing(attack: Attack) -> None:
     images = uniform(1, 3, 16, 16)
-    assert attack(tiny_classifier(), images, torch.tensor([0])) is images
+    assert pgd(attack, tiny_classifier(), images, torch.tensor([0])) is images
 
 
 # ---------------------------------------------------------------------- losses and labels
@@ -297,7 +300,9 @@ def test_soft_labels_and_other_losses_are_attacked() -> None:
     model, images = Steep(), uniform(3, 3, 8, 8)
     hard = F.one_hot(LABELS, 5).double()
     attack = Attack("l2", 0.5, 3)
-    assert torch.allclose(attack(model, images, hard), attack(model, images, LABELS), atol=1e-12)
+    assert torch.allclose(
+        pgd(attack, model, images, hard), pgd(attack, model, images, LABELS), atol=1e-12
+    )
 
     clean = model(images).softmax(1)
     divergence: Callable[[Tensor, Tensor], Tensor] = lambda logits, target: F.kl_div(
@@ -306,8 +311,13 @@ def test_soft_labels_and_other_losses_are_attacked() -> None:
     start, moved = (
         divergence(model(point), clean)
         for point in (
-            Attack("l2", 0.5, steps, random_start=True)(
-                model, images, clean, loss=divergence, generator=drawn()
+            pgd(
+                Attack("l2", 0.5, steps, random_start=True),
+                model,
+                images,
+                clean,
+                loss=divergence,
+                generator=drawn(),
             )
             for steps in (0, 3)
         )
@@ -324,9 +334,9 @@ def test_the_loss_gets_single_precision_at_least() -> None:
 
     images = uniform(3, 3, 8, 8)
     attack = Attack(steps=1)
-    attack(tiny_classifier(), images, LABELS, loss=loss)
+    pgd(attack, tiny_classifier(), images, LABELS, loss=loss)
     half = lambda x: tiny_classifier(torch.float32)(x).bfloat16()
-    attack(half, images.float(), LABELS, loss=loss)  # type: ignore[arg-type]
+    pgd(attack, half, images.float(), LABELS, loss=loss)  # type: ignore[arg-type]
     assert seen == [torch.float64, torch.float32]
 
 
@@ -336,15 +346,19 @@ def test_the_loss_gets_single_precision_at_least() -> None:
 @given(norm=norms, eps=st.floats(0.01, 0.3), seed=st.integers(0, 1000))
 def test_random_starts_are_those_of_the_norm(norm: Norm, eps: float, seed: int) -> None:
     attack = Attack(norm, eps, random_start=True)
-    offsets = attack.draw_start((4, 3, 8, 8), drawn(seed), like=uniform(1))
+    offsets = draw_start(attack, (4, 3, 8, 8), drawn(seed), like=uniform(1))
     if norm == "l2":
         assert torch.allclose(lengths(offsets, "l2"), torch.full((4,), eps).double())
     else:
         assert 0.9 * eps < offsets.abs().max() <= eps
         assert (offsets > 0).double().mean() == pytest.approx(0.5, abs=0.1)
     images = uniform(4, 3, 8, 8)
-    start = Attack(norm, eps, 0, random_start=True)(
-        tiny_classifier(), images, torch.zeros(4, dtype=torch.long), generator=drawn(seed)
+    start = pgd(
+        Attack(norm, eps, 0, random_start=True),
+        tiny_classifier(),
+        images,
+        torch.zeros(4, dtype=torch.long),
+        generator=drawn(seed),
     )
     assert torch.allclose(start, (images + offsets).clamp(0, 1), atol=1e-9)
 
@@ -355,18 +369,22 @@ def test_parts_of_one_draw_are_the_whole(norm: Norm, parts: tuple[int, ...]) -> 
     model, images = tiny_classifier(), uniform(4, 3, 8, 8)
     labels = torch.tensor([0, 1, 2, 3])
     attack = Attack(norm, 0.3, 2, random_start=True)
-    whole = attack(model, images, labels, generator=drawn())
-    start = attack.draw_start(images.shape, drawn(), like=images)
+    whole = pgd(attack, model, images, labels, generator=drawn())
+    start = draw_start(attack, images.shape, drawn(), like=images)
     rows = zip(images.split(parts), labels.split(parts), start.split(parts), strict=True)
-    pieces = [attack(model, x, y, start=s) for x, y, s in rows]
+    pieces = [pgd(attack, model, x, y, start=s) for x, y, s in rows]
     assert torch.allclose(torch.cat(pieces), whole, rtol=0, atol=1e-12)
 
 
 @given(norm=norms, scale=st.floats(0.1, 50))
 def test_a_given_start_is_brought_into_the_ball(norm: Norm, scale: float) -> None:
     images = uniform(2, 3, 8, 8)
-    moved = Attack(norm, 0.2, 0)(
-        tiny_classifier(), images, torch.tensor([0, 1]), start=scale * normal(2, 3, 8, 8)
+    moved = pgd(
+        Attack(norm, 0.2, 0),
+        tiny_classifier(),
+        images,
+        torch.tensor([0, 1]),
+        start=scale * normal(2, 3, 8, 8),
     )
     assert (lengths(moved - images, norm) <= 0.2 * (1 + 1e-12)).all()
     assert (moved != images).any()
@@ -378,9 +396,11 @@ def test_only_the_given_generator_is_read() -> None:
     images = uniform(3, 3, 8, 8)
     attack = Attack(random_start=True, restarts=1)
     with global_generators_unmoved():
-        first = attack(tiny_classifier(), images, LABELS, generator=drawn(1))
-    assert torch.equal(first, attack(tiny_classifier(), images, LABELS, generator=drawn(1)))
-    assert not torch.equal(first, attack(tiny_classifier(), images, LABELS, generator=drawn(2)))
+        first = pgd(attack, tiny_classifier(), images, LABELS, generator=drawn(1))
+    assert torch.equal(first, pgd(attack, tiny_classifier(), images, LABELS, generator=drawn(1)))
+    assert not torch.equal(
+        first, pgd(attack, tiny_classifier(), images, LABELS, generator=drawn(2))
+    )
 
 
 # ---------------------------------------------------------------------- cost
@@ -401,7 +421,7 @@ def test_only_the_given_generator_is_read() -> None:
 )
 def test_no_forward_is_wasted(options: dict[str, Any], forwards: int) -> None:
     model = Counted(tiny_classifier())
-    Attack(**options)(model, uniform(3, 3, 8, 8), LABELS, generator=drawn())
+    pgd(Attack(**options), model, uniform(3, 3, 8, 8), LABELS, generator=drawn())
     assert model.forwards == forwards
 
 
@@ -410,7 +430,7 @@ def test_weights_get_no_gradient() -> None:
     hooked: list[Tensor] = []
     for parameter in net.parameters():
         parameter.register_hook(hooked.append)
-    Attack(steps=2)(net, uniform(3, 3, 8, 8), LABELS)
+    pgd(Attack(steps=2), net, uniform(3, 3, 8, 8), LABELS)
     assert not hooked
     assert all(parameter.grad is None for parameter in net.parameters())
 
@@ -439,12 +459,12 @@ def test_arguments_that_cannot_be_are_refused(options: dict[str, Any], message: 
 def test_what_does_not_fit_the_images_is_refused() -> None:
     model, images = Steep(), uniform(3, 3, 8, 8)
     with pytest.raises(InputError, match=r"a random start needs a torch\.Generator"):
-        Attack(random_start=True)(model, images, LABELS)
+        pgd(Attack(random_start=True), model, images, LABELS)
     with pytest.raises(InputError, match=r"a random start needs a torch\.Generator"):
-        Attack(random_start=True, restarts=1)(model, images, LABELS, start=images * 0)
+        pgd(Attack(random_start=True, restarts=1), model, images, LABELS, start=images * 0)
     with pytest.raises(ShapeError, match="label: expected one for each of 3 images, got 2"):
-        Attack()(model, images, LABELS[:2])
+        pgd(Attack(), model, images, LABELS[:2])
     with pytest.raises(ShapeError, match=r"start: expected the images' shape \(3, 3, 8, 8\)"):
-        Attack()(model, images, LABELS, start=images[:1])
+        pgd(Attack(), model, images, LABELS, start=images[:1])
     with pytest.raises(ShapeError, match=r"loss: expected one number for each of 3 images"):
-        Attack()(model, images, LABELS, loss=F.cross_entropy)
+        pgd(Attack(), model, images, LABELS, loss=F.cross_entropy)

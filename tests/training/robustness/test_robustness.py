@@ -21,12 +21,13 @@ from invertkit.training.data.photographs import Photographs, plain_batches, resi
 from invertkit.training.robustness.accuracy import class_numbers, measure_classifiers, shown
 from invertkit.training.robustness.attack import Attack
 from invertkit.training.robustness.autoattack import autoattack
+from invertkit.training.robustness.pgd import pgd
 from invertkit.training.robustness.robustness import (
     RobustAccuracy,
     every,
     fooled,
     inside,
-    pgd,
+    measuring_attack,
     robust_accuracy,
     still_right,
     table,
@@ -86,7 +87,7 @@ def test_it_counts_what_a_loop_over_photographs_counts(norm: Norm) -> None:
         for i, radius in enumerate(radii):
             was = bool(still_right(model, images, labels))
             attack = Attack(norm, radius, 3, 2.5 * radius / 3)
-            right[i] += was and bool(still_right(model, attack(model, images, labels), labels))
+            right[i] += was and bool(still_right(model, pgd(attack, model, images, labels), labels))
     measured = robust_accuracy(
         model, photographs, radii=radii, norm=norm, attack="pgd-3", size=16, batch=5
     )
@@ -160,7 +161,7 @@ def test_a_point_beyond_the_ball_fools_nobody() -> None:
     model, images = Linear(), grey(4)
     labels = model(images).argmax(1)
     eps = 2 * float(model.distances(images, labels, "l2").max())
-    points = Attack("l2", eps, 10)(model, images, labels)
+    points = pgd(Attack("l2", eps, 10), model, images, labels)
     assert fooled(model, points, images, labels, "l2", eps).all()
     assert not fooled(model, points, images, labels, "l2", eps / 2).any()
     assert not fooled(model, images, images, labels, "l2", eps).any()
@@ -178,7 +179,7 @@ def test_numbers_with_their_errors() -> None:
         "| first      | 90.00 ± 0.95 % | 63.20 ± 1.53 % |",
         "| b          | 90.00 ± 0.95 % | 90.00 ± 0.95 % |",
     ]
-    attack = pgd("linf", 0.1)
+    attack = measuring_attack("linf", 0.1)
     assert (attack.steps, attack.step_size) == (20, pytest.approx(0.0125))
 
 
@@ -284,7 +285,7 @@ import numpy as np
 before = np.random.get_state()[1].tolist()
 import invertkit.training.robustness.accuracy, invertkit.training.robustness.robustness
 import torch
-from invertkit.training.robustness.robustness import finder, robust_accuracy
+from invertkit.training.robustness.robustness import robust_accuracy
 flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 5))
 batch = torch.rand(2, 3, 4, 4), torch.tensor([0, 1])
 robust_accuracy(flat, [batch], radii=[0.0, 0.1])
@@ -376,7 +377,7 @@ def test_opened_classifiers_are_measured_on_their_own_size(pictures: Path) -> No
                 image = shown(picture, size=one.size, crop=1.0)[None]
             label = torch.tensor([model.classes.index(name.lower())])
             kept = bool(still_right(model, image, label))
-            point = Attack("l2", 0.3, 2, 0.375)(model, image, label)
+            point = pgd(Attack("l2", 0.3, 2, 0.375), model, image, label)
             right[0] += kept
             right[1] += kept and bool(still_right(model, point, label))
     assert [result.right for result in one.results] == right
