@@ -27,7 +27,7 @@ def with_flags(*, panels: Sequence[str] = ()) -> Callable[[Command], Command]:
         panels: Headings in the order in which the help shows them; any other comes before.
 
     Raises:
-        TypeError: Two fields make the same option.
+        TypeError: Two records have a field of the same name.
 
     Example:
         >>> @dataclass(frozen=True)
@@ -79,11 +79,10 @@ def with_flags(*, panels: Sequence[str] = ()) -> Callable[[Command], Command]:
 
 
 def _expect_different(shown: Sequence[tuple[str, inspect.Parameter]]) -> None:
-    options = [each.annotation.__metadata__[-1] for _, each in shown]
-    names = [name for option in options for name in option.param_decls or ()]
+    names = [each.name for _, each in shown]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        raise TypeError(f"two fields make the option {', '.join(sorted(twice))}; name one by Flag.")
+        raise TypeError(f"two records have the field {', '.join(sorted(twice))}; rename one.")
 
 
 @final
