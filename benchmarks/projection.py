@@ -38,7 +38,7 @@ from invertkit.core.images.resize import resize_image
 from invertkit.engine.problem import Problem
 from invertkit.engine.run import Run
 from invertkit.objectives.functional import weighted_mean
-from invertkit.runs.prepare import prepare
+from invertkit.runs.prepare import prepare_job
 
 CLASSES = {  # of the embedded generator, among ImageNet's
     "airplane": ("airliner", "warplane"),
@@ -187,7 +187,7 @@ def problem_of(
 ) -> Problem:
     """A problem with all seeds side by side."""
     side = photograph.image.shape[-1]
-    job = prepare(
+    job = prepare_job(
         recipe,
         image=photograph.image,
         mask=photograph.mask,
@@ -394,7 +394,7 @@ def speed(arguments: argparse.Namespace) -> None:
     sets = ["stages.transform.steps=30", "stages.transform.optimizer.inner_steps=30"]
     ratios = []
     for turn in range(5):
-        job = prepare("project", image=photograph.image, mask=photograph.mask, device="cpu",
+        job = prepare_job("project", image=photograph.image, mask=photograph.mask, device="cpu",
                       overrides=[*sets, "stages.search.steps=60",
                                  "stages.search.optimizer.inner_steps=30",
                                  "stages.search.optimizer.last_steps=0"])  # fmt: skip

@@ -22,7 +22,7 @@ from invertkit.recipe.registry import Registry
 from invertkit.recipe.tables import KINDS
 from invertkit.runs import api
 from invertkit.runs.dry_run import dry_run
-from invertkit.runs.prepare import prepare
+from invertkit.runs.prepare import prepare_job
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -82,7 +82,7 @@ def test_the_second_objective_on_extending_runs_too(own_files: Path) -> None:
     (gram,) = (block for block in blocks(EXTENDING, "py") if "class Gram" in block)
     more = own_files / "gram.py"
     more.write_text(f"from invertkit import Objective\n\n\n{gram}", encoding="utf-8")
-    ready = prepare(
+    ready = prepare_job(
         own_files / "my.yaml",
         device="cpu",
         parts=[own_files / "my_losses.py", more],
@@ -107,7 +107,7 @@ def test_the_tests_on_extending_pass(own_files: Path, monkeypatch: pytest.Monkey
 def test_the_message_on_extending_is_the_one_that_comes(own_files: Path) -> None:
     page = own_files / "my.yaml"
     page.write_text(text_of(page).replace("[0.2, 0.4, 0.6]", "[0.2, 0.4]"), encoding="utf-8")
-    ready = prepare(page, device="cpu", parts=[own_files / "my_losses.py"])
+    ready = prepare_job(page, device="cpu", parts=[own_files / "my_losses.py"])
     with pytest.raises(invertkit.RecipeError) as caught:
         ready.problem((0,))
     assert f"`{caught.value}`" in text_of(EXTENDING)
@@ -325,7 +325,7 @@ def test_the_pages_that_extend_another_are_valid(tmp_path: Path) -> None:
                 continue
             path = tmp_path / f"page-{checked}.yaml"
             path.write_text(body, encoding="utf-8")
-            ready = prepare(path, device="cpu")
+            ready = prepare_job(path, device="cpu")
             ready.problem((0,))
             checked += 1
     assert checked >= 3
@@ -339,10 +339,12 @@ def test_the_search_and_the_variable_on_extending_run(own_files: Path) -> None:
     part = "{type: cross_entropy, over: [latent], sigma: 1}"
     for recipe, key in (("project-cma", "optimizer"), ("project-basincma", "optimizer.outer")):
         sets = [f"stages.search.{key}={part}"]
-        assert dry_run(prepare(recipe, device="cpu", parts=[search], overrides=sets)) == 2
+        assert dry_run(prepare_job(recipe, device="cpu", parts=[search], overrides=sets)) == 2
     sets = [
         "variable={type: tinted}",
         "optimizer={type: adam, over: [grey, colour], rates: {colour: 0.1}}",
     ]
     parts = [own_files / "my_losses.py", tinted]
-    assert dry_run(prepare(own_files / "my.yaml", device="cpu", parts=parts, overrides=sets)) == 4
+    assert (
+        dry_run(prepare_job(own_files / "my.yaml", device="cpu", parts=parts, overrides=sets)) == 4
+    )

@@ -92,9 +92,9 @@ def check(
     if recipe is None:
         raise typer.BadParameter("give a recipe, or --schema")
     from invertkit.runs.dry_run import dry_run
-    from invertkit.runs.prepare import prepare
+    from invertkit.runs.prepare import prepare_job
 
-    job = prepare(
+    job = prepare_job(
         recipe, device=device, choices=choices(choose, budget), overrides=sets, parts=parts
     )
     steps = dry_run(job)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -21,13 +24,11 @@ from invertkit.cli.common import (
     say,
     show_log,
 )
-from invertkit.errors import InputError, InvertkitError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from invertkit.runs.result import Result
 
-    from invertkit.runs.gather import Outcome
-    from invertkit.runs.job import Job
+Judge = Annotated[bool, typer.Option("--judge", help="Also measure IoU with the target (15 s).")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -65,102 +66,80 @@ def run(
     ] = "auto",
     precision: Annotated[str, typer.Option(help="Of networks: float32, tf32 or bf16.")] = "tf32",
     out: Annotated[Path | None, typer.Option(help="Folder to make.")] = None,
-    judge: Annotated[
-        bool, typer.Option("--judge", help="Also measure IoU with the target (15 s).")
-    ] = False,
+    judge: Judge = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the folder's name.")] = False,
 ) -> None:
     """Carry out a recipe and leave a folder with the result."""
-    from invertkit.core.files import new_folder
-    from invertkit.runs.folder.index import write_index
-    from invertkit.runs.folder.write import write
-    from invertkit.runs.prepare import prepare
-
-    name = Path(recipe).stem
-    place = out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    inputs: dict[str, Any] = {"image": image, "mask": mask, "target": target}
-    if each is not None:
-        files = {kind: name and str(name) for kind, name in inputs.items()}
-        inputs = {"photographs": each, "files": files}
-        if out is not None and out.resolve().is_relative_to(each.resolve()):
-            raise InputError(
-                f"{out}: lies in {each}, whose folders are photographs. Choose another `--out`."
-            )
-    folder = new_folder(place)
-    try:
-        job = prepare(
-            recipe,
-            **inputs,
-            seed=seed,
-            seeds=seeds,
-            batch=batch,
-            device=device,
-            choices=choices(choose, budget),
-            overrides=sets,
-            parts=parts,
-            compile=compile,
-            precision=precision,
-        )
-        job.problem(job.seeds[:1])
-    except InvertkitError:
-        _remove_if_empty(folder)
-        raise
-    outcome = _carry_out(job, folder, quiet=quiet)
-    if judge:
-        for result in outcome.results:
-            write(result, folder / result.inputs.name, judge=True, run=folder)
-        if each is not None:
-            write_index(outcome.results, folder, of=len(job.photographs), failed=outcome.failed)
-    _finish(job, outcome, folder, quiet=quiet)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    if not any(folder.iterdir()):
-        folder.rmdir()
-
-
-def _carry_out(
-    job: Job, folder: Path, *, quiet: bool, state: Mapping[str, Any] | None = None
-) -> Outcome:
     from invertkit.runs import api
-    from invertkit.runs import carry_out as execution
 
     if not quiet:
         show_log()
-        for sentence in job.said:
-            say(sentence)
-    made = api.images_made(state) if state is not None else 0
-    with api.progress_bar(job, wanted=False if quiet else None, made=made) as observers:
-        return execution.carry_out_each(job, folder=folder, observers=observers, state=state)
-
-
-def _finish(job: Job, outcome: Outcome, folder: Path, *, quiet: bool) -> NoReturn:
-    from invertkit.engine.problem import Status
-
-    for result in outcome.results if not quiet else ():
-        of = f"{result.inputs.name}: " if result.inputs.name else ""
-        say(f"{of}The run {result.status.value}. {result.steps} steps, {result.seconds:.1f} s.")
-    for name, reason in outcome.failed.items():
-        say(f"{name} was left out: {reason}")
-    told = {result.inputs.name for result in outcome.results} | outcome.failed.keys()
-    left = sum(photograph.name not in told for photograph in job.photographs)
-    if left and not quiet:
-        say(f"{left} of {len(job.photographs)} photographs are left: `invertkit resume {folder}`.")
-    typer.echo(str(folder / ("index.html" if job.each else "result.png")))
-    codes = {Status.INTERRUPTED: 130, Status.NON_FINITE: 1}
-    found = [codes.get(result.status, 0) for result in outcome.results]
-    raise typer.Exit(max([*found, 2 if outcome.failed else 0]))
+    place = out or Path("runs") / f"{Path(recipe).stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    inputs: dict[str, Any] = {"image": image, "mask": mask, "target": target}
+    settings: dict[str, Any] = {
+        "seed": seed,
+        "seeds": seeds,
+        "batch": batch,
+        "device": device,
+        "choices": choices(choose, budget),
+        "overrides": sets,
+        "parts": parts,
+        "compile": compile,
+        "precision": precision,
+        "out": place,
+        "judge": judge,
+        "progress": False if quiet else None,
+    }
+    if each is None:
+        _finish([api.run(recipe, **inputs, **settings)], place, quiet=quiet)
+    files: dict[str, Any] = {name: file and str(file) for name, file in inputs.items()}
+    with _told_at_the_end():
+        results = api.run_each(recipe, each, **settings, **files)
+    _finish(results, place, quiet=quiet)
 
 
 def resume(
     folder: Annotated[Path, typer.Argument(help="Folder of the interrupted run.")],
+    judge: Judge = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the folder's name.")] = False,
 ) -> None:
     """Go on with an interrupted run, to the same picture as if it had never stopped."""
-    from invertkit.runs.resume import restored
+    from invertkit.runs import api
 
-    job, state = restored(folder)
-    _finish(job, _carry_out(job, folder, quiet=quiet, state=state), folder, quiet=quiet)
+    if not quiet:
+        show_log()
+    with _told_at_the_end():
+        results = api.resume_each(folder, judge=judge, progress=False if quiet else None)
+    _finish(results, folder, quiet=quiet)
+
+
+@contextlib.contextmanager
+def _told_at_the_end() -> Iterator[None]:
+    """Photographs that are left out are said by `_finish`, not by a warning of Python too."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* was left out: ", category=RuntimeWarning)
+        yield
+
+
+def _finish(results: Sequence[Result], folder: Path, *, quiet: bool) -> NoReturn:
+    """Say how it ended, print what to open, and exit."""
+    from invertkit.engine.problem import Status
+    from invertkit.runs.gather import Results
+
+    everything = results if isinstance(results, Results) else Results(results, each=False)
+    for result in everything if not quiet else ():
+        of = f"{result.inputs.name}: " if result.inputs.name else ""
+        say(f"{of}The run {result.status.value}. {result.steps} steps, {result.seconds:.1f} s.")
+    for name, reason in everything.failed.items():
+        say(f"{name} was left out: {reason}")
+    if everything.left and not quiet:
+        count = len(everything) + len(everything.failed) + len(everything.left)
+        left = len(everything.left)
+        say(f"{left} of {count} photographs are left: `invertkit resume {folder}`.")
+    typer.echo(str(folder / ("index.html" if everything.each else "result.png")))
+    codes = {Status.INTERRUPTED: 130, Status.NON_FINITE: 1}
+    ends = [codes.get(result.status, 0) for result in everything]
+    raise typer.Exit(max([*ends, 2 if everything.failed else 0]))
 
 
 def edit(

@@ -22,6 +22,7 @@ from invertkit.models.classifiers.classifier import Classifier
 from invertkit.objectives.base import Objective
 from invertkit.optimizers.base import Optimizer
 from invertkit.players.base import Player
+from invertkit.recipe.from_python import FromPython
 from invertkit.recipe.page import Node, Page, StagePage, TermPage, explain
 from invertkit.recipe.registry import Registry
 from invertkit.recipe.tables import Kind
@@ -284,6 +285,8 @@ def build_part(
             f"{at}: expected a part such as {{type: {registry.names(kind)[0]}}}, got {node!r:.60}."
         )
     make = registry.load(kind, node["type"], at=at)
+    if isinstance(make, FromPython):
+        return make.copy()
     options = {key: value for key, value in node.items() if key != "type"}
     schema = signature_model(make)
     try:

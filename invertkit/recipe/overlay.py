@@ -12,6 +12,9 @@ from invertkit.errors import RecipeError
 from invertkit.recipe.page import ChoicePage, Node, checked
 from invertkit.recipe.yaml_text import parse_yaml
 
+RecipeLike = str | Path | Mapping[str, Any]
+"""A recipe: the name of one of the package's, the path of a page, or a page as a mapping."""
+
 
 def recipes_folder() -> Path:
     """Where the pages are: inside an installed package, or beside it in a checkout."""
@@ -53,13 +56,22 @@ def find_page(recipe: str | Path, *, beside: Path | None = None) -> Path:
 
 
 def read_layers(
-    recipe: str | Path, *, beside: Path | None = None, seen: tuple[Path, ...] = ()
+    recipe: RecipeLike, *, beside: Path | None = None, seen: tuple[Path, ...] = ()
 ) -> list[Node]:
     """The pages that a recipe is made of as plain data, the one that extends nothing first.
+
+    Args:
+        recipe: A mapping extends pages by name, or by paths from where the process is.
+        beside: Where relative paths begin.
+        seen: The pages that have led here.
 
     Raises:
         RecipeError: Not found, not readable, not a mapping, or pages extend each other in a ring.
     """
+    if isinstance(recipe, Mapping):
+        page = _plain(recipe)
+        page.setdefault("name", "recipe")
+        return _with_base(page, where="recipe", beside=None, seen=seen)
     path = find_page(recipe, beside=beside)
     if path in seen:
         ring = " -> ".join(page.name for page in (*seen, path))
@@ -72,15 +84,42 @@ def read_layers(
     if not isinstance(page, dict):
         raise RecipeError(f"{path.name}: expected a mapping of keys to values, got {page!r:.60}.")
     page.setdefault("name", path.stem)
+    return _with_base(page, where=path.name, beside=path.parent, seen=(*seen, path))
+
+
+def _plain(value: Any, at: str = "recipe") -> Any:
+    """A page written in Python as a file would hold it.
+
+    Raises:
+        RecipeError: It holds something that is no data.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each, f"{at}.{key}") for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each, f"{at}.{i}") for i, each in enumerate(value)]
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise RecipeError(
+        f"{at}: expected data, as a YAML page holds it, got {type(value).__name__}. Objects made "
+        "in Python are arguments of their own: models, terms, variable, optimizer, players."
+    )
+
+
+def _with_base(
+    page: Node, *, where: str, beside: Path | None, seen: tuple[Path, ...]
+) -> list[Node]:
+    """A page below which lies what it extends."""
     base = page.pop("extends", None)
     if base is None:
         return [page]
     if not isinstance(base, str):
-        raise RecipeError(f"{path.name}: extends: expected a recipe's name or path, got {base!r}.")
-    return [*read_layers(base, beside=path.parent, seen=(*seen, path)), page]
+        raise RecipeError(f"{where}: extends: expected a recipe's name or path, got {base!r}.")
+    return [*read_layers(base, beside=beside, seen=seen), page]
 
 
-def read_raw(recipe: str | Path) -> Node:
+def read_raw(recipe: RecipeLike) -> Node:
     """The page as plain data with every `extends` merged in, the nearest page winning.
 
     Raises:

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
 from invertkit.core.suggestions import did_you_mean
 from invertkit.errors import InputError, RecipeError
@@ -25,6 +25,9 @@ from invertkit.recipe.tables import (
     KINDS,
     Kind,
 )
+
+PYTHON: Final = "python:"
+"""How the type of a part begins that was made in Python: its name follows."""
 
 
 @final
@@ -37,6 +40,11 @@ class Registry:
     """
 
     own: Mapping[Kind, Mapping[str, Any]] = field(default_factory=dict)
+
+    def with_object(self, kind: Kind, name: str, part: Any) -> Registry:
+        """These tables and one part that was made in Python, of type `python:NAME`."""
+        own = {**self.own, kind: {**self.own.get(kind, {}), PYTHON + name: part}}
+        return Registry(own)
 
     def names(self, kind: Kind) -> list[str]:
         """Every name of a kind, in order."""
@@ -61,6 +69,12 @@ class Registry:
             return getattr(importlib.import_module(module), attribute)
         if name in (points := _entry_points(kind)):
             return points[name].load()
+        if name.startswith(PYTHON):
+            raise RecipeError(
+                f"{at}: was given from Python, so a page alone cannot make it; give it again, as "
+                f"an argument of `invertkit.run` or `invertkit.resume`, or another {kind} in the "
+                "page."
+            )
         hint = did_you_mean(name, self.names(kind))
         raise RecipeError(
             f"{at}.type: unknown {kind} {name!r}.{hint} Known: {', '.join(self.names(kind))}."

@@ -1,302 +1,292 @@
-"""What a notebook calls: `run` and `resume`, and the same for many photographs."""
+"""What a notebook calls: `run` and `resume`, for one photograph or many; `prepare`, `steps`."""
 
 from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from invertkit.core.files import new_folder
-from invertkit.core.images.load import ImageLike
 from invertkit.core.log import log
-from invertkit.core.precision import Precision
-from invertkit.core.recording.replay import Compile
+from invertkit.engine.run import Report
 from invertkit.errors import InputError
-from invertkit.runs.carry_out import carry_out, carry_out_each
+from invertkit.recipe.overlay import RecipeLike
+from invertkit.runs.carry_out import carry_out_each
+from invertkit.runs.checkpoint import Checkpoint
 from invertkit.runs.collection import Photographs
-from invertkit.runs.gather import Outcome
+from invertkit.runs.gather import Results
+from invertkit.runs.inversion import Inversion
 from invertkit.runs.job import Job
 from invertkit.runs.observers import Observer
-from invertkit.runs.prepare import prepare
+from invertkit.runs.prepare import prepare_job
 from invertkit.runs.result import Result
 from invertkit.runs.resume import restored
+from invertkit.runs.settings import takes_settings
+from invertkit.runs.watching import watching
 
 
+@takes_settings
 def run(
-    recipe: str | Path = "magic",
+    recipe: RecipeLike = "magic",
     *,
-    image: ImageLike | None = None,
-    mask: ImageLike | None = None,
-    target: ImageLike | None = None,
-    seed: int = 0,
-    seeds: int = 1,
-    batch: int | None = None,
-    device: str = "auto",
-    budget: str | None = None,
-    choices: Mapping[str, str] | None = None,
-    overrides: Sequence[str] | Mapping[str, Any] = (),
-    models: Mapping[str, Any] | None = None,
-    parts: Sequence[str | Path] = (),
-    compile: Compile = "auto",
-    precision: Precision = "tf32",
     out: str | Path | None = None,
     observers: Sequence[Observer] = (),
     progress: bool | None = None,
     checkpoint_every: float = 20.0,
+    judge: bool = False,
+    **given: Any,
 ) -> Result:
     """Carry out a recipe.
 
     Args:
-        recipe: Name of a recipe, or the path of a page.
-        image: Photograph: a path, PIL image, array or tensor; see
-            `invertkit.core.images.load.ImageLike`. If the recipe needs inputs and none at all is
-            given, the demonstration is used.
-        mask: Where its object is: the same kinds, of the same size, white on the object.
-        target: Where the object shall be.
-        seed: Of the first image; the others count up from it.
-        seeds: How many images. Each is the same alone or in company.
-        batch: How many of them are made side by side at most; by default one on a CPU, which is as
-            fast and rounds the same whatever the company, and 16 on an accelerator.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        budget: Option of the recipe's choice `budget`, such as `preview` or `full`.
-        choices: Option of any other choice, such as `{"mode": "location"}`.
-        overrides: `{"objective.control.weight": 20}`, or the same as `KEY=VALUE` texts.
-        models: Networks by name, replacing the recipe's: any `nn.Module` that takes
-            ImageNet-normalised images, or a `Classifier` for other normalisations.
-        parts: Python files with parts of your own.
-        compile: How steps are taken. `off`: by Python, operation by operation. `graph`: recorded
-            and replayed, on CUDA as one graph; the picture is the same. `inductor`: compiled
-            before that. `auto`: as `graph`. What cannot be replayed is said and taken by Python.
-        precision: Of the networks: `float32`, `tf32` (rounds products on CUDA; nothing on a CPU)
-            or `bf16`.
+        recipe: Name of a recipe, the path of a page, or a page as a mapping.
         out: Folder to write; without it nothing is written.
         observers: Called after every step.
-        progress: Show a progress bar; by default on a terminal or in a notebook.
+        progress: Show a progress bar, and in a notebook the picture; by default on a terminal or
+            in a notebook.
         checkpoint_every: Seconds between checkpoints, if there is a folder.
+        judge: Also measure IoU with the target, by a segmenter that is trained for it (seconds),
+            into the folder's `metrics.json`.
+        **given: The recipe's inputs by name, such as `image`, `mask` and `target`: paths, PIL
+            images, arrays or tensors; see `invertkit.core.images.load.ImageLike`. If it needs some
+            and none at all is given, the demonstration is used. And the settings below, by name.
 
     Returns:
         The result; interrupted by Ctrl-C, the result so far.
 
     Raises:
         InvertkitError: Anything the caller can mend, in one sentence.
+
+    Example:
+        >>> import torch
+        >>> page = {"inputs": ["image"], "variable": {"type": "pixels"},
+        ...         "objective": {"match": {"type": "pixel_distance"}},
+        ...         "optimizer": {"type": "adam"}, "stages": [{"size": 8, "steps": 2}]}
+        >>> result = run(page, image=torch.zeros(3, 8, 8), seeds=2, device="cpu")
+        >>> result.images.shape, result.steps
+        (torch.Size([2, 3, 8, 8]), 2)
     """
-    job = prepare(
-        recipe,
-        image=image,
-        mask=mask,
-        target=target,
-        seed=seed,
-        seeds=seeds,
-        batch=batch,
-        device=device,
-        choices=_with_budget(choices, budget),
-        overrides=overrides,
-        models=models,
-        parts=parts,
-        compile=compile,
-        precision=precision,
-    )
-    outcome = _begun(
-        job, out, observers=observers, progress=progress, checkpoint_every=checkpoint_every
-    )
-    return outcome.results[0]
+    job = prepare_job(recipe, **given)
+    how = {"checkpoint_every": checkpoint_every, "judge": judge}
+    with _folder(out, judge=judge) as folder:
+        return _made(job, observers, progress=progress, folder=folder, **how)[0]
 
 
+@takes_settings
 def run_each(
-    recipe: str | Path,
+    recipe: RecipeLike,
     photographs: Photographs,
     *,
-    image: str | None = None,
-    mask: str | None = None,
-    target: str | None = None,
-    seed: int = 0,
-    seeds: int = 1,
-    batch: int | None = None,
-    device: str = "auto",
-    budget: str | None = None,
-    choices: Mapping[str, str] | None = None,
-    overrides: Sequence[str] | Mapping[str, Any] = (),
-    models: Mapping[str, Any] | None = None,
-    parts: Sequence[str | Path] = (),
-    compile: Compile = "auto",
-    precision: Precision = "tf32",
     out: str | Path | None = None,
     observers: Sequence[Observer] = (),
     progress: bool | None = None,
     checkpoint_every: float = 20.0,
-) -> list[Result]:
+    judge: bool = False,
+    **given: Any,
+) -> Results:
     """Carry out a recipe on many photographs, several side by side where the device allows it.
 
     Each comes out as it would alone.
 
     Args:
-        recipe: Name of a recipe, or the path of a page.
+        recipe: Name of a recipe, the path of a page, or a page as a mapping.
         photographs: A folder with a sub-folder for each photograph, `NAME/{image,mask,target}.*`,
             or with pictures if the recipe needs no masks; or a list of
             `{"image": …, "mask": …, "target": …, "name": …}`, values as for `run`.
-        image: What the photograph is called in every sub-folder, with or without its ending.
-        mask: What its mask is called.
-        target: What its target is called, such as `target_position`.
-        seed: Of the first image of each photograph.
-        seeds: How many images of each.
-        batch: How many images are made side by side at most; by default one on a CPU and 16 on an
-            accelerator. Photographs share a batch if their stages have equal sizes.
-        device: As for `run`, and so are `budget`, `choices`, `overrides`, `models`, `parts`,
-            `compile`, `precision`, `observers`, `progress` and `checkpoint_every`.
-        budget: Option of the recipe's choice `budget`.
-        choices: Option of any other choice.
-        overrides: Changes of the recipe.
-        models: Networks by name.
-        parts: Python files with parts of your own.
-        compile: How steps are taken.
-        precision: Of the networks.
         out: Folder to write: a sub-folder for each photograph, as `run` would write it, and
             `index.html` and `results.csv` about all.
         observers: Called after every step of every batch.
-        progress: Show a progress bar.
+        progress: As in `run`.
         checkpoint_every: Seconds between checkpoints, if there is a folder.
+        judge: As in `run`.
+        **given: The settings below, by name; and by the name of an input what its file is called in
+            every sub-folder, with or without its ending, such as `target="target_position"`.
 
     Returns:
         A result for each photograph, in order; interrupted by Ctrl-C, of those that were begun. A
-        photograph with which the recipe cannot go on is left out with a warning.
+        photograph with which the recipe cannot go on is left out with a warning, and is told of in
+        `failed`.
 
     Raises:
         InvertkitError: Anything the caller can mend, in one sentence.
     """
-    job = prepare(
-        recipe,
-        photographs=photographs,
-        files={"image": image, "mask": mask, "target": target},
-        seed=seed,
-        seeds=seeds,
-        batch=batch,
-        device=device,
-        choices=_with_budget(choices, budget),
-        overrides=overrides,
-        models=models,
-        parts=parts,
-        compile=compile,
-        precision=precision,
-    )
-    outcome = _begun(
-        job, out, observers=observers, progress=progress, checkpoint_every=checkpoint_every
-    )
-    return _warned(outcome)
-
-
-def _with_budget(choices: Mapping[str, str] | None, budget: str | None) -> dict[str, str]:
-    return {**(choices or {}), **({"budget": budget} if budget else {})}
-
-
-def _begun(
-    job: Job,
-    out: str | Path | None,
-    *,
-    observers: Sequence[Observer],
-    progress: bool | None,
-    checkpoint_every: float,
-) -> Outcome:
-    """Carry out a job that has not begun."""
-    for sentence in job.said:
-        log.info(sentence)
-    folder = new_folder(Path(out)) if out is not None else None
-    with progress_bar(job, wanted=progress) as bar:
-        return carry_out_each(
-            job, folder=folder, observers=(*observers, *bar), checkpoint_every=checkpoint_every
-        )
+    if out is not None and isinstance(photographs, str | Path):
+        _check_apart(Path(out), Path(photographs))
+    job = prepare_job(recipe, photographs=photographs, **given)
+    how = {"checkpoint_every": checkpoint_every, "judge": judge}
+    with _folder(out, judge=judge) as folder:
+        return _warned(_made(job, observers, progress=progress, folder=folder, **how))
 
 
 def resume(
     folder: str | Path,
     *,
-    models: Mapping[str, Any] | None = None,
     observers: Sequence[Observer] = (),
     progress: bool | None = None,
     checkpoint_every: float = 20.0,
+    judge: bool = False,
+    **objects: Any,
 ) -> Result:
     """Go on with an interrupted run, to the same picture as if it had never stopped.
 
     Args:
         folder: Of the run.
-        models: The networks that were given from Python, if any were.
         observers: Called after every step.
         progress: As in `run`.
         checkpoint_every: Seconds between checkpoints.
+        judge: As in `run`.
+        **objects: Those that were given from Python, if any were: `models`, `terms`, `variable`,
+            `optimizer`, `players`, as `run` takes them.
 
     Raises:
-        InputError: The folder holds no checkpoint, or one of `run_each`.
+        InputError: The folder holds no checkpoint, or one of `run_each`; or an object is missing.
     """
-    job, state = restored(Path(folder), models=models)
+    job, state = restored(Path(folder), objects)
     if job.each:
         raise InputError(
             f"{folder}: is a run over {len(job.photographs)} photographs; go on with "
             f"`invertkit.resume_each({str(folder)!r})`."
         )
-    with progress_bar(job, wanted=progress, made=images_made(state)) as bar:
-        return carry_out(
-            job,
-            folder=Path(folder),
-            observers=(*observers, *bar),
-            checkpoint_every=checkpoint_every,
-            state=state,
-        )
+    how = {"checkpoint_every": checkpoint_every, "judge": judge, "state": state}
+    return _made(job, observers, progress=progress, folder=Path(folder), **how)[0]
 
 
 def resume_each(
     folder: str | Path,
     *,
-    models: Mapping[str, Any] | None = None,
     observers: Sequence[Observer] = (),
     progress: bool | None = None,
     checkpoint_every: float = 20.0,
-) -> list[Result]:
-    """`resume` for a run over many photographs: a result for each.
+    judge: bool = False,
+    **objects: Any,
+) -> Results:
+    """`resume` for a run over many photographs, or over one: a result for each.
 
     Args:
         folder: Of the run.
-        models: The networks that were given from Python, if any were.
         observers: Called after every step.
         progress: As in `run`.
         checkpoint_every: Seconds between checkpoints.
+        judge: As in `run`.
+        **objects: As in `resume`.
 
     Raises:
-        InputError: The folder holds no checkpoint.
+        InputError: The folder holds no checkpoint, or an object is missing.
     """
-    path = Path(folder)
-    job, state = restored(path, models=models)
-    with progress_bar(job, wanted=progress, made=images_made(state)) as bar:
-        outcome = carry_out_each(
-            job,
-            folder=path,
-            observers=(*observers, *bar),
-            checkpoint_every=checkpoint_every,
-            state=state,
-        )
-    return _warned(outcome)
+    job, state = restored(Path(folder), objects)
+    how = {"checkpoint_every": checkpoint_every, "judge": judge, "state": state}
+    return _warned(_made(job, observers, progress=progress, folder=Path(folder), **how))
 
 
-def _warned(outcome: Outcome) -> list[Result]:
-    """The results; what was left out is told where nobody can miss it."""
-    for name, reason in outcome.failed.items():
-        warnings.warn(f"{name} was left out: {reason}", RuntimeWarning, stacklevel=3)
-    return outcome.results
+@takes_settings
+def prepare(
+    recipe: RecipeLike = "magic",
+    *,
+    out: str | Path | None = None,
+    checkpoint_every: float = 20.0,
+    judge: bool = False,
+    **given: Any,
+) -> Inversion:
+    """A recipe with its inputs, to be run step by step with `steps`.
+
+    Args:
+        recipe: Name of a recipe, the path of a page, or a page as a mapping.
+        out: Folder to write; without it nothing is written.
+        checkpoint_every: Seconds between checkpoints, if there is a folder.
+        judge: As in `run`.
+        **given: The recipe's inputs and the settings below, by name, as in `run`.
+
+    Returns:
+        The inversion: `steps` takes its steps, `run.params` has its tensors, `result` its pictures.
+
+    Raises:
+        InvertkitError: Anything the caller can mend, in one sentence.
+    """
+    job = prepare_job(recipe, **given)
+    _tell(job)
+    with _folder(out, judge=judge) as folder:
+        return Inversion(job, folder=folder, checkpoint_every=checkpoint_every, judge=judge)
 
 
-def images_made(state: Mapping[str, Any]) -> int:
-    """How many images a checkpoint holds."""
-    return sum(len(batch["of"]) for batch in state["done"])
+def steps(inversion: Inversion) -> Iterator[Report]:
+    """Take the steps that are left, one at a time.
+
+    Between two of them the tensors may be looked at and changed in place, and the loop may be left
+    and entered again.
+
+    Args:
+        inversion: From `prepare`.
+
+    Yields:
+        A report of every step; its `run.params` are the tensors, by name.
+
+    Raises:
+        InvertkitError: A step cannot be taken.
+
+    Example:
+        >>> import torch
+        >>> page = {"variable": {"type": "pixels"}, "objective": {"size": {"type": "norm"}},
+        ...         "optimizer": {"type": "adam"}, "stages": [{"size": 8, "steps": 3}]}
+        >>> inversion = prepare(page, device="cpu")
+        >>> for report in steps(inversion):
+        ...     print(report.step, report.losses.shape)
+        1 torch.Size([1])
+        2 torch.Size([1])
+        3 torch.Size([1])
+        >>> inversion.result().steps
+        3
+    """
+    return inversion.steps()
+
+
+# ---------------------------------------------------------------------- how they begin and end
 
 
 @contextlib.contextmanager
-def progress_bar(job: Job, *, wanted: bool | None, made: int = 0) -> Iterator[tuple[Observer, ...]]:
-    """A progress bar as an observer, if it is wanted; `made` images are there already."""
-    from invertkit.core.live_bar import somebody_looks
-    from invertkit.runs import progress
-
-    if not (somebody_looks() if wanted is None else wanted):
-        yield ()
+def _folder(out: str | Path | None, *, judge: bool) -> Iterator[Path | None]:
+    """The folder of a run, if it shall have one; if nothing comes of it, none is left behind."""
+    if judge and out is None:
+        raise InputError(
+            "judge: measures into a folder's metrics.json; give `out` too, or use "
+            "`result.save(folder, judge=True)`."
+        )
+    if out is None:
+        yield None
         return
-    with progress.Bar(images=len(job.photographs) * len(job.seeds), made=made) as bar:
-        yield (bar,)
+    folder = new_folder(Path(out))
+    try:
+        yield folder
+    except BaseException:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+
+
+def _tell(job: Job) -> None:
+    for sentence in job.sentences:
+        log.info(sentence)
+
+
+def _made(job: Job, observers: Sequence[Observer], *, progress: bool | None, **how: Any) -> Results:
+    """All steps that are left, shown to whoever waits."""
+    _tell(job)
+    state: Checkpoint | None = how.get("state")
+    with watching(job, wanted=progress, made=state.images_made if state else 0) as shown:
+        return carry_out_each(job, observers=(*observers, *shown), **how)
+
+
+def _check_apart(out: Path, photographs: Path) -> None:
+    """Whether the folder of results would be taken for one of the photographs."""
+    if out.resolve().is_relative_to(photographs.expanduser().resolve()):
+        raise InputError(
+            f"{out}: lies in {photographs}, whose folders are photographs. Choose another `--out`."
+        )
+
+
+def _warned(results: Results) -> Results:
+    """The results; what was left out is told where nobody can miss it."""
+    for name, reason in results.failed.items():
+        warnings.warn(f"{name} was left out: {reason}", RuntimeWarning, stacklevel=3)
+    return results

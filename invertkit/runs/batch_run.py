@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, final
 
 import torch
 from torch import Tensor
 
 from invertkit.core.images.resize import resize_image
-from invertkit.core.signals import Stopping
 from invertkit.engine.problem import Status
-from invertkit.engine.run import Run
+from invertkit.engine.run import Report, Run
+from invertkit.runs.batch_outcome import BatchOutcome
 from invertkit.runs.history import History
-from invertkit.runs.observers import STOP, Observer
 
-FRAMES = 36
+FRAMES: Final = 36
+"""Pictures of an animation."""
 
-
-FRAME_SIDE = 160
+FRAME_SIDE: Final = 160
+"""Largest side of one, in pixels."""
 
 
 @final
-class _Going:
+class BatchRun:
     """One batch on its way, with what is recorded of it.
 
     Args:
@@ -31,7 +31,7 @@ class _Going:
         state: To go on from.
     """
 
-    def __init__(self, run: Run, of: Sequence[int], state: Mapping[str, Any] | None) -> None:
+    def __init__(self, run: Run, of: Sequence[int], state: Mapping[str, Any] | None = None) -> None:
         self.run, self.of = run, tuple(of)
         self._firsts = [self.of.index(number) for number in dict.fromkeys(self.of)]
         self.history = History(state["rows"] if state else ())
@@ -42,46 +42,46 @@ class _Going:
         if state:
             run.restore(state["run"])
 
-    def go(
-        self,
-        observers: Sequence[Observer],
-        stopping: Stopping,
-        after: Callable[[Callable[[], dict[str, Any]]], object],
-    ) -> Status:
+    def steps(self) -> Iterator[Report]:
+        """Take the steps that are left, one at a time, and record them."""
         for report in self.run.steps():
             self.history.add(report)
             if report.step % self._every == 0 or report.step == report.total:
                 images = self.run.last_images()
                 for frames, first in zip(self.frames, self._firsts, strict=True):
                     frames.append(_frame(images[first]))
-            if any([observer(report) == STOP for observer in observers]):
-                self.run.status = Status.STOPPED
-            if stopping.asked:
-                self.run.status = Status.INTERRUPTED
-            after(self.state)
+            yield report
+
+    @property
+    def status(self) -> Status:
+        """How it ended, or that it has not; whoever breaks off after the last step has them all."""
+        taken = self.run.step == self.run.problem.total_steps
+        if self.run.status is Status.RUNNING and taken:
+            return Status.NON_FINITE if any(self.run.lost) else Status.FINISHED
         return self.run.status
 
     def state(self) -> dict[str, Any]:
         """All that is needed to go on, as tensors, numbers, strings, lists and dicts."""
         return {"run": self.run.save(), "rows": self.history.rows, "frames": self.frames}
 
-    def outcome(self) -> dict[str, Any]:
-        """All that is needed of it once it has ended, likewise."""
-        return {
-            "of": list(self.of),
-            "seeds": list(self.run.problem.seeds),
-            "step": self.run.step,
-            "seconds": self.run.seconds,
-            "lost": list(self.run.lost),
-            "rows": self.history.rows,
-            "frames": self.frames,
-            "best": self.run.best_images(),
-            "last": self.run.last_images(),
-            "best_steps": self.run.best_steps(),
-            "best_losses": self.run.best_losses(),
-            "tensors": self.run.best_tensors(),
-            "status": self.run.status.name,
-        }
+    def outcome(self) -> BatchOutcome:
+        """What it has come to."""
+        run = self.run
+        return BatchOutcome(
+            of=self.of,
+            seeds=run.problem.seeds,
+            step=run.step,
+            seconds=run.seconds,
+            lost=run.lost,
+            rows=self.history.rows,
+            frames=self.frames,
+            best=run.best_images(),
+            last=run.last_images(),
+            best_steps=tuple(run.best_steps()),
+            best_losses=tuple(run.best_losses()),
+            tensors=run.best_tensors(),
+            status=self.status,
+        )
 
 
 def _frame(image: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -13,9 +14,39 @@ import torch
 from invertkit.core.files import whole_file
 from invertkit.core.images.inputs import Inputs
 from invertkit.errors import InputError, WriteError
+from invertkit.recipe.page import Node
+from invertkit.runs.batch_outcome import BatchOutcome, EndedBatch, load_batch
+from invertkit.runs.settings import Settings
 
 _BEGUN, _STATE, _DONE = "begun.pt", "state.pt", "batch-{}.pt"
-_FORMAT = 4
+_FORMAT = 5
+
+
+@final
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that is needed to go on with a run.
+
+    Args:
+        recipe: The resolved page.
+        photographs: That it goes over, or the one.
+        settings: How it is run, without the objects made in Python.
+        done: The batches that have ended.
+        split: Batches that were taken apart, by their places at that time, in order.
+        now: The batch under way, or None; see `BatchRun.state`.
+    """
+
+    recipe: Node
+    photographs: tuple[Inputs, ...]
+    settings: Settings
+    done: tuple[EndedBatch, ...]
+    split: tuple[int, ...]
+    now: Mapping[str, Any] | None
+
+    @property
+    def images_made(self) -> int:
+        """How many images have ended."""
+        return sum(len(batch.of) for batch in self.done if isinstance(batch, BatchOutcome))
 
 
 @final
@@ -43,20 +74,12 @@ class Saver:
         self.split, self.run = split, run or folder
         self._last = time.monotonic()
 
-    def begin(
-        self,
-        recipe: Mapping[str, Any],
-        photographs: Sequence[Inputs],
-        *,
-        seeds: tuple[int, ...],
-        device: str,
-        parts: Sequence[str],
-        models: Sequence[str] = (),
-        compile: str = "auto",
-        precision: str = "tf32",
-        batch: int | None = None,
-    ) -> None:
-        """Write what never changes, and an empty state: from now on the run can be resumed."""
+    def begin(self, recipe: Node, photographs: Sequence[Inputs], settings: Settings) -> None:
+        """Write what never changes, and an empty state: from now on the run can be resumed.
+
+        Raises:
+            WriteError: The folder cannot be written.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -65,13 +88,7 @@ class Saver:
             "format": _FORMAT,
             "recipe": json.dumps(recipe),
             "photographs": [photograph.save() for photograph in photographs],
-            "seeds": list(seeds),
-            "device": device,
-            "parts": list(parts),
-            "models": list(models),
-            "compile": compile,
-            "precision": precision,
-            "batch": batch,
+            "settings": settings.save(),
         }
         self._write(begun, _BEGUN)
         self.save(None)
@@ -90,13 +107,13 @@ class Saver:
         self._write({"done": self.done, "split": list(self.split), "now": now}, _STATE)
         self._last = time.monotonic()
 
-    def add(self, batch: Mapping[str, Any]) -> None:
-        """Write a finished batch, once and for all.
+    def add(self, batch: EndedBatch) -> None:
+        """Write a batch that has ended, once and for all.
 
         Raises:
             WriteError: As `save`.
         """
-        self._write(batch, _DONE.format(self.done))
+        self._write(batch.save(), _DONE.format(self.done))
         self.done += 1
         self.save(None)
 
@@ -113,7 +130,7 @@ class Saver:
             ) from None
 
 
-def load(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def load(folder: Path) -> Checkpoint:
     """What `begin` wrote, and every finished batch with the one under way.
 
     Raises:
@@ -133,11 +150,16 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         )
     state = _read(place / _STATE)
     try:
-        state["done"] = [_read(place / _DONE.format(i)) for i in range(state["done"])]
+        return Checkpoint(
+            recipe=json.loads(begun["recipe"]),
+            photographs=tuple(Inputs.load(saved) for saved in begun["photographs"]),
+            settings=Settings.load(begun["settings"]),
+            done=tuple(load_batch(_read(place / _DONE.format(i))) for i in range(state["done"])),
+            split=tuple(state["split"]),
+            now=state["now"],
+        )
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder}: its checkpoint cannot be read ({error}).") from None
-    begun["recipe"] = json.loads(begun["recipe"])
-    return begun, state
 
 
 def _read(path: Path) -> dict[str, Any]:

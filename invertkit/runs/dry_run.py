@@ -14,7 +14,7 @@ def dry_run(job: Job, *, steps: int = 2) -> int:
 
     Players that learn before a stage do so for as many updates only.
     """
-    problem = job.problem(job.seeds[:1])
+    problem = job.problem()
     stages = [
         replace(stage, steps=min(stage.steps, steps), optimizer=problem.optimizer_of(i).trial())
         for i, stage in enumerate(problem.stages)

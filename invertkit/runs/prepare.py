@@ -2,107 +2,111 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from invertkit.core.devices import pick_device
 from invertkit.core.images.demo import CREDIT, demo_inputs
 from invertkit.core.images.inputs import Inputs
-from invertkit.core.images.load import Fit, ImageLike, load_image, load_mask
-from invertkit.core.precision import PRECISIONS
-from invertkit.core.recording.replay import COMPILE
-from invertkit.core.suggestions import one_of
+from invertkit.core.images.load import Fit, load_image, load_mask
+from invertkit.core.suggestions import did_you_mean
 from invertkit.errors import InputError
-from invertkit.recipe.overlay import choose, flatten, override, read_layers
-from invertkit.recipe.page import Page, validate
-from invertkit.recipe.registry import Registry
+from invertkit.recipe.overlay import RecipeLike, choose, flatten, override, read_layers
+from invertkit.recipe.page import Node, Page, validate
 from invertkit.recipe.yaml_text import naming_lines
 from invertkit.runs.collection import Photographs, load_each
 from invertkit.runs.job import Job
+from invertkit.runs.objects import checked, laid_on, registry_of
+from invertkit.runs.settings import Settings, settings_and_inputs
 
 
-def prepare(
-    recipe: str | Path,
+def prepare_job(
+    recipe: RecipeLike,
     *,
-    image: ImageLike | None = None,
-    mask: ImageLike | None = None,
-    target: ImageLike | None = None,
     photographs: Photographs | None = None,
-    files: Mapping[str, str | None] | None = None,
-    seed: int = 0,
-    seeds: int = 1,
-    batch: int | None = None,
-    device: str = "auto",
-    choices: Mapping[str, str] | None = None,
-    overrides: Sequence[str] | Mapping[str, Any] = (),
-    models: Mapping[str, Any] | None = None,
-    parts: Sequence[str | Path] = (),
-    compile: str = "auto",
-    precision: str = "tf32",
+    **given: Any,
 ) -> Job:
-    """Read, choose, override and check a recipe, and load its inputs; see `run`, `run_each`."""
-    if seeds < 1:
-        raise InputError(f"seeds: expected at least 1 image, got {seeds}.")
-    if batch is not None and (batch != int(batch) or batch < 1):
-        raise InputError(f"batch: expected a number of images from 1, got {batch}.")
-    how = one_of("compile", compile, COMPILE)
-    numbers = one_of("precision", precision, PRECISIONS)
-    where = pick_device(device)
-    registry = Registry()
-    for path in parts:
-        registry = registry.with_parts(Path(path))
-    layers = read_layers(recipe)
-    raw = flatten(layers)
-    notes: Mapping[str, str] = raw.get("notes") or {}
-    options = raw.get("choices") or {}
-    if isinstance(overrides, Mapping):
-        overrides = [
-            f"{key}={value if isinstance(value, str) else json.dumps(value, default=str)}"
-            for key, value in overrides.items()
-        ]
-    text = _own_text(recipe)
-    with naming_lines(text, raw):
-        raw = choose(layers, choices or {}, device=where.type)
-    raw = override(raw, overrides)
-    with naming_lines(text, raw):
-        page = validate(raw)
-    said = [*_about_choices(page, notes, options, choices or {}, where)]
+    """Read, choose, override and check a recipe, and load its inputs.
+
+    Args:
+        recipe: Name of a recipe, the path of a page, or a page as a mapping.
+        photographs: Many, for `run_each`, instead of inputs.
+        **given: The fields of `Settings`, and the recipe's inputs by name; for many photographs
+            what the file of each input is called.
+
+    Raises:
+        InvertkitError: Anything the caller can mend, in one sentence.
+    """
+    settings, inputs = settings_and_inputs(given)
+    settings = replace(checked(settings), device=str(pick_device(settings.device)))
+    registry = registry_of(settings)
+    page, raw, text, sentences = _read(recipe, settings)
+    _check_known(inputs, page)
     if photographs is not None:
-        inputs = load_each(photographs, page.inputs, files)
-        said.append(f"{len(inputs)} photographs: {_few([each.name for each in inputs])}.")
-    elif page.inputs and image is mask is target is None:
-        demo = demo_inputs()
-        inputs = (Inputs(**{name: getattr(demo, name) for name in page.inputs}),)
-        masks = " and its two masks" if inputs[0].mask is not None else ""
-        said.append(f"No image given: taking the demonstration ({CREDIT}){masks}.")
+        loaded = load_each(photographs, page.inputs, inputs)
+        sentences.append(f"{len(loaded)} photographs: {_few([each.name for each in loaded])}.")
     else:
-        inputs = (
-            Inputs(
-                None if image is None else load_image(image),
-                None if mask is None else load_mask(mask),
-                None if target is None else load_mask(target, who="target"),
-            ),
-        )
-    for each in inputs:
+        loaded = (_loaded(page, inputs, sentences),)
+    for each in loaded:
         _check_cut(each, page.fit)
     return Job(
         page=page,
         raw=raw,
-        photographs=inputs,
-        seeds=tuple(range(seed, seed + seeds)),
-        device=where,
+        photographs=loaded,
+        settings=settings,
         registry=registry,
-        models=dict(models or {}),
-        parts=tuple(str(Path(path).resolve()) for path in parts),
-        said=tuple(said),
+        sentences=tuple(sentences),
         text=text,
-        compile=how,
-        precision=numbers,
-        batch=batch,
+    )
+
+
+_INPUTS: Final = ("image", "mask", "target")
+
+
+def _read(recipe: RecipeLike, settings: Settings) -> tuple[Page, Node, str | None, list[str]]:
+    """The page, checked and as data; the text of the user's own; and what to tell of it."""
+    layers = read_layers(recipe)
+    raw = flatten(layers)
+    notes: Mapping[str, str] = raw.get("notes") or {}
+    choices = raw.get("choices") or {}
+    text, device = _own_text(recipe), torch.device(settings.device)
+    with naming_lines(text, raw):
+        raw = choose(layers, settings.options, device=device.type)
+    raw, replaced = laid_on(override(raw, list(settings.overrides)), settings)
+    with naming_lines(text, raw):
+        page = validate(raw)
+    about = _about_choices(page, notes, choices, settings.options, device)
+    return page, raw, text, [*about, *replaced]
+
+
+def _check_known(inputs: Mapping[str, Any], page: Page) -> None:
+    """Whether every argument that is no setting is an input."""
+    for name in inputs:
+        if name not in _INPUTS:
+            words = [*_INPUTS, *(each.name for each in fields(Settings))]
+            raise InputError(
+                f"{name}: no argument of a run and no input of recipe {page.name!r}."
+                f"{did_you_mean(name, words)}"
+            )
+
+
+def _loaded(page: Page, given: Mapping[str, Any], sentences: list[str]) -> Inputs:
+    """The inputs of one photograph; the demonstration if nothing is given at all."""
+    if page.inputs and all(value is None for value in given.values()):
+        demo = demo_inputs()
+        inputs = Inputs(**{name: getattr(demo, name) for name in page.inputs})
+        masks = " and its two masks" if inputs.mask is not None else ""
+        sentences.append(f"No image given: taking the demonstration ({CREDIT}){masks}.")
+        return inputs
+    image, mask, target = (given.get(name) for name in _INPUTS)
+    return Inputs(
+        None if image is None else load_image(image),
+        None if mask is None else load_mask(mask),
+        None if target is None else load_mask(target, who="target"),
     )
 
 
@@ -124,8 +128,10 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
 
 
-def _own_text(recipe: str | Path) -> str | None:
+def _own_text(recipe: RecipeLike) -> str | None:
     """Text of the user's own page, so that messages can name its lines."""
+    if isinstance(recipe, Mapping):
+        return None
     path = Path(recipe).expanduser()
     return path.read_text(encoding="utf-8") if path.suffix in (".yaml", ".yml") else None
 

@@ -1,4 +1,4 @@
-"""Live progress bars with numbers beside them."""
+"""The live progress bar of a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @final
-class Bar(LiveBar):
+class RunBar(LiveBar):
     """An observer of a run.
 
     Args:

@@ -3,49 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from invertkit.core.devices import pick_device
-from invertkit.core.images.inputs import Inputs
+from invertkit.core.suggestions import did_you_mean
 from invertkit.errors import InputError
 from invertkit.recipe.page import validate
-from invertkit.recipe.registry import Registry
 from invertkit.runs import checkpoint
+from invertkit.runs.checkpoint import Checkpoint
 from invertkit.runs.job import Job
+from invertkit.runs.objects import checked, given_again, registry_of
+from invertkit.runs.settings import OBJECTS
 
 
-def restored(
-    folder: Path, *, models: Mapping[str, Any] | None = None
-) -> tuple[Job, dict[str, Any]]:
+def restored(folder: Path, objects: Mapping[str, Any] | None = None) -> tuple[Job, Checkpoint]:
     """The job of an interrupted run and its checkpoint.
 
+    Args:
+        folder: Of the run.
+        objects: Those that were made in Python, by argument of `run`.
+
     Raises:
-        InputError: The folder holds no checkpoint, or this machine lacks its device.
+        InputError: The folder holds no checkpoint, this machine lacks its device, or an object is
+            missing that was made in Python.
     """
-    begun, state = checkpoint.load(folder)
-    lacking = [name for name in begun["models"] if name not in (models or {})]
-    if lacking:
-        way = "resume_each" if begun["photographs"][0]["name"] else "resume"
+    given = {name: value for name, value in (objects or {}).items() if value is not None}
+    if unknown := [name for name in given if name not in OBJECTS]:
         raise InputError(
-            f"{folder}: was begun with networks given from Python ({', '.join(lacking)}); go on "
-            f"from there: `invertkit.{way}({str(folder)!r}, models={{{lacking[0]!r}: …}})`."
+            f"{unknown[0]}: expected an object made in Python, as one of {', '.join(OBJECTS)}; all "
+            f"else is in the checkpoint.{did_you_mean(unknown[0], OBJECTS)}"
         )
-    registry = Registry()
-    for path in begun["parts"]:
-        registry = registry.with_parts(Path(path))
+    saved = checkpoint.load(folder)
+    way = "resume_each" if saved.photographs[0].name else "resume"
+    given_again(saved.recipe, given, folder=folder, way=way)
+    pick_device(saved.settings.device)
+    settings = checked(replace(saved.settings, **given))
     job = Job(
-        page=validate(begun["recipe"]),
-        raw=begun["recipe"],
-        photographs=tuple(Inputs.load(saved) for saved in begun["photographs"]),
-        seeds=tuple(begun["seeds"]),
-        device=pick_device(begun["device"]),
-        registry=registry,
-        models=dict(models or {}),
-        parts=tuple(begun["parts"]),
-        compile=begun["compile"],
-        precision=begun["precision"],
-        batch=begun["batch"],
-        said=(f"Going on with {folder}.",),
+        page=validate(saved.recipe),
+        raw=saved.recipe,
+        photographs=saved.photographs,
+        settings=settings,
+        registry=registry_of(settings),
+        sentences=(f"Going on with {folder}.",),
     )
-    return job, state
+    return job, saved

@@ -18,7 +18,7 @@ from invertkit.errors import InputError
 from invertkit.objectives.asked_players import CriticScore, MaskBCE
 from invertkit.objectives.outputs import CrossEntropy
 from invertkit.objectives.statistics import FeatureStatistics
-from invertkit.runs.prepare import prepare
+from invertkit.runs.prepare import prepare_job
 from tests.faces import invertkit
 from tests.helpers import (
     make_problem,
@@ -121,6 +121,6 @@ def test_flags_of_products_are_as_before_afterwards_even_after_a_fault() -> None
 )
 def test_an_unknown_way_is_one_sentence(option: dict[str, str], sentence: str) -> None:
     with pytest.raises(InputError, match=re.escape(sentence)):
-        prepare("magic", device="cpu", **option)  # type: ignore[arg-type]
+        prepare_job("magic", device="cpu", **option)  # type: ignore[arg-type]
     ((name, value),) = option.items()
     assert invertkit("run", "magic", f"--{name}", value).sentence == sentence

@@ -33,7 +33,7 @@ from invertkit.recipe.tables import KINDS
 from invertkit.recipe.yaml_text import line_of, naming_lines, parse_yaml
 from invertkit.runs.dry_run import dry_run
 from invertkit.runs.job import Job
-from invertkit.runs.prepare import prepare
+from invertkit.runs.prepare import prepare_job
 from tests.faces import invertkit, red_on_green, scene_tensors, tiny_page, write_inputs, write_page
 from tests.helpers import tiny_classifier, tiny_generator, tiny_perceptual
 
@@ -111,7 +111,7 @@ def tiny_projection(recipe: str, wanted: dict[str, str]) -> Job:
         overrides.append("stages.transform.size=16")
     if wanted.get("class") == "given":
         overrides.append("variable.inner.label=2")
-    return prepare(
+    return prepare_job(
         recipe,
         image=image,
         mask=mask,
@@ -150,7 +150,7 @@ def tiny_job(recipe: str, wanted: dict[str, str], *changes: str, sizes: tuple[in
         overrides += ["objective.dream.layer=layer3"]
     image, mask, target = red_on_green()
     given_ = {"image": image, "mask": mask, "target": target}
-    return prepare(
+    return prepare_job(
         recipe,
         **{name: given_[name] for name in raw["inputs"]},
         choices=wanted,
@@ -177,19 +177,19 @@ def test_every_page_takes_two_steps_of_every_stage(recipe: str, wanted: dict[str
 
 
 def test_the_embedded_classifier_serves_the_preview_of_the_demonstration() -> None:
-    job = prepare("magic", device="cpu", overrides=["stages=[{size: 48, steps: 1}]"])
+    job = prepare_job("magic", device="cpu", overrides=["stages=[{size: 48, steps: 1}]"])
     assert dry_run(job, steps=1) == 1
-    assert any("demonstration" in sentence for sentence in job.said)
+    assert any("demonstration" in sentence for sentence in job.sentences)
     assert any(
         sentence.startswith("budget: preview, since this runs on cpu: the preview, 128 pixels")
         and sentence.endswith("For the other: --budget full.")
-        for sentence in job.said
+        for sentence in job.sentences
     )
     assert any(
         sentence.startswith("mode: synthesis, by default.") and "--choose mode=location" in sentence
-        for sentence in job.said
+        for sentence in job.sentences
     )
-    said = prepare("magic", device="cpu", choices={"mode": "location"}).said
+    said = prepare_job("magic", device="cpu", choices={"mode": "location"}).said
     assert any(sentence.startswith("mode: location, as asked") for sentence in said)
 
 
@@ -205,7 +205,7 @@ def test_a_model_may_be_one_word(tmp_path: Path, word: str, made: str) -> None:
     page = write_page(tmp_path, inputs=[], fit=None, models={"net": word})
     page.write_text(page.read_text().replace("region: background", "region: everywhere"))
     try:
-        said = prepare(page, device="cpu").problem((0,)).models["net"].description
+        said = prepare_job(page, device="cpu").problem((0,)).models["net"].description
     except RecipeError as error:
         said = str(error).replace(f" (line {line_of(page.read_text(), ['models', 'net'])})", "")
     assert said.startswith(made)
@@ -215,7 +215,7 @@ def test_an_object_of_a_few_pixels_survives_every_stage() -> None:
     image, mask, _ = red_on_green()
     mask = torch.zeros_like(mask)
     mask[..., 10:13, 10:13] = 1
-    job = prepare(
+    job = prepare_job(
         "magic", image=image, mask=mask, target=mask.roll(20, 3), device="cpu",
         overrides=["stages=[{size: 16, steps: 2}, {size: 24, steps: 2}]"],
     )  # fmt: skip

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from invertkit.engine.run import Report
 from invertkit.runs import api
 from invertkit.runs.carry_out import carry_out
 from invertkit.runs.observers import STOP
-from invertkit.runs.prepare import prepare
+from invertkit.runs.prepare import prepare_job
 from invertkit.runs.result import Result
 from tests.faces import TINY, picture, scene_tensors, write_inputs, write_page
 from tests.helpers import global_generators_unmoved, same, tiny_classifier
@@ -160,9 +159,11 @@ def test_a_seed_gives_the_same_picture_alone_and_among_others(page: Path) -> Non
 
 
 def test_images_solved_side_by_side_are_the_same_too(tmp_path: Path) -> None:
-    job = prepare(learning(tmp_path), image=IMAGE, mask=MASK, target=TARGET, device="cpu", seeds=2)
+    job = prepare_job(
+        learning(tmp_path), image=IMAGE, mask=MASK, target=TARGET, device="cpu", seeds=2
+    )
     alone = carry_out(job)
-    together = carry_out(replace(job, batch=2))
+    together = carry_out(job.using(batch=2))
     assert together.batches == (2,)
     assert alone.batches == (1, 1)
     assert torch.allclose(alone.last, together.last, atol=1e-3)
@@ -333,10 +334,10 @@ def test_the_progress_bar_shows_terms_and_images(page: Path) -> None:
 
     from rich.console import Console
 
-    from invertkit.runs.progress import Bar
+    from invertkit.runs.progress import RunBar
 
     file = io.StringIO()
-    with Bar(images=2, console=Console(file=file, width=160, force_terminal=True)) as bar:
+    with RunBar(images=2, console=Console(file=file, width=160, force_terminal=True)) as bar:
         run(page, seeds=2, observers=[bar])
     shown = file.getvalue()
     assert "image 2/2" in shown
@@ -438,7 +439,7 @@ def test_a_resumed_run_takes_the_models_given_from_python(tmp_path: Path) -> Non
     whole = run(page, models=models)
     out = tmp_path / "out"
     run(page, models=models, out=out, observers=[interrupt_at(3)])
-    with pytest.raises(package.InputError, match="was begun with networks given from Python"):
+    with pytest.raises(package.InputError, match="was begun with objects given from Python"):
         package.resume(out)
     assert torch.equal(package.resume(out, models=models).images, whole.images)
 
@@ -501,8 +502,8 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 
 
 def test_a_job_is_solved_side_by_side_on_an_accelerator(page: Path) -> None:
-    job = prepare(page, image=IMAGE, mask=MASK, target=TARGET, device="cpu", seeds=3)
+    job = prepare_job(page, image=IMAGE, mask=MASK, target=TARGET, device="cpu", seeds=3)
     problem = job.problem(job.seeds[:1])
     assert [each.seeds for each in job.batches(problem)] == [(0,), (1,), (2,)]
-    there = replace(job, device=torch.device("cuda"))
+    there = job.using(device="cuda")
     assert [each.seeds for each in there.batches(problem)] == [(0, 1, 2)]

@@ -32,8 +32,9 @@ from invertkit.recipe.page import validate
 from invertkit.runs.collection import load_each
 from invertkit.runs.job import Job
 from invertkit.runs.observers import STOP
-from invertkit.runs.prepare import prepare
+from invertkit.runs.prepare import prepare_job
 from invertkit.runs.result import Result
+from invertkit.runs.settings import Settings
 from tests.faces import invertkit, picture, tiny_page, write_page
 from tests.helpers import make_problem, same, tiny_classifier, tiny_perceptual, uniform
 from tests.recipe.test_recipes import COMBINATIONS, tiny_job, tiny_projection
@@ -112,16 +113,16 @@ def job_of(recipe: str, wanted: dict[str, str]) -> Job:
     job = tiny_projection(recipe, wanted) if projects else tiny_job(recipe, wanted, sizes=(32, 40))
     models = {"classifier": tiny_classifier(torch.float64)}
     if projects:
-        models |= {**job.models, **models, "perceptual": tiny_perceptual(torch.float64)}
+        models |= {**job.settings.models, **models, "perceptual": tiny_perceptual(torch.float64)}
         models["generator"].double()
         if "encoder" in models:
             models["encoder"].net.double()
-    return replace(job, photographs=photographs(3), models=models)
+    return replace(job.using(models=models), photographs=photographs(3))
 
 
 def couples(job: Job) -> bool:
     """Whether its parts would mix photographs, so that none share a batch."""
-    together = replace(job, batch=6, seeds=(3, 5))
+    together = job.using(batch=6, seed=3, seeds=2)
     return all(len(set(batch.of)) == 1 for batch in together.batches(job.problem((3,))))
 
 
@@ -159,7 +160,7 @@ def test_chunks_of_several_photographs_are_as_the_whole(recipe: str, memory: int
 
 def test_several_photographs_are_replayed_to_the_same_run() -> None:
     job = job_of("magic", FULL)
-    job = replace(job, models={"classifier": tiny_classifier(torch.float32)})
+    job = job.using(models={"classifier": tiny_classifier(torch.float32)})
     stages = [stage.model_copy(update={"steps": 20}) for _, stage in job.page.in_order()]
     job = replace(job, page=job.page.model_copy(update={"stages": tuple(stages[:1])}))
     plain, replayed = (
@@ -173,7 +174,7 @@ def test_several_photographs_are_replayed_to_the_same_run() -> None:
 
 def test_images_of_one_photograph_share_its_segmenter() -> None:
     job = job_of("magic", FULL)
-    job = replace(job, models={"classifier": tiny_classifier(torch.float32)})
+    job = job.using(models={"classifier": tiny_classifier(torch.float32)})
     run = Run(job.problem((3, 5) * 2, (0, 0, 2, 2)))
     run.go_to(0)
     segmenter = run.problem.players["segmenter"]
@@ -202,9 +203,7 @@ def test_every_image_has_its_batch(
         page=PAGE.model_copy(update={"fit": fit}),
         raw={},
         photographs=tuple(replace(whole, image=torch.zeros(1, 3, *s), mask=None) for s in sizes),
-        seeds=tuple(range(10, 10 + seeds)),
-        device=torch.device(device),
-        batch=batch,
+        settings=Settings(seed=10, seeds=seeds, device=device, batch=batch),
     )
     most = batch or (1 if device == "cpu" else 16)
     batches = job.batches(PROBLEM)
@@ -222,7 +221,7 @@ def test_every_image_has_its_batch(
 
 
 def test_parts_that_mix_images_keep_photographs_apart() -> None:
-    job = replace(job_of("magic", PREVIEWS["magic"]), batch=6, seeds=(3, 5))
+    job = job_of("magic", PREVIEWS["magic"]).using(batch=6, seed=3, seeds=2)
     problem = job.problem((3,))
     assert [each.of for each in job.batches(problem)] == [(0, 0, 1, 1, 2, 2)]
     for changed in (
@@ -560,7 +559,7 @@ def test_an_objective_that_does_not_ask_for_its_rows_is_told_to(tmp_path: Path) 
     given_ = [{"image": uniform(1, 3, 20, 20, seed=i)} for i in range(3)]
     options: dict[str, Any] = {"device": "cpu", "parts": [tmp_path / "own.py"]}
     assert len(package.run_each(page, given_, **options)) == 3
-    problem = prepare(page, photographs=given_, **options).problem((0,) * 3, (0, 1, 2))
+    problem = prepare_job(page, photographs=given_, **options).problem((0,) * 3, (0, 1, 2))
     with pytest.raises(InputError, match=r"objective.shy: .*view.rows\(kept\)"):
         list(Run(problem).steps())
 

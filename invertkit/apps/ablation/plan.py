@@ -280,7 +280,7 @@ def settings_of(job: Job, models: Mapping[str, nn.Module]) -> dict[str, Any]:
         for text in (node.values() if isinstance(node, dict) else [node])
         if isinstance(text, str)
     ]
-    known = [Path(text) for text in (*texts, *job.parts) if _is_file(text)]
+    known = [Path(text) for text in (*texts, *map(str, job.settings.parts)) if _is_file(text)]
     return {
         "recipe": page,
         "seeds": list(job.seeds),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -37,15 +36,18 @@ from invertkit.core.images.load import ImageLike
 from invertkit.core.log import log
 from invertkit.engine.problem import Status
 from invertkit.errors import InputError, InvertkitError
-from invertkit.runs import api, checkpoint
+from invertkit.runs import checkpoint
 from invertkit.runs.carry_out import carry_out
 from invertkit.runs.job import Job
-from invertkit.runs.prepare import prepare
+from invertkit.runs.prepare import prepare_job
+from invertkit.runs.settings import override_texts, takes_settings
+from invertkit.runs.watching import watching
 
 _SHOWN: Final = 128
 """Side at which photographs are shown on the sheet, or that of the last stage if larger."""
 
 
+@takes_settings
 def ablate(
     recipe: str | Path = "magic",
     *,
@@ -56,18 +58,11 @@ def ablate(
     target: ImageLike | None = None,
     data: str | Path | None = None,
     only: Sequence[str] = (),
-    seed: int = 0,
-    seeds: int = 1,
-    device: str = "auto",
-    budget: str | None = None,
-    choices: Mapping[str, str] | None = None,
-    overrides: Sequence[str] | Mapping[str, Any] = (),
-    models: Mapping[str, nn.Module] | None = None,
-    parts: Sequence[str | Path] = (),
     judge: bool = True,
     out: str | Path | None = None,
     progress: bool | None = None,
     checkpoint_every: float = 20.0,
+    **given: Any,
 ) -> Ablation:
     """Carry out a recipe once for every photograph, target and variant, and compare.
 
@@ -88,19 +83,12 @@ def ablate(
         target: Where it shall be.
         data: Folder of `NAME/{image.jpg, mask.png, target_*.png}` instead of the three.
         only: Of `data`: names of photographs, or `NAME:TARGET`.
-        seed: Of the first image of each run.
-        seeds: Images per run.
-        device: As in `invertkit.run`.
-        budget: As in `invertkit.run`.
-        choices: As in `invertkit.run`.
-        overrides: Of all variants.
-        models: Networks by name, for all variants.
-        parts: Python files with parts of your own.
         judge: Measure intersection over union with the target by a segmenter that is trained once
             for every photograph and size (15 s at 128×128); it only looks.
         out: Folder to make, or that of an earlier call to go on with.
         progress: Show a progress bar; by default on a terminal or in a notebook.
         checkpoint_every: Seconds between checkpoints.
+        **given: The settings below, by name, of every run and variant.
 
     Returns:
         Pictures and numbers. A run that fails, or meets a loss that is not finite, is told of in
@@ -118,16 +106,8 @@ def ablate(
     if only and data is None:
         raise InputError("only: chooses among the photographs of `data`; give that folder.")
     made = variants_of(over or {}, variants or {})
-    options: dict[str, Any] = {
-        "seed": seed,
-        "seeds": seeds,
-        "device": device,
-        "choices": {**(choices or {}), **({"budget": budget} if budget else {})},
-        "models": models,
-        "parts": parts,
-    }
-    common = _texts(overrides)
-    base = prepare(recipe, overrides=common, **options)
+    common = list(override_texts(given.pop("overrides", ())))
+    base = prepare_job(recipe, overrides=common, **given)
     if any(CLASSIFIER in variant.models for variant in made):
         check_classifier(base)
     if data is not None:
@@ -141,13 +121,13 @@ def ablate(
         _cell(
             edit,
             variant,
-            _prepared(edit, recipe, data, overrides=[*common, *variant.sets], **options),
+            _prepared(edit, recipe, data, overrides=[*common, *variant.sets], **given),
             folder,
         )
         for edit in edits
         for variant in made
     ]
-    for sentence in cells[0].job.said:
+    for sentence in cells[0].job.sentences:
         log.info(sentence)
     study = _Study(
         cells,
@@ -173,7 +153,7 @@ def ablate(
 def _prepared(edit: Edit, recipe: str | Path, data: str | Path | None, **options: Any) -> Job:
     """The job of one photograph; a complaint about one of several says which it is."""
     try:
-        return prepare(recipe, image=edit.image, mask=edit.mask, target=edit.target, **options)
+        return prepare_job(recipe, image=edit.image, mask=edit.mask, target=edit.target, **options)
     except InputError as error:
         if data is None:
             raise
@@ -185,15 +165,6 @@ def _name_of(image: ImageLike | None, base: Job) -> str:
     if image is None:
         return "demonstration" if base.page.inputs else base.page.name
     return Path(image).stem if isinstance(image, str | Path) else "photograph"
-
-
-def _texts(overrides: Sequence[str] | Mapping[str, Any]) -> list[str]:
-    if not isinstance(overrides, Mapping):
-        return list(overrides)
-    return [
-        f"{key}={value if isinstance(value, str) else json.dumps(value, default=str)}"
-        for key, value in overrides.items()
-    ]
 
 
 def _continues(out: Path) -> bool:
@@ -215,7 +186,7 @@ def _continues(out: Path) -> bool:
 def _cell(edit: Edit, variant: Variant, job: Job, out: Path | None) -> Cell:
     given = {
         name: model
-        for name, model in {**job.models, **variant.models}.items()
+        for name, model in {**job.settings.models, **variant.models}.items()
         if isinstance(model, nn.Module)
     }
     folder = None if out is None else out / "runs" / slug(edit.name) / slug(variant.name)
@@ -359,20 +330,20 @@ class _Study:
         key += "".join(f" {id(model)}" for model in cell.variant.models.values())
         if key not in self._models:
             opened = {name: opened_classifier(word) for name, word in cell.variant.models.items()}
-            given = replace(job, models={**job.models, **opened})
-            self._models[key] = given.problem(job.seeds[:1]).models
-        return replace(job, models=self._models[key])
+            whole = job.using(models={**job.settings.models, **opened})
+            self._models[key] = whole.problem().models
+        return job.using(models=self._models[key])
 
     def _carried_out(self, cell: Cell, *, progress: bool | None, every: float) -> list[Row]:
         job = self._job(cell)
         state = None
         if cell.folder is not None:
             if was_begun(cell.folder):
-                _, state = checkpoint.load(cell.folder)
+                state = checkpoint.load(cell.folder)
             write_cell(cell, {"state": "begun"})
-        with api.progress_bar(job, wanted=progress) as bar:
+        with watching(job, wanted=progress) as observers:
             result = carry_out(
-                job, folder=cell.folder, observers=bar, checkpoint_every=every, state=state
+                job, folder=cell.folder, observers=observers, checkpoint_every=every, state=state
             )
         rows = self._measures.rows(cell, result)
         if result.status is not Status.INTERRUPTED:

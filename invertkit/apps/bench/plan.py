@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -19,7 +19,7 @@ from invertkit.recipe.build import as_model, build_model, model_node, signature_
 from invertkit.recipe.overlay import choose, read_raw, recipe_names
 from invertkit.recipe.registry import Registry
 from invertkit.runs.job import Job
-from invertkit.runs.prepare import prepare
+from invertkit.runs.prepare import prepare_job
 
 FIRST: Final = "magic"
 
@@ -81,7 +81,7 @@ def cases(
         several: list[str | None] = [*options[str(name)]]
         wanted = [budget] if budget and several else several or [None]
         for option in wanted:
-            job = prepare(
+            job = prepare_job(
                 name,
                 device=str(device),
                 choices={"budget": option} if option else {},
@@ -95,7 +95,7 @@ def cases(
                     option or "",
                     batch,
                     usual == option,
-                    replace(job, seeds=tuple(range(batch))),
+                    job.using(seeds=batch),
                 )
                 for batch in sizes
             ]
@@ -138,7 +138,7 @@ def networks_at_hand(job: Job) -> Networks:
         RecipeError: A model is unknown or wrong.
         WeightsError: Weights lack, and the network cannot be built without them.
     """
-    models = {name: as_model(network, name) for name, network in job.models.items()}
+    models = {name: as_model(network, name) for name, network in job.settings.models.items()}
     random: dict[str, str] = {}
     with hub.off_the_network():
         for name, node in job.page.models.items():

@@ -157,8 +157,8 @@ class _Going:
     def _timed(self, case: Case, row: Row, share: float) -> Row:
         began, job = self._clock(), case.job
         networks = networks_at_hand(job)
-        job = replace(job, models=networks.models, batch=case.batch)
-        with products(job.precision):
+        job = job.using(models=networks.models, batch=case.batch)
+        with products(job.settings.precision):
             problem = job.problem(job.seeds)
             if case.batch > 1 and len(job.batches(problem)) > 1:
                 return replace(row, reason="its optimizer takes one image at a time.")

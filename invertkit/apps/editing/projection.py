@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -21,6 +21,9 @@ from invertkit.recipe.build import build_part, stage_part
 from invertkit.recipe.page import Page, validate
 from invertkit.recipe.registry import Registry
 from invertkit.runs import checkpoint
+from invertkit.runs.batch_outcome import BatchOutcome
+from invertkit.runs.checkpoint import Checkpoint
+from invertkit.runs.objects import made_in_python, registry_of
 from invertkit.variables.base import Variable
 from invertkit.variables.latent import Latent
 from invertkit.variables.transformed import Transformed
@@ -91,18 +94,17 @@ def read_projection(
         raise InputError(
             f"{run}: no such folder; expected that of a finished `invertkit run project`."
         )
-    begun, state = checkpoint.load(run)
-    registry = Registry()
-    for path in begun["parts"]:
-        registry = registry.with_parts(Path(path))
-    page = validate(begun["recipe"])
-    if name := begun["photographs"][0]["name"]:
+    saved = checkpoint.load(run)
+    registry = registry_of(saved.settings)
+    page, (photograph, *_) = validate(saved.recipe), saved.photographs
+    if name := photograph.name:
         raise InputError(
             f"{run}: is a run over several photographs; edit one of them, such as {run / name}."
         )
     transform, latent = _last_latents(run, page, registry)
-    seed = _seed_of(run, seed, begun["seeds"], state)
-    if latent.model in begun["models"] and latent.model not in models:
+    seed = _seed_of(run, seed, saved)
+    given = made_in_python(saved.recipe).get("models", ())
+    if latent.model in given and latent.model not in models:
         raise InputError(
             f"{run}: was made with a generator given from Python; edit it from there: "
             f"`invertkit.edit({str(run)!r}, models={{{latent.model!r}: …}}, …)`."
@@ -112,7 +114,7 @@ def read_projection(
         run,
         device,
         page,
-        Inputs.load(begun["photographs"][0]),
+        photograph,
         seed,
         generator,
         transform,
@@ -120,14 +122,15 @@ def read_projection(
     )
 
 
-def _seed_of(run: Path, seed: int | None, seeds: Sequence[int], state: Mapping[str, Any]) -> int:
+def _seed_of(run: Path, seed: int | None, saved: Checkpoint) -> int:
     """The seed that was asked for, or that of the lowest loss; the run is finished."""
     losses: dict[int, float] = {
         finished: loss
-        for batch in state["done"]
-        for finished, loss in zip(batch["seeds"], batch["best_losses"], strict=True)
+        for batch in saved.done
+        if isinstance(batch, BatchOutcome)
+        for finished, loss in zip(batch.seeds, batch.best_losses, strict=True)
     }
-    if state["now"] is not None or any(wanted not in losses for wanted in seeds):
+    if saved.now is not None or not losses.keys() >= set(saved.settings.image_seeds):
         raise InputError(f"{run}: is unfinished; first `invertkit resume {run}`.")
     if seed is None:
         return min(losses, key=lambda finished: losses[finished])

@@ -32,6 +32,12 @@ def is_written(result: Result, folder: Path) -> bool:
     return all((folder / name).is_file() for name in files)
 
 
+def is_judged(folder: Path) -> bool:
+    """Whether what `write` has written there tells IoU with the target."""
+    path = folder / "metrics.json"
+    return path.is_file() and "mask_iou" in path.read_text(encoding="utf-8")
+
+
 def write(result: Result, folder: Path, *, judge: bool = False, run: Path | None = None) -> Path:
     """Write everything of a result into its folder; see DESIGN, "A run's folder".
 

@@ -38,7 +38,7 @@ from invertkit.optimizers.population.cma_es import CmaEs
 from invertkit.optimizers.torch_optim import Adam
 from invertkit.optimizers.wrappers import Clip
 from invertkit.recipe.overlay import read_raw, recipe_names
-from invertkit.runs.prepare import prepare
+from invertkit.runs.prepare import prepare_job
 from tests.faces import invertkit, write_page
 from tests.helpers import global_generators_unmoved, make_problem, tiny_critic, tiny_segmenter
 
@@ -128,7 +128,7 @@ def test_the_kinds_of_a_problem_have_every_step_once_and_tell_its_stage_and_term
 @pytest.mark.parametrize("recipe", recipe_names())
 def test_the_kinds_of_the_recipes_have_every_step_once(recipe: str) -> None:
     choices = {"budget": "preview"} if "budget" in read_raw(recipe).get("choices", {}) else {}
-    job = prepare(recipe, device="cpu", choices=choices)
+    job = prepare_job(recipe, device="cpu", choices=choices)
     problem = job.problem((0,))
     assert covered(problem) == list(range(problem.total_steps))
     begins = [kind.steps[0] for kind in kinds_of(problem)]
@@ -353,7 +353,7 @@ def test_networks_whose_weights_are_not_at_hand_have_random_ones(
     small = BigGANConfig(layers=((True, 16, 16), (True, 16, 8)), attention=1, channel_width=8)
     monkeypatch.setattr(BigGANConfig, "of", lambda resolution: small)
     page = write_page(tmp_path, models={**MODELS, "classifier": "embedded"})
-    networks = networks_at_hand(prepare(page, device="cpu"))
+    networks = networks_at_hand(prepare_job(page, device="cpu"))
     assert set(networks.random) == set(MODELS)
     assert set(networks.models) == {*MODELS, "classifier"}
     for name, said in networks.described().items():

@@ -1,0 +1,187 @@
+"""How a recipe is run: one record for the API, the applications, the command line, checkpoints.
+
+A new field stands here, with its documentation, and in the command line's list of options if it
+shall have one there. `run`, `run_each`, `prepare` and `ablate` take it by its name.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, TypeVar, final
+
+from torch import nn
+
+from invertkit.core.precision import PRECISIONS, Precision
+from invertkit.core.recording.replay import COMPILE, Compile
+from invertkit.core.suggestions import one_of
+from invertkit.engine.problem import Term
+from invertkit.errors import InputError
+from invertkit.objectives.base import Objective
+from invertkit.optimizers.base import Optimizer
+from invertkit.players.base import Player
+from invertkit.variables.base import Variable
+
+OBJECTS: Final = ("models", "terms", "variable", "optimizer", "players")
+"""The fields that hold objects made in Python, which no file can hold."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a recipe is run: everything but the recipe itself and what it is given to work on.
+
+    Args:
+        seed: Of the first image; the others count up from it.
+        seeds: How many images, of each photograph if there are several. Each is the same alone or
+            in company.
+        batch: How many of them are made side by side at most; by default one on a CPU, which is as
+            fast and rounds the same whatever the company, and 16 on an accelerator. Photographs
+            share a batch if their stages have equal sizes.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        budget: Option of the recipe's choice `budget`, such as `preview` or `full`.
+        choices: Option of any other choice, such as `{"mode": "location"}`.
+        overrides: `{"objective.control.weight": 20}`, or the same as `KEY=VALUE` texts.
+        models: Networks by name, replacing the recipe's or beside them: any `nn.Module` that takes
+            ImageNet-normalised images, or a `Classifier`, `Generator` or `Network`.
+        terms: Terms by name, beside the recipe's or instead of one: a `Term`, or an `Objective`
+            that counts once and everywhere.
+        variable: What is optimised, instead of the recipe's.
+        optimizer: How it is searched, instead of the recipe's. Stages with their own keep it.
+        players: Networks that learn, by name, beside the recipe's or instead of one.
+        parts: Python files with parts of your own.
+        compile: How steps are taken. `off`: by Python, operation by operation. `graph`: recorded
+            and replayed, on CUDA as one graph; the picture is the same. `inductor`: compiled
+            before that. `auto`: as `graph`. What cannot be replayed is said and taken by Python.
+        precision: Of the networks: `float32`, `tf32` (rounds products on CUDA; nothing on a CPU)
+            or `bf16`.
+
+    Raises:
+        InputError: A value is none of these.
+
+    Example:
+        >>> settings = Settings(seed=3, seeds=2, budget="preview")
+        >>> settings.image_seeds, settings.options
+        ((3, 4), {'budget': 'preview'})
+    """
+
+    seed: int = 0
+    seeds: int = 1
+    batch: int | None = None
+    device: str = "auto"
+    budget: str | None = None
+    choices: Mapping[str, str] = field(default_factory=dict)
+    overrides: Sequence[str] | Mapping[str, Any] = ()
+    models: Mapping[str, nn.Module] = field(default_factory=dict)
+    terms: Mapping[str, Term | Objective] = field(default_factory=dict)
+    variable: Variable | None = None
+    optimizer: Optimizer | None = None
+    players: Mapping[str, Player] = field(default_factory=dict)
+    parts: Sequence[str | Path] = ()
+    compile: Compile = "auto"
+    precision: Precision = "tf32"
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise InputError(f"seeds: expected at least 1 image, got {self.seeds}.")
+        if self.batch is not None and (self.batch != int(self.batch) or self.batch < 1):
+            raise InputError(f"batch: expected a number of images from 1, got {self.batch}.")
+        one_of("compile", self.compile, COMPILE)
+        one_of("precision", self.precision, PRECISIONS)
+        plain = {
+            "overrides": override_texts(self.overrides),
+            "parts": tuple(str(Path(path).resolve()) for path in self.parts or ()),
+        }
+        copied = {name: dict(getattr(self, name) or {}) for name in ("choices", *_MAPPINGS)}
+        for name, value in {**plain, **copied}.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def image_seeds(self) -> tuple[int, ...]:
+        """One per image of a photograph."""
+        return tuple(range(self.seed, self.seed + self.seeds))
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The wanted option of each choice, the budget among them."""
+        return {**self.choices, **({"budget": self.budget} if self.budget else {})}
+
+    def save(self) -> dict[str, Any]:
+        """All but the objects made in Python, as plain data; see `load`."""
+        return {name: getattr(self, name) for name in _names() if name not in OBJECTS}
+
+    @classmethod
+    def load(cls, saved: Mapping[str, Any]) -> Settings:
+        """What `save` saw."""
+        return cls(**saved)
+
+
+_MAPPINGS: Final = ("models", "terms", "players")
+
+
+def _names() -> list[str]:
+    return [each.name for each in fields(Settings)]
+
+
+def settings_and_inputs(given: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
+    """Keyword arguments of a run, those of `Settings` apart from what the recipe is given.
+
+    Example:
+        >>> settings, inputs = settings_and_inputs({"seeds": 2, "image": "a.jpg"})
+        >>> settings.seeds, inputs
+        (2, {'image': 'a.jpg'})
+    """
+    names = set(_names())
+    inputs = {name: value for name, value in given.items() if name not in names}
+    return Settings(**{name: given[name] for name in names & given.keys()}), inputs
+
+
+def override_texts(overrides: Sequence[str] | Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Overrides as `KEY=VALUE` texts, as the command line takes them.
+
+    Example:
+        >>> override_texts({"objective.match.weight": 3, "result": "last"})
+        ('objective.match.weight=3', 'result=last')
+    """
+    if not isinstance(overrides, Mapping):
+        return tuple(overrides or ())
+    return tuple(
+        f"{key}={value if isinstance(value, str) else json.dumps(value, default=str)}"
+        for key, value in overrides.items()
+    )
+
+
+def takes_settings(function: F) -> F:
+    """Let `help`, notebooks and editors see the settings among a function's arguments.
+
+    The function takes `**given` and splits it by `settings_and_inputs`.
+    """
+    signature = inspect.signature(function)
+    *named, rest = signature.parameters.values()
+    taken = {parameter.name for parameter in named}
+    settings = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=kind)
+        for name, value, kind in _defaults()
+        if name not in taken
+    ]
+    first = [p for p in named if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+    last = [p for p in named if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    parameters = [*first, *settings, *last, rest]
+    function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    described = (inspect.getdoc(Settings) or "").split("Args:\n")[1].split("\n\n")[0]
+    function.__doc__ = f"{inspect.getdoc(function)}\n\nSettings:\n{described}\n"
+    return function
+
+
+def _defaults() -> list[tuple[str, Any, Any]]:
+    """Name, default and annotation of every field; what is a mapping may be left out as None."""
+    plain = Settings.__dataclass_fields__
+    return [
+        (name, None if name in ("choices", *_MAPPINGS) else each.default, each.type)
+        for name, each in plain.items()
+    ]
