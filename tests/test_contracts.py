@@ -13,11 +13,10 @@ from invertkit.core.randomness import Randomness
 from invertkit.core.scene import Scene
 from invertkit.core.schedules import Cosine
 from invertkit.objectives.base import Objective
-from invertkit.optimizers.base import Landscape, Optimizer
-from invertkit.optimizers.population.basin import BasinCMA
+from invertkit.optimizers.base import Optimizer
 from invertkit.optimizers.population.cma_es import CmaEs
-from invertkit.optimizers.population.search import Outer
 from invertkit.optimizers.torch_optim import Adam
+from invertkit.optimizers.wrappers import Clip, KeepBest, WrappedOptimizer
 from invertkit.players.base import Player
 from invertkit.recipe.registry import Registry
 from invertkit.recipe.tables import OBJECTIVES, OPTIMIZERS, PLAYERS, VARIABLES, Kind
@@ -39,6 +38,7 @@ from tests.helpers import (
     tiny_perceptual,
     uniform,
 )
+from tests.landscapes import FunctionLandscape
 
 # Options of every part: a new line in the registry needs one here, or its tests fail by KeyError.
 Samples = dict[str, list[dict[str, Any]]]
@@ -320,7 +320,9 @@ class Bowl:
     def go(self, optimizer: Optimizer, state: Any, start: int, stop: int) -> list[Tensor]:
         return [
             optimizer.step(
-                Landscape(self.losses, self.params, randomness=Randomness(self.seeds), step=step),
+                FunctionLandscape(
+                    self.losses, self.params, randomness=Randomness(self.seeds), step=step
+                ),
                 self.params,
                 state,
                 step=step,
@@ -328,11 +330,6 @@ class Bowl:
             ).clone()
             for step in range(start, stop)
         ]
-
-
-def searches(optimizer: Optimizer) -> bool:
-    """Whether it evaluates a population instead of the point where it stands."""
-    return isinstance(optimizer, Outer | BasinCMA)
 
 
 def batch_of(optimizer: Optimizer) -> int:
@@ -355,10 +352,10 @@ def test_an_optimizer_lowers_a_quadratic_and_returns_the_losses_before_each_chan
     bowl = Bowl(batch_of(optimizer))
     state, first = optimizer.init(bowl.params), bowl.losses().detach()
     losses = bowl.go(optimizer, state, 0, 12)
-    assert searches(optimizer) or torch.equal(losses[0], first)
+    assert optimizer.searches or torch.equal(losses[0], first)
     assert all(loss.shape == first.shape and not loss.requires_grad for loss in losses)
     optimizer.finish(bowl.params, state)
-    if not searches(optimizer):
+    if not optimizer.searches:
         assert (bowl.losses() < 0.7 * first).all()
     elif getattr(optimizer, "result", "best") == "best":
         assert (bowl.losses() <= losses[0]).all()
@@ -402,6 +399,66 @@ def test_an_image_takes_the_same_steps_alone_unless_the_optimizer_says_otherwise
             bowl.go(optimizer, optimizer.init(bowl.params), 0, 6)
     many, one = together.params["pixels"], alone.params["pixels"]
     torch.testing.assert_close(many[1:], one, rtol=1e-12, atol=0)
+
+
+# ---------------------------------------------------------------------- around optimizers
+
+
+def test_a_wrapped_optimizer_forwards_everything_there_is() -> None:
+    public = {name for name in vars(Optimizer) if not name.startswith("_")}
+    assert public <= vars(WrappedOptimizer).keys()
+
+
+@every_optimizer
+def test_a_wrapped_optimizer_is_what_it_wraps(make: Callable[[], Optimizer]) -> None:
+    inner, names = make(), ("pixels", "z")
+    outer = WrappedOptimizer(inner)
+    for ask in (
+        lambda one: (one.couples_images, one.obstacle, one.searches, one.restarts_in_place),
+        lambda one: (one.moves(names), one.follows(names)),
+        lambda one: [one.phase(step=step, total=12) for step in range(12)],
+    ):
+        assert ask(outer) == ask(inner)
+    assert outer.trial() == WrappedOptimizer(inner.trial())
+    ends = []
+    for optimizer in (inner, outer):
+        bowl = Bowl(batch_of(inner))
+        state = optimizer.init(bowl.params)
+        optimizer.schedule(state, step=0, total=12)
+        losses = bowl.go(optimizer, state, 0, 6)
+        state = optimizer.load(bowl.params, through_a_file(optimizer.save(state)))
+        losses += bowl.go(optimizer, optimizer.restart(bowl.params, state), 6, 12)
+        optimizer.finish(bowl.params, state)
+        ends.append([losses, dict(bowl.params)])
+    assert same(*ends)
+
+
+@every_optimizer
+def test_clip_keeps_what_any_optimizer_moves_or_draws_within_the_range(
+    make: Callable[[], Optimizer],
+) -> None:
+    optimizer = Clip(make())
+    bowl = Bowl(batch_of(optimizer))
+    bowl.goal = 3 * bowl.goal - 1  # beyond both ends
+    state = optimizer.init(bowl.params)
+    for step in range(12):
+        bowl.go(optimizer, state, step, step + 1)
+        for pixels in (bowl.params, getattr(state, "candidates", bowl.params)):
+            assert pixels["pixels"].min() >= 0
+            assert pixels["pixels"].max() <= 1
+
+
+@every_optimizer
+def test_keep_best_ends_at_the_lowest_loss_of_any_optimizer(
+    make: Callable[[], Optimizer],
+) -> None:
+    if make().searches:
+        return
+    bowl, optimizer = Bowl(batch_of(make())), KeepBest(make())
+    state = optimizer.init(bowl.params)
+    losses = torch.stack(bowl.go(optimizer, state, 0, 12))
+    optimizer.finish(bowl.params, state)
+    torch.testing.assert_close(bowl.losses().detach(), losses.amin(0), rtol=1e-12, atol=0)
 
 
 # ---------------------------------------------------------------------- players

@@ -37,6 +37,24 @@ def valid_range(like: Tensor, space: Space) -> tuple[Tensor, Tensor]:
     return in_space(zero, space), in_space(one, space)
 
 
+@torch.no_grad()
+def clip_pixels(pixels: Float[Tensor, "b 3 h w"], space: Space) -> None:
+    """Bring pixels back, in place, into the range of valid images.
+
+    Args:
+        pixels: In the units of `space`.
+        space: Where they are valid from 0 to 1, or in channel c from -mean/std to (1 - mean)/std.
+
+    Example:
+        >>> pixels = torch.tensor([-1.0, 0.5, 2.0]).reshape(1, 3, 1, 1)
+        >>> clip_pixels(pixels, "unit")
+        >>> pixels.flatten().tolist()
+        [0.0, 0.5, 1.0]
+    """
+    low, high = valid_range(pixels, space)
+    pixels.copy_(torch.minimum(torch.maximum(pixels, low), high))
+
+
 def per_channel(values: Sequence[float], like: Tensor) -> Float[Tensor, "1 c 1 1"]:
     """Constants in the precision and on the device of `like`; moved there once, then kept."""
     return _constants(tuple(values), like.dtype, like.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import final
 
 import torch
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from invertkit.core.params import Params, count_rows
+from invertkit.core.pixel_space import Space, clip_pixels
 from invertkit.core.randomness import Randomness
 from invertkit.core.recording.tape import refuse, speaking_of
 from invertkit.core.scene import Scene
@@ -54,24 +56,21 @@ class Evaluation(Landscape):
         seen: Seen,
         memory: int | None = None,
     ) -> None:
-        super().__init__(self._whole, points, randomness=randomness, step=step)
+        super().__init__(points, randomness=randomness, step=step)
         self._variable, self._scene, self._frames, self._seen = variable, scene, frames, seen
         self._terms, self._weights, self._memory = terms, weights, memory
         self._ahead: Tensor | None = None
+        self._space: Space | None = None
 
     def at(self, points: Params) -> Evaluation:
-        return Evaluation(
-            points,
-            variable=self._variable,
-            scene=self._scene,
-            terms=self._terms,
-            weights=self._weights,
-            randomness=self.randomness,
-            step=self.step,
-            frames=self._frames,
-            seen=self._seen,
-            memory=self._memory,
-        )
+        elsewhere = copy(self)
+        elsewhere.points, elsewhere._ahead = points, None  # the look was from here
+        return elsewhere
+
+    def within(self, space: Space) -> Evaluation:
+        narrowed = copy(self)
+        narrowed._space = space
+        return narrowed
 
     def fresh(self, count: int, purpose: str) -> Params:
         with torch.no_grad():
@@ -85,6 +84,9 @@ class Evaluation(Landscape):
 
     def confine(self) -> None:
         with torch.no_grad():
+            if self._space is not None:
+                for pixels in self.points.values():
+                    clip_pixels(pixels, self._space)
             self._variable.confine(self.points)
 
     # ------------------------------------------------------------------ evaluating
@@ -132,12 +134,11 @@ class Evaluation(Landscape):
                 parts.append((losses, images, values))
         return self._gathered(parts, plain=True)
 
-    def _whole(self, points: Params) -> Float[Tensor, " n"]:
-        """Everything in one batch, with its graph."""
-        count = count_rows(points)
+    def __call__(self) -> Float[Tensor, " n"]:
+        count = count_rows(self.points)
         (scene,) = self._plain_scenes(count)
-        (frame,) = self._frames.of(self._variable, points, self._scene, [(0, count)])
-        losses, images, values = self._evaluate(points, scene, frame, self._draws())
+        (frame,) = self._frames.of(self._variable, self.points, self._scene, [(0, count)])
+        losses, images, values = self._evaluate(self.points, scene, frame, self._draws())
         self._gathered([(losses.detach(), images, values)])
         return losses
 

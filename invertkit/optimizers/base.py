@@ -3,48 +3,43 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from invertkit.core.params import Params
+from invertkit.core.pixel_space import Space
 from invertkit.core.randomness import Randomness
 from invertkit.core.recording.phase import Phase, unsaid
 from invertkit.errors import RecipeError
 
 
-class Landscape:
+class Landscape(ABC):
     """The losses as a function of the tensors, and how to look at them elsewhere.
 
     An optimizer that follows gradients asks `gradients()`; one that needs the graph calls the
     landscape itself; one that searches with a population stands elsewhere with `at(points)`.
 
     Args:
-        function: From tensors of `n` rows to `n` losses, with their graph.
         points: Where it stands: the tensors of a run, or a population of `k` candidates an image,
             `(images·k, …)` with the candidates of an image side by side.
         randomness: Draws of the run, one seed an image.
         step: Of the run.
     """
 
-    def __init__(
-        self,
-        function: Callable[[Params], Float[Tensor, " n"]],
-        points: Params,
-        *,
-        randomness: Randomness | None = None,
-        step: int = 0,
-    ) -> None:
-        self.function, self.points = function, points
-        self.randomness = randomness or Randomness(tuple(range(len(next(iter(points.values()))))))
-        self.step = step
+    def __init__(self, points: Params, *, randomness: Randomness, step: int) -> None:
+        self.points, self.randomness, self.step = points, randomness, step
 
+    @property
+    def images(self) -> int:
+        """How many images the run has, however many candidates of each stand here."""
+        return len(self.randomness.seeds)
+
+    @abstractmethod
     def __call__(self) -> Float[Tensor, " n"]:
         """The losses, with their graph. No backward, no zero_grad."""
-        return self.function(self.points)
 
     def gradients(self) -> Float[Tensor, " n"]:
         """The losses; their gradients are added to `grad` of the points that require one."""
@@ -52,34 +47,45 @@ class Landscape:
         losses.sum().backward()
         return losses.detach()
 
+    @abstractmethod
     def losses(self) -> Float[Tensor, " n"]:
         """The losses of the images as they are, without gradient.
 
         Where terms see something else while descending (a photograph moved to the generator
         instead of a generated image moved to the photograph), this is the plain loss.
         """
-        with torch.no_grad():
-            return self().detach()
 
+    @abstractmethod
     def at(self, points: Params) -> Landscape:
         """The same landscape, seen from other points."""
-        return Landscape(self.function, points, randomness=self.randomness, step=self.step)
 
+    @abstractmethod
+    def within(self, space: Space) -> Landscape:
+        """The same landscape, of pixels in the units of `space` that are to stay valid ones.
+
+        Its points, and those of all that is seen from it with `at`, are brought back by `confine`.
+        """
+
+    @abstractmethod
     def fresh(self, count: int, purpose: str) -> Params:
         """`count` new starting points an image, `(images·count, …)`, side by side.
 
-        Without a variable behind it, the points it stands at.
+        Args:
+            count: Of each image.
+            purpose: Tells these draws from others of the run.
         """
-        return {
-            name: point.detach().repeat_interleave(count, 0) for name, point in self.points.items()
-        }
 
+    @abstractmethod
     def centre(self) -> Params:
-        """The middle of the starting points, one row an image; without a variable, the points."""
-        return {name: point.detach() for name, point in self.points.items()}
+        """The middle of the starting points, one row an image."""
 
+    @abstractmethod
     def confine(self) -> None:
-        """Bring the points back to where they may be, in place."""
+        """Bring the points back to where they may be, in place.
+
+        Whoever moves points of its own calls it after each move; those of the run are brought
+        back by the engine.
+        """
 
 
 class Optimizer(ABC):
@@ -193,6 +199,10 @@ def chosen(over: Sequence[str], names: Sequence[str], *, option: str = "over") -
 
     Raises:
         RecipeError: One does not exist.
+
+    Example:
+        >>> chosen(("z",), ("latent", "z")), chosen((), ("latent", "z"))
+        (('z',), ('latent', 'z'))
     """
     for name in over:
         if name not in names:

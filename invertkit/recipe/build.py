@@ -341,7 +341,10 @@ def signature_model(make: Callable[..., Any]) -> type[BaseModel]:
 
 
 def _role(hint: Any) -> Kind | None:
-    return _ROLES.get(hint) if inspect.isclass(hint) else None
+    """The kind of part that an option takes, also where it takes only some of that kind."""
+    if not inspect.isclass(hint):
+        return None
+    return next((kind for role, kind in _ROLES.items() if issubclass(hint, role)), None)
 
 
 def nested_roles(make: Callable[..., Any]) -> dict[str, Kind]:

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from invertkit.core.schedules import Cosine, Linear, value_at
 from invertkit.errors import RecipeError
-from invertkit.optimizers.base import Landscape, Optimizer
+from invertkit.optimizers.base import Optimizer
 from invertkit.optimizers.torch_optim import LBFGS, Adam, TorchOptimizer
 from tests.helpers import normal
+from tests.landscapes import FunctionLandscape
 
 GOAL = normal(2, 3, seed=9)
 
@@ -27,7 +28,7 @@ def descend(optimizer: Optimizer, steps: int = 6, batch: int = 2) -> tuple[Tenso
     for step in range(steps):
         seen.append(
             optimizer.step(
-                Landscape(lambda _: losses(), {"pixels": param}),
+                FunctionLandscape(lambda _: losses(), {"pixels": param}),
                 {"pixels": param},
                 state,
                 step=step,
@@ -45,7 +46,7 @@ def test_adam_equals_its_formula() -> None:
     state = optimizer.init({"pixels": param})
     for step in range(5):
         optimizer.step(
-            Landscape(lambda _: (param - 1).pow(4).sum(1), {"pixels": param}),
+            FunctionLandscape(lambda _: (param - 1).pow(4).sum(1), {"pixels": param}),
             {"pixels": param},
             state,
             step=step,

@@ -14,6 +14,7 @@ from invertkit.optimizers.base import Landscape, Optimizer
 from invertkit.optimizers.torch_optim import LBFGS, Adam, TorchOptimizer
 from invertkit.optimizers.wrappers import Clip, KeepBest
 from tests.helpers import normal, same, uniform
+from tests.landscapes import FunctionLandscape
 
 
 class Script(Optimizer):
@@ -47,7 +48,7 @@ def run(
     optimizer: Optimizer, param: Tensor, losses: Callable[[Tensor], Tensor], steps: int
 ) -> tuple[list[float], ...]:
     params = {"pixels": param}
-    state, here = optimizer.init(params), Landscape(lambda _: losses(param), params)
+    state, here = optimizer.init(params), FunctionLandscape(lambda _: losses(param), params)
     for step in range(steps):
         optimizer.step(here, params, state, step=step, total=steps)
     optimizer.finish(params, state)
@@ -91,13 +92,13 @@ def test_keep_best_lets_the_inner_optimizer_go_its_way() -> None:
     for step in range(5):
         where: dict[str, Any] = {"step": step, "total": 5}
         first = inner.step(
-            Landscape(lambda at: at["pixels"].square().sum(1), {"pixels": plain}),
+            FunctionLandscape(lambda at: at["pixels"].square().sum(1), {"pixels": plain}),
             {"pixels": plain},
             a,
             **where,
         )
         second = KeepBest(inner).step(
-            Landscape(lambda at: at["pixels"].square().sum(1), {"pixels": kept}),
+            FunctionLandscape(lambda at: at["pixels"].square().sum(1), {"pixels": kept}),
             {"pixels": kept},
             b,
             **where,
@@ -125,7 +126,7 @@ def test_clip_leaves_valid_pixels_alone_and_passes_the_losses_on() -> None:
     param, to = uniform(1, 3, 4, 5).requires_grad_(), uniform(1, 3, 4, 5, seed=1)
     optimizer = Clip(Script(to))
     params = {"pixels": param}
-    state, here = optimizer.init(params), Landscape(lambda _: param.sum((1, 2, 3)), params)
+    state, here = optimizer.init(params), FunctionLandscape(lambda _: param.sum((1, 2, 3)), params)
     before = param.sum((1, 2, 3)).detach()
     losses = optimizer.step(here, params, state, step=0, total=1)
     assert torch.equal(losses, before)
@@ -173,7 +174,7 @@ def test_a_restart_forgets_everything(optimizer: Optimizer) -> None:
 
     def go_on(state: Any, param: Tensor) -> list[Any]:
         for step in range(4):
-            here = Landscape(lambda points: losses(points["pixels"]), {"pixels": param})
+            here = FunctionLandscape(lambda points: losses(points["pixels"]), {"pixels": param})
             optimizer.step(here, {"pixels": param}, state, step=step, total=4)
         optimizer.finish({"pixels": param}, state)
         return [param.detach().clone(), optimizer.save(state)]

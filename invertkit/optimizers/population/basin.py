@@ -1,12 +1,11 @@
-"""Searching with a population: CMA-ES alone, before Adam, and with Adam inside (BasinCMA)."""
+"""A population search whose candidates descend: CMA + Adam, and BasinCMA."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, final
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, final
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -14,22 +13,46 @@ from invertkit.core.params import Params
 from invertkit.core.ranges import Count, Index
 from invertkit.core.recording.phase import Phase
 from invertkit.errors import RecipeError
-from invertkit.optimizers.base import Landscape, Optimizer, chosen
-from invertkit.optimizers.population.search import LARGEST, Outer, _sane, flat
+from invertkit.optimizers.base import Landscape, Optimizer
+from invertkit.optimizers.population.search import PopulationSearch, SearchState, comparable
 
 
 @dataclass
-class _Basin:
-    """Where a composed search stands; `searched` and `fresh` are names of tensors."""
+class BasinState(SearchState):
+    """Where a search stands whose candidates descend.
 
-    searched: tuple[str, ...]
-    fresh: tuple[str, ...]
-    search: Any = None
-    generation: int = 0
-    drawn: Tensor | None = None
-    candidates: Params = field(default_factory=dict)
-    record: Tensor | None = None
+    Attributes:
+        afresh: Names of the tensors that descend but are not searched: they begin anew with every
+            population.
+        inner: State of the optimizer that descends; None before the first population.
+    """
+
+    afresh: tuple[str, ...] = ()
     inner: Any = None
+
+
+class _Place(NamedTuple):
+    """Where a step lies in the descent that it belongs to.
+
+    Attributes:
+        last: Whether that is the descent of the last population.
+        inside: Which of its steps this is, from 0.
+        steps: How many it has.
+    """
+
+    last: bool
+    inside: int
+    steps: int
+
+    @property
+    def draws(self) -> bool:
+        """Whether a population is drawn before the step."""
+        return self.inside == 0
+
+    @property
+    def judges(self) -> bool:
+        """Whether the population is judged after the step."""
+        return self.inside + 1 == self.steps
 
 
 @final
@@ -57,9 +80,20 @@ class BasinCMA(Optimizer):
 
     Source: Wampler & Popović 2009; Bau et al. 2019; Huh et al. 2020, Algorithm 1. In the paper
     the last of the generations descends longer; here, as in the released code, it is an extra one.
+
+    Example:
+        >>> from invertkit.optimizers.population.cma_es import CmaEs
+        >>> from invertkit.optimizers.torch_optim import Adam
+        >>> search = BasinCMA(CmaEs(over=("z",)), Adam(), inner_steps=30, last_steps=300)
+        >>> search.moves(("z", "c")), search.follows(("z", "c"))
+        (('z', 'c'), ('z', 'c'))
+        >>> search.check(steps=1000)
+        Traceback (most recent call last):
+        ...
+        invertkit.errors.RecipeError: optimizer: 1000 steps of this stage are not 300 last steps ...
     """
 
-    outer: Optimizer
+    outer: PopulationSearch
     inner: Optimizer
     inner_steps: Index = 30
     last_steps: Index = 0
@@ -67,7 +101,7 @@ class BasinCMA(Optimizer):
     result: Literal["best", "mean"] = "best"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.outer, Outer):
+        if not isinstance(self.outer, PopulationSearch):  # a recipe may name any optimizer
             raise RecipeError(
                 f"outer: expected a population search such as `cma_es`, got "
                 f"{type(self.outer).__name__}."
@@ -82,11 +116,6 @@ class BasinCMA(Optimizer):
                 f"inner: {type(self.inner).__name__} mixes the images of a batch, and a "
                 "population is a batch; use one that does not, such as `adam`."
             )
-
-    @property
-    def _outer(self) -> Outer:
-        assert isinstance(self.outer, Outer)  # noqa: S101 # by __post_init__
-        return self.outer
 
     @property
     def searches(self) -> bool:
@@ -104,16 +133,18 @@ class BasinCMA(Optimizer):
         return bool(self.inner_steps or self.last_steps)
 
     def _fitting(self, steps: int) -> int:
+        """The nearest length of a stage that can be taken."""
         each, free = max(1, self.inner_steps), steps - self.last_steps
         if free >= 0 and free % each == 0:
             return steps
         return max(1, round(free / each)) * each + self.last_steps
 
-    def _place(self, step: int, total: int) -> tuple[bool, int, int]:
-        """Whether a step is one of the last, which step of its descent, and of how many."""
-        last = step >= total - self.last_steps
-        each = self.last_steps if last else max(1, self.inner_steps)
-        return last, step - (total - self.last_steps) if last else step % each, each
+    def _place(self, step: int, total: int) -> _Place:
+        first_of_last = total - self.last_steps
+        if step >= first_of_last:
+            return _Place(last=True, inside=step - first_of_last, steps=self.last_steps)
+        steps = max(1, self.inner_steps)
+        return _Place(last=False, inside=step % steps, steps=steps)
 
     @property
     def obstacle(self) -> str:
@@ -127,23 +158,22 @@ class BasinCMA(Optimizer):
 
     def phase(self, *, step: int, total: int) -> Phase:
         """Whether it draws, descends, judges; drawing and judging are left to Python."""
-        last, inside, each = self._place(step, total)
-        descent = self.inner.phase(step=inside, total=each)
-        draws, judges = inside == 0, inside + 1 == each
-        replayable = descent.replayable and not (draws or judges)
-        return Phase((last, draws, judges, descent.key), replayable)
+        place = self._place(step, total)
+        descent = self.inner.phase(step=place.inside, total=place.steps)
+        replayable = descent.replayable and not (place.draws or place.judges)
+        return Phase((place.last, place.draws, place.judges, descent.key), replayable)
 
-    def schedule(self, state: _Basin, *, step: int, total: int) -> None:
-        _, inside, each = self._place(step, total)
+    def schedule(self, state: BasinState, *, step: int, total: int) -> None:
+        place = self._place(step, total)
         if state.inner is not None:
-            self.inner.schedule(state.inner, step=inside, total=each)
+            self.inner.schedule(state.inner, step=place.inside, total=place.steps)
 
     def check(self, steps: int) -> None:
         """Generations and last steps must fill the stage."""
-        if self._fitting(steps) != steps:
+        if (fitting := self._fitting(steps)) != steps:
             raise RecipeError(
                 f"optimizer: {steps} steps of this stage are not {self.last_steps} last steps and "
-                f"whole generations of {max(1, self.inner_steps)}; take {self._fitting(steps)}."
+                f"whole generations of {max(1, self.inner_steps)}; take {fitting}."
             )
 
     def trial(self) -> BasinCMA:
@@ -151,70 +181,37 @@ class BasinCMA(Optimizer):
         each, last = min(1, self.inner_steps), min(1, self.last_steps)
         return replace(self, inner_steps=each, last_steps=last)
 
-    def init(self, params: Params) -> _Basin:
-        names = tuple(params)
-        searched = chosen(self._outer.over, names)
-        count = sum(params[name][0].numel() for name in searched)
-        if not count:
-            raise RecipeError("over: there are no numbers to search; this variable's is empty.")
-        if count > LARGEST:
-            raise RecipeError(
-                f"over: a population search of {', '.join(searched)} would search "
-                f"{count:,} numbers at once, and no more than {LARGEST:,} can be; name a latent "
-                "in `over`, or use `adam`."
-            )
-        inner = self.inner.moves(names) if self.inner_steps else ()
-        fresh = tuple(name for name in names if name in inner and name not in searched)
+    def init(self, params: Params) -> BasinState:
+        searched = self.outer.searched(params)
+        # Where only the last population descends, nothing else has moved before: it stays.
+        moved = self.inner.moves(tuple(params)) if self.inner_steps else ()
         for param in params.values():
             param.requires_grad_(False)
-        return _Basin(searched, fresh)
+        return BasinState(searched, afresh=tuple(n for n in moved if n not in searched))
 
     def step(
-        self, landscape: Landscape, params: Params, state: _Basin, *, step: int, total: int
+        self, landscape: Landscape, params: Params, state: BasinState, *, step: int, total: int
     ) -> Float[Tensor, " b"]:
-        last, inside, each = self._place(step, total)
-        images = len(landscape.randomness.seeds)
-        if inside == 0:
+        place = self._place(step, total)
+        if place.draws:
             self._populate(landscape, state)
-        here = landscape.at(state.candidates)
-        if not last and self.inner_steps == 0:
-            here.confine()
-            losses = self._judge(here, params, state, images, tell=True)
-        else:
-            losses = self.inner.step(here, state.candidates, state.inner, step=inside, total=each)
-            if inside + 1 == each:
-                self.inner.finish(state.candidates, state.inner)
-            here.confine()
-            if inside + 1 == each:
-                self._judge(here, params, state, images, tell=not last)
-        return _sane(losses).reshape(images, -1).amin(1)
+        candidates = landscape.at(state.candidates)
+        if self.inner_steps == 0 and not place.last:
+            losses = self._judge(candidates, params, state, last=False)
+            return comparable(losses).amin(1)
+        losses = self.inner.step(
+            candidates, state.candidates, state.inner, step=place.inside, total=place.steps
+        )
+        if place.judges:
+            self.inner.finish(state.candidates, state.inner)
+        candidates.confine()
+        if place.judges:
+            self._judge(candidates, params, state, last=place.last)
+        return comparable(losses).reshape(landscape.images, -1).amin(1)
 
-    def _populate(self, landscape: Landscape, state: _Basin) -> None:
-        """Draw candidates; what descends but is not searched begins afresh."""
-        outer = self._outer
-        if state.search is None:
-            state.search = outer.begin(landscape, state.searched)
-        state.drawn = drawn = outer.draw(state.search, landscape, state.generation)
-        count = drawn.shape[1]
-        starts = landscape.fresh(count, f"generation{state.generation}") if state.fresh else {}
-        begun, offset = bool(state.candidates), 0
-        for name, point in landscape.points.items():
-            if name in state.searched:
-                size = point[0].numel()
-                rows = drawn[..., offset : offset + size].reshape(-1, *point.shape[1:])
-                offset += size
-            elif name in state.fresh:
-                rows = starts[name]
-            elif begun:
-                continue  # it is where it was
-            else:
-                rows = point.detach().repeat_interleave(count, 0)
-            if begun:  # the same tensors, which recordings know
-                with torch.no_grad():
-                    state.candidates[name].copy_(rows)
-            else:
-                state.candidates[name] = rows.to(point, copy=True)
-        landscape.at(state.candidates).confine()
+    def _populate(self, landscape: Landscape, state: BasinState) -> None:
+        """Draw candidates, and let the descent begin anew."""
+        self.outer.populate(landscape, state, afresh=state.afresh)
         if not self._descends:
             return
         if state.inner is None:
@@ -223,65 +220,26 @@ class BasinCMA(Optimizer):
             state.inner = self.inner.restart(state.candidates, state.inner)
 
     def _judge(
-        self, here: Landscape, params: Params, state: _Basin, images: int, *, tell: bool
-    ) -> Tensor:
-        """Losses of the candidates as they are; the search is told, the best one handed on."""
-        losses = here.losses()
-        table = losses.reshape(images, -1)
-        rows = _sane(table).argmin(1)
-        rows = rows + torch.arange(images, device=rows.device) * table.shape[1]
-        lowest = _sane(losses[rows])
-        record = torch.full_like(lowest, torch.inf) if state.record is None else state.record
-        better = lowest < record
-        state.record = torch.where(better, lowest, record)
-        with torch.no_grad():
-            for name, param in params.items():
-                candidates = state.candidates[name]
-                keep = better.reshape(-1, *[1] * (param.ndim - 1))
-                param.copy_(torch.where(keep, candidates[rows].to(param), param))
-        if tell and state.drawn is not None:
-            points, refined = state.drawn, self.told == "refined" and self.inner_steps > 0
-            if refined:
-                points = flat(state.candidates, state.searched, images * table.shape[1])
-                points = points.reshape(images, table.shape[1], -1)
-            self._outer.tell(state.search, points, table, injected=refined)
-            state.generation += 1
+        self, candidates: Landscape, params: Params, state: BasinState, *, last: bool
+    ) -> Float[Tensor, "images k"]:
+        """Judge the population; the last of a stage teaches the search nothing."""
+        losses = self.outer.judge(candidates, params, state)
+        if not last:
+            refined = self.told == "refined" and self.inner_steps > 0
+            self.outer.learn(state, losses, refined=refined)
         return losses
 
-    def finish(self, params: Params, state: _Basin) -> None:
-        if self.result == "mean" and state.search is not None:
-            centre, offset = self._outer.centre(state.search), 0
-            with torch.no_grad():
-                for name in state.searched:
-                    param = params[name]
-                    size = param[0].numel()
-                    param.copy_(centre[:, offset : offset + size].reshape(param.shape))
-                    offset += size
+    def finish(self, params: Params, state: BasinState) -> None:
+        if self.result == "mean":
+            self.outer.hand_on_centre(params, state)
 
-    def save(self, state: _Basin) -> dict[str, Any]:
-        return {
-            "generation": state.generation,
-            "search": None if state.search is None else self._outer.save_search(state.search),
-            "record": None if state.record is None else state.record.clone(),
-            "drawn": None if state.drawn is None else state.drawn.clone(),
-            "candidates": {
-                name: candidate.detach().clone() for name, candidate in state.candidates.items()
-            },
-            "inner": None if state.inner is None else self.inner.save(state.inner),
-        }
+    def save(self, state: BasinState) -> dict[str, Any]:
+        inner = None if state.inner is None else self.inner.save(state.inner)
+        return {**self.outer.save(state), "inner": inner}
 
-    def load(self, params: Params, saved: dict[str, Any]) -> _Basin:
-        state, device = self.init(params), next(iter(params.values())).device
-        state.generation = saved["generation"]
-        if saved["search"] is not None:
-            state.search = self._outer.load_search(saved["search"], device)
-        if saved["record"] is not None:
-            state.record = saved["record"].to(device)
-        if saved["drawn"] is not None:
-            state.drawn = saved["drawn"].to(device)
-        state.candidates = {
-            name: candidate.to(device).clone() for name, candidate in saved["candidates"].items()
-        }
+    def load(self, params: Params, saved: dict[str, Any]) -> BasinState:
+        state = self.init(params)
+        self.outer.take_up(state, saved, next(iter(params.values())).device)
         if saved["inner"] is not None:
             state.inner = self.inner.load(state.candidates, saved["inner"])
         return state
@@ -289,7 +247,7 @@ class BasinCMA(Optimizer):
 
 def cma_adam(
     *,
-    outer: Optimizer,
+    outer: PopulationSearch,
     inner: Optimizer,
     last_steps: Count = 300,
 ) -> BasinCMA:
@@ -301,5 +259,10 @@ def cma_adam(
         last_steps: Steps of the descent.
 
     Source: the baseline of Huh et al. 2020, Table 1 (200 generations and 300 steps in the code).
+
+    Example:
+        >>> from invertkit.optimizers.population.cma_es import CmaEs
+        >>> from invertkit.optimizers.torch_optim import Adam
+        >>> cma_adam(outer=CmaEs(), inner=Adam()).check(steps=500)
     """
     return BasinCMA(outer=outer, inner=inner, inner_steps=0, last_steps=last_steps)

@@ -14,12 +14,12 @@ from invertkit.core.ranges import Positive
 from invertkit.optimizers.base import Landscape
 from invertkit.optimizers.population.cma import CMA, CMAState, Population
 from invertkit.optimizers.population.pycma import PyCMA, PyCMAState
-from invertkit.optimizers.population.search import Outer, flat
+from invertkit.optimizers.population.search import PopulationSearch, flat
 
 
 @final
 @dataclass(frozen=True)
-class CmaEs(Outer):
+class CmaEs(PopulationSearch):
     """CMA-ES, an independent population for each image; no gradients.
 
     Args:
@@ -34,6 +34,11 @@ class CmaEs(Outer):
             Mahalanobis length √d + 2d/(d+2), as pycma does.
 
     Source: Hansen 2016 (arXiv:1604.00772); pycma.
+
+    Example:
+        >>> search = CmaEs(over=("z",), sigma=0.5)
+        >>> search.searched({"z": torch.zeros(2, 128), "c": torch.zeros(2, 1000)})
+        ('z',)
     """
 
     over: tuple[str, ...] = ()
@@ -45,6 +50,7 @@ class CmaEs(Outer):
     clip_injected: bool = True
 
     def _rule(self) -> CMA | PyCMA:
+        """The numbers behind it, which the two libraries share."""
         kind = CMA if self.library == "torch" else PyCMA
         return kind(
             population=self.population, active=self.active, clip_injected=self.clip_injected
@@ -52,7 +58,7 @@ class CmaEs(Outer):
 
     def begin(self, landscape: Landscape, names: Sequence[str]) -> Any:
         points = landscape.centre() if self.mean == "start" else landscape.points
-        mean = flat(points, names, len(landscape.randomness.seeds)).double()
+        mean = flat(points, names).double()
         if self.mean == "zero":
             mean = torch.zeros_like(mean)
         return self._rule().start(mean, self.sigma)

@@ -21,8 +21,8 @@ from invertkit.objectives.asked_players import CriticScore
 from invertkit.objectives.patches.sliced import PatchSWD
 from invertkit.objectives.priors import Norm
 from invertkit.objectives.reference import PixelDistance
-from invertkit.optimizers.base import Landscape, Optimizer
-from invertkit.optimizers.population import basin as population
+from invertkit.optimizers.base import Optimizer
+from invertkit.optimizers.population import search as population_search
 from invertkit.optimizers.population.basin import BasinCMA, cma_adam
 from invertkit.optimizers.population.cma import CMA
 from invertkit.optimizers.population.cma_es import CmaEs
@@ -30,6 +30,7 @@ from invertkit.optimizers.torch_optim import LBFGS, Adam, TorchOptimizer
 from invertkit.optimizers.wrappers import Clip, KeepBest
 from invertkit.variables.transformed import Transformed
 from tests.helpers import make_problem, normal, same, through_a_file, tiny_critic
+from tests.landscapes import FunctionLandscape
 from tests.latents import finished, latent_problem, latents, state
 
 TOLD: tuple[Literal["refined", "sampled"], ...] = ("refined", "sampled")
@@ -60,14 +61,9 @@ class Valley:
         return away.square().sum(1) + (4 * away).sin().sum(1) + 0.3 * (z.flatten(1)[:, 0] * c[:, 0])
 
     def landscape(self, step: int, limit: float = math.inf) -> Fenced:
-        randomness = Randomness(self.seeds)
-        return Fenced(
-            self.losses,
-            self.params,
-            randomness=randomness,
-            step=step,
-            limit=limit,
-        )
+        at = Fenced(self.losses, self.params, randomness=Randomness(self.seeds), step=step)
+        at.limit = limit
+        return at
 
     def go(
         self,
@@ -90,18 +86,10 @@ class Valley:
         return held, losses
 
 
-class Fenced(Landscape):
+class Fenced(FunctionLandscape):
     """|z| is at most a limit; new starts of c are small numbers."""
 
-    def __init__(self, *args: Any, limit: float, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.limit = limit
-
-    def at(self, points: Params) -> Fenced:
-        return Fenced(
-            self.function, points, randomness=self.randomness, step=self.step,
-            limit=self.limit,
-        )  # fmt: skip
+    limit = math.inf
 
     def fresh(self, count: int, purpose: str) -> Params:
         draws = self.randomness.candidates(count, purpose)
@@ -553,7 +541,7 @@ def test_a_search_of_too_many_numbers_is_refused_before_memory_is(
     problem = make_problem(Term(Norm(), name="norm"), optimizer=CmaEs(), stages=[(size, 2)])
     with pytest.raises(RecipeError, match=r"pixels would search 4,800 numbers at once"):
         finished(problem)
-    monkeypatch.setattr(population, "LARGEST", 2 * 3 * 4 * 5)
+    monkeypatch.setattr(population_search, "LARGEST", 2 * 3 * 4 * 5)
     small = replace(problem, stages=[replace(problem.stages[0], size=(4, 5))], seeds=(0, 1))
     assert finished(small).status is Status.FINISHED
 
