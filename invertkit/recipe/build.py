@@ -351,4 +351,5 @@ def nested_roles(make: Callable[..., Any]) -> dict[str, Kind]:
     """Arguments that are parts themselves."""
     target = make.__init__ if inspect.isclass(make) else make
     hints = get_type_hints(target)
+    hints.pop("return", None)  # a function that makes a part has one too
     return {name: role for name, hint in hints.items() if (role := _role(hint)) is not None}
