@@ -23,8 +23,15 @@ def named_classifiers(words: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any
     name without ending, with its folder's where two files are called the same, and a module's is
     its class and number.
 
+    Args:
+        words: By label, or in order.
+
     Raises:
         InputError: There is none, or two share a label.
+
+    Example:
+        >>> named_classifiers(["plain=runs/a/classifier.safetensors", "embedded"])
+        {'plain': 'runs/a/classifier.safetensors', 'embedded': 'embedded'}
     """
     if isinstance(words, Mapping):
         if not words:
@@ -53,15 +60,21 @@ def named_classifiers(words: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any
 def _labelled(word: Any, number: int) -> tuple[str, Any]:
     if isinstance(word, nn.Module):
         return f"{type(word).__name__} {number}", word
-    label, own = split_label(str(word))
+    label, unlabelled = split_label(str(word))
     if label:
-        return label, own
-    path = Path(own)
-    return (path.stem if path.suffix in _ENDINGS or path.is_file() else own), word
+        return label, unlabelled
+    path = Path(unlabelled)
+    return (path.stem if path.suffix in _ENDINGS or path.is_file() else unlabelled), word
 
 
 def split_label(text: str) -> tuple[str, str]:
-    """`LABEL=WORD` in two; an empty label if there is none. Labels may hold further `=`."""
+    """`LABEL=WORD` in two; an empty label if there is none. Labels may hold further `=`.
+
+    Example:
+        >>> split_label("robust=resnet50-l2-eps3"), split_label("embedded")
+        (('robust', 'resnet50-l2-eps3'), ('', 'embedded'))
+    """
+    # Names of files may hold a `=` too: what is there as a whole, or after a `=`, is a file.
     if Path(text).exists():
         return "", text
     splits = [(text[: at.start()], text[at.end() :]) for at in re.finditer("=", text)]
@@ -74,12 +87,22 @@ _ENDINGS: Final = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
 
 def opened_classifier(word: Any) -> Classifier:
-    """The classifier of a word, a path or a module."""
+    """The classifier of a word, a path or a module.
+
+    Raises:
+        RecipeError: Nothing of that name.
+        WeightsError: Its weights cannot be had.
+    """
     if isinstance(word, Classifier):
         return word
     return Classifier(word) if isinstance(word, nn.Module) else open_classifier(word)
 
 
 def slug(text: str) -> str:
-    """The text as a part of a file name."""
+    """The text as a part of a file name.
+
+    Example:
+        >>> slug("resnet50 (ε = 0.05)")
+        'resnet50-eps-=-0.05'
+    """
     return re.sub(r"[^\w.+=,-]+", "-", plain(text)).strip("-.")[:80] or "x"

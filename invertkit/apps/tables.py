@@ -36,7 +36,13 @@ def with_error(mean: float, error: float, *, form: str = ".3f") -> str:
 
 
 def columns_of_text(lines: Sequence[Sequence[str]]) -> str:
-    """Lines of cells as text in columns; lines may differ in length."""
+    """Lines of cells as text in columns; lines may differ in length.
+
+    Example:
+        >>> print(columns_of_text([["name", "n"], ["embedded", "12"]]))
+        name      n
+        embedded  12
+    """
     count = max(map(len, lines))
     widths = [max(len(line[i]) for line in lines if i < len(line)) for i in range(count)]
     return "\n".join(
@@ -46,7 +52,12 @@ def columns_of_text(lines: Sequence[Sequence[str]]) -> str:
 
 
 def finite(value: Any) -> Any:
-    """The value with None for what is no finite number: JSON has no NaN. Tuples become lists."""
+    """The value with None for what is no finite number: JSON has no NaN. Tuples become lists.
+
+    Example:
+        >>> finite({"mean": (0.5, math.nan)})
+        {'mean': [0.5, None]}
+    """
     if isinstance(value, Mapping):
         return {key: finite(part) for key, part in value.items()}
     if isinstance(value, tuple | list):
@@ -55,7 +66,14 @@ def finite(value: Any) -> Any:
 
 
 def csv_of(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV, with the columns of all of them; pairs of mean and error become two columns."""
+    """Rows as CSV, with the columns of all of them; pairs of mean and error become two columns.
+
+    Example:
+        >>> print(csv_of([{"name": "a", "iou": (0.5, 0.1)}]).replace(chr(13), ""))
+        name,iou,iou_error
+        a,0.5,0.1
+        <BLANKLINE>
+    """
     flat = [_flat(finite(row)) for row in rows]
     names = dict.fromkeys(name for row in flat for name in row)
     text = io.StringIO(newline="")

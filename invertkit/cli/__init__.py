@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from invertkit.cli import accuracy, bench, figures, models, pages, running, training
+from invertkit.cli import ablation, accuracy, bench, gradients, models, pages, running, training
 from invertkit.errors import InvertkitError
 
 app = typer.Typer(
@@ -25,7 +25,8 @@ app = typer.Typer(
 )
 running.add_to(app)
 pages.add_to(app)
-figures.add_to(app)
+gradients.add_to(app)
+ablation.add_to(app)
 bench.add_to(app)
 accuracy.add_to(models.app)
 app.add_typer(models.app, name="models")

@@ -65,3 +65,10 @@ def show_log() -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.addHandler(handler)
     log.setLevel(logging.INFO)
+
+
+def new_run_folder(name: str) -> Path:
+    """Where a command writes if `--out` does not say: `runs/NAME-` and the time."""
+    from datetime import datetime
+
+    return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"

@@ -33,6 +33,12 @@ def edge_alignment(
         In [-1, 1]: 1 if the one map is a positive multiple of the other plus a constant, about 0
         for white noise; NaN where either map is constant, as for a zero gradient or a flat image.
 
+    Example:
+        >>> image = torch.zeros(1, 3, 16, 16)
+        >>> image[..., 8:] = 1
+        >>> edge_alignment(edges(image).expand(-1, 3, -1, -1), image)
+        tensor([1.], dtype=torch.float64)
+
     Source: ours. MAGIC (section 4, Fig. 4) speaks of gradients aligned with edges and shows
     pictures; it gives no number.
     """
@@ -63,6 +69,13 @@ def orientation_agreement(
         In [-1, 1]: about 0 for white noise, positive where strokes run along edges, negative where
         they cross them; NaN where one of them has no slope at all where the other has.
 
+    Example:
+        >>> stripes = torch.arange(16.0).mul(0.7).sin().expand(1, 3, 16, 16)
+        >>> orientation_agreement(stripes, stripes).round(decimals=6)
+        tensor([1.], dtype=torch.float64)
+        >>> orientation_agreement(stripes, stripes.transpose(2, 3)).round(decimals=6)
+        tensor([-1.], dtype=torch.float64)
+
     Source: structure tensor, Bigün and Granlund 1987; the number is ours.
     """
     a, b = (_structure(each.double(), blur) for each in (gradient, image))
@@ -77,6 +90,14 @@ def edges(image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 h w"]:
 
     Args:
         image: In [0, 1].
+
+    Example:
+        >>> image = torch.zeros(1, 3, 1, 4)
+        >>> image[..., 2:] = 1
+        >>> edges(image).flatten()
+        tensor([0.0000, 0.8660, 0.8660, 0.0000])
+
+    Source: Sobel and Feldman 1968.
     """
     strength: Tensor = _slopes(image).square().sum((1, 2)).sqrt()
     return strength[:, None]
@@ -120,6 +141,10 @@ def low_frequency_share(
         In [0, 1]; for white noise the share of all frequencies that the disc holds, about
         π·cutoff²/4; NaN for a zero gradient.
 
+    Example:
+        >>> low_frequency_share(torch.ones(1, 3, 8, 8))
+        tensor([1.], dtype=torch.float64)
+
     Source: ours, for what MAGIC (section 4) calls coarse and fine edges.
     """
     height, width = gradient.shape[-2:]
@@ -130,7 +155,12 @@ def low_frequency_share(
 
 
 def low_frequencies(height: int, width: int, *, cutoff: float) -> Float[Tensor, "h w"]:
-    """1 at the Fourier frequencies within `cutoff` of zero, else 0; in the order of `fft2`."""
+    """1 at the Fourier frequencies within `cutoff` of zero, else 0; in the order of `fft2`.
+
+    Example:
+        >>> low_frequencies(1, 4, cutoff=0.5)
+        tensor([[1., 1., 0., 1.]], dtype=torch.float64)
+    """
     rows, columns = torch.fft.fftfreq(height).double(), torch.fft.fftfreq(width).double()
     radius = (rows[:, None].square() + columns.square()).sqrt()
     inside: Tensor = radius <= 0.5 * cutoff + 1e-9
@@ -146,6 +176,7 @@ def _unit(values: Tensor) -> Tensor:
 def _low_passed(map_: Tensor, sigma: float) -> Tensor:
     """Gaussian, separable, with mirrored borders."""
     for axis in (2, 3) if sigma > 0 else ():
+        # Mirroring needs one pixel more than it adds, so that wide kernels are cut on small images.
         reach = min(math.ceil(4 * sigma), map_.shape[axis] - 1)
         steps = torch.arange(-reach, reach + 1, dtype=map_.dtype, device=map_.device)
         kernel = torch.exp(-(steps**2) / (2 * sigma**2))
@@ -163,6 +194,7 @@ def _correlation(a: Tensor, b: Tensor) -> Tensor:
     a, b = a / a.abs().amax(1, keepdim=True), b / b.abs().amax(1, keepdim=True)
     a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
     lengths = a.norm(dim=1) * b.norm(dim=1)
+    # What rounding leaves of a constant map correlates with anything.
     flat = lengths < 1e-9 * a.shape[1]
     value: Tensor = (a * b).sum(1) / lengths
     return value.clamp(-1, 1).where(~flat, torch.full_like(value, math.nan))

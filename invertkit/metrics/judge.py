@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import final
+from collections.abc import Callable
+from typing import Final, final
 
 import torch
 from jaxtyping import Float
@@ -12,7 +13,8 @@ from torch.nn import functional as F
 from invertkit.core.randomness import generator
 from invertkit.core.recording.fused_adam import FusedAdam
 
-_PAD = 0.25  # largest shift of the training pictures, as a share of their sides
+_PAD: Final = 0.25  # largest shift of the training pictures, as a share of their sides
+_Draw = Callable[[float, float], float]  # a uniform number between two
 
 
 def _conv(inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1) -> nn.Sequential:
@@ -71,8 +73,18 @@ def train_judge(
         mask: 1 on its object.
         steps: Adam updates, two pictures each.
         seed: Of weights and pictures.
+
+    Example:
+        >>> mask = torch.zeros(1, 1, 16, 16)
+        >>> mask[..., 4:8, 4:8] = 1
+        >>> judge = train_judge(torch.rand(1, 3, 16, 16), mask, steps=1)
+        >>> judge(torch.rand(2, 3, 16, 16)).shape
+        torch.Size([2, 1, 16, 16])
+
+    Source: ours.
     """
     numbers = generator(seed, "judge/pictures")
+    # Layers draw their first weights from the global generator, which is nobody's to move.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         judge = Judge().to(image.device)
@@ -90,33 +102,43 @@ def train_judge(
 
 
 def _varied(image: Tensor, mask: Tensor, numbers: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A training picture and its mask: see `train_judge`. The order of the draws is its seed."""
+
     def between(low: float, high: float) -> float:
         return low + (high - low) * torch.rand(1, generator=numbers).item()
 
     source, object_mask = image, mask
     if between(0, 1) < 0.5:
         image, mask = image.flip(3), mask.flip(3)
-    height, width = image.shape[-2:]
-    pad = [int(_PAD * width), int(_PAD * height)]
-    top, left = int(between(0, 2 * pad[1] + 1)), int(between(0, 2 * pad[0] + 1))
-    sides = (pad[0], pad[0], pad[1], pad[1])
-
-    def shifted(values: Tensor) -> Tensor:
-        padded = F.pad(values, sides, mode="reflect")
-        return padded[..., top : top + height, left : left + width]
-
-    image, mask = shifted(image), shifted(mask)
+    image, mask = _shifted(image, mask, between)
     if between(0, 1) < 0.5:
-        inside = object_mask[0, 0].nonzero()
-        low, high = inside.min(0).values.tolist(), inside.max(0).values.tolist()
-        shift = (
-            int(between(-low[0], height - high[0])),
-            int(between(-low[1], width - high[1])),
-        )
-        pasted = source.roll(shift, (2, 3))
-        where = object_mask.roll(shift, (2, 3))
+        pasted, where = _elsewhere(source, object_mask, between)
         image, mask = image * (1 - where) + pasted * where, torch.maximum(mask, where)
     image = (image - 0.5) * between(0.93, 1.07) + 0.5
     tint = torch.randn(1, 3, 1, 1, generator=numbers).to(image) * 0.015
     noise = torch.randn(image.shape, generator=numbers).to(image) * between(0, 0.03)
     return image + tint + noise, mask
+
+
+def _shifted(image: Tensor, mask: Tensor, between: _Draw) -> tuple[Tensor, Tensor]:
+    """Both moved alike, with what comes in mirrored at the borders."""
+    height, width = image.shape[-2:]
+    across, down = int(_PAD * width), int(_PAD * height)
+    top, left = int(between(0, 2 * down + 1)), int(between(0, 2 * across + 1))
+    moved = (
+        F.pad(values, (across, across, down, down), mode="reflect") for values in (image, mask)
+    )
+    image, mask = (each[..., top : top + height, left : left + width] for each in moved)
+    return image, mask
+
+
+def _elsewhere(source: Tensor, mask: Tensor, between: _Draw) -> tuple[Tensor, Tensor]:
+    """The photograph and its mask rolled so that the whole object lies elsewhere in the frame."""
+    height, width = source.shape[-2:]
+    inside = mask[0, 0].nonzero()
+    low, high = inside.min(0).values.tolist(), inside.max(0).values.tolist()
+    shift = (
+        int(between(-low[0], height - high[0])),
+        int(between(-low[1], width - high[1])),
+    )
+    return source.roll(shift, (2, 3)), mask.roll(shift, (2, 3))

@@ -30,6 +30,17 @@ def mask_iou(
         mask: Binary; where its object is.
         judge: Trained before, by `invertkit.metrics.judge.train_judge`; otherwise it is trained
             here, about 15 s at 128×128.
+
+    Returns:
+        In [0, 1]; 0 where neither mask has a pixel.
+
+    Example:
+        >>> from invertkit.metrics.judge import Judge
+        >>> image, mask = torch.rand(1, 3, 16, 16), torch.zeros(1, 1, 16, 16)
+        >>> mask_iou(image, mask, image, mask, judge=Judge()).shape
+        torch.Size([1])
+
+    Source: ours.
     """
     judge = judge if judge is not None else train_judge(image, mask)
     with torch.no_grad():

@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, NamedTuple, cast, final
 
 from jaxtyping import Float
 from torch import Tensor
 
 from invertkit.core.images.demo import CREDIT, demo_inputs
-from invertkit.core.images.load import load_image
+from invertkit.core.images.inputs import Inputs
+from invertkit.core.images.load import Fit, load_image
 from invertkit.core.log import log
 from invertkit.errors import InputError
 from invertkit.training.data.files import PictureFiles
+
+
+class Photograph(NamedTuple):
+    """One photograph of a figure.
+
+    Args:
+        name: Its own.
+        folder: The class folder that it lies in; empty where there is none.
+        image: In [0, 1], at full size.
+        shown: Whether the sheet shows it, so that its pictures are kept.
+    """
+
+    name: str
+    folder: str
+    image: Float[Tensor, "1 3 h w"]
+    shown: bool
+
+    def fitted(self, side: int, fit: Fit) -> Float[Tensor, "1 3 i j"]:
+        """At the size that a classifier of that side sees."""
+        inputs = Inputs(self.image)
+        return cast(Tensor, inputs.at(inputs.size(side, fit), fit).image)
 
 
 @final
@@ -32,6 +54,21 @@ class PhotographSource:
     names: tuple[str, ...]
     folders: tuple[str, ...]
     load: Callable[[int], Float[Tensor, "1 3 h w"]]
+
+    def batches(self, step: int, *, show: int) -> Iterator[list[Photograph]]:
+        """The photographs in order, each loaded when its batch is asked for.
+
+        Args:
+            step: Photographs a batch.
+            show: How many of all are shown, evenly spread.
+        """
+        count = len(self.names)
+        shown = {i * count // show for i in range(show)}
+        for start in range(0, count, step):
+            yield [
+                Photograph(self.names[row], self.folders[row], self.load(row), row in shown)
+                for row in range(start, min(start + step, count))
+            ]
 
 
 def photographs_of(

@@ -123,14 +123,15 @@ class Gradients:
         ]
 
     def _mean(self, name: str, cells: Sequence[InputGradient]) -> Mean:
-        kept = [c for c in cells if all(math.isfinite(getattr(c, key)) for key in NUMBERS)]
+        defined = [c for c in cells if all(math.isfinite(getattr(c, key)) for key in NUMBERS)]
         right = [cell.predicted == cell.label for cell in cells]
-        own = self.facts["labels"] == PREDICTED
+        # A classifier is always right about its own prediction.
+        telling = right and self.facts["labels"] != PREDICTED
         return Mean(
             name,
-            len(kept),
-            None if own or not right else sum(right) / len(right),
-            *(mean_and_error([getattr(cell, key) for cell in kept]) for key in NUMBERS),
+            len(defined),
+            sum(right) / len(right) if telling else None,
+            *(mean_and_error([getattr(cell, key) for cell in defined]) for key in NUMBERS),
         )
 
     def table(self) -> str:
@@ -218,7 +219,12 @@ def shown(gradient: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
 
     Source: MAGIC, section 4, after Tsipras et al. 2019. They rescale what is left after clipping
     by its own minimum and maximum, which is the same where a value reaches either end.
+
+    Example:
+        >>> shown(torch.zeros(3, 1, 1)).flatten()
+        tensor([0.5000, 0.5000, 0.5000])
     """
+    # Gradients may be so small that their squares vanish; the picture does not depend on the scale.
     values = gradient.double()
     values = values / values.abs().max().clamp(min=torch.finfo(torch.float64).tiny)
     spread = 6 * values.std(correction=0)
@@ -238,6 +244,6 @@ def _panel(cell: InputGradient) -> Panel:
 
 def _facts_of(thing: InputGradient | Mean) -> dict[str, Any]:
     """Its fields without pictures; what is not a number becomes None."""
-    kept = {key: value for key, value in vars(thing).items() if key not in ("image", "gradient")}
-    facts: dict[str, Any] = finite(kept)
+    pictures = ("image", "gradient")
+    facts: dict[str, Any] = finite({k: v for k, v in vars(thing).items() if k not in pictures})
     return facts

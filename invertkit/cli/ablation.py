@@ -1,9 +1,9 @@
-"""`gradients` and `ablate`: the figures of MAGIC as commands."""
+"""`invertkit ablate`: a recipe over several classifiers, or any key's values."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -17,84 +17,15 @@ from invertkit.cli.common import (
     Sets,
     Target,
     choices,
+    new_run_folder,
     say,
     show_log,
 )
 
 
 def add_to(app: typer.Typer) -> None:
-    """Make these commands of `app`."""
-    for command in (gradients, ablate):
-        app.command()(command)
-
-
-def gradients(
-    images: Annotated[
-        list[Path], typer.Option("--image", help="Photograph; repeatable.", show_default=False)
-    ] = [],
-    classifiers: Annotated[
-        list[str],
-        typer.Option(
-            "--classifier",
-            help="Word of the catalogue or file, perhaps LABEL=WORD; repeatable.",
-            show_default="embedded",
-        ),
-    ] = [],
-    label: Annotated[
-        str | None,
-        typer.Option(
-            "--class",
-            help="Name, number, or predicted. By default the photograph's folder in --data, "
-            "otherwise predicted.",
-        ),
-    ] = None,
-    size: Annotated[
-        int | None, typer.Option(help="Side in pixels; by default each classifier's own.")
-    ] = None,
-    fit: Annotated[
-        Literal["crop", "stretch", "keep"], typer.Option(help="How photographs meet that side.")
-    ] = "crop",
-    data: Annotated[
-        Path | None, typer.Option(help="Folder or zip of photographs, CLASS/NAME.jpg.")
-    ] = None,
-    every: Annotated[int, typer.Option(help="Take every so-many-th of --data.")] = 1,
-    limit: Annotated[
-        int | None, typer.Option(help="At most so many of --data, evenly spread.")
-    ] = None,
-    show: Annotated[int, typer.Option(help="How many photographs the sheet shows.")] = 8,
-    cutoff: Annotated[
-        float, typer.Option(help="Low frequencies end here, in units of Nyquist's.")
-    ] = 0.25,
-    blur: Annotated[float, typer.Option(help="Of edges and gradients, in pixels.")] = 1.0,
-    device: Device = "auto",
-    out: Annotated[Path | None, typer.Option(help="Folder to make.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the sheet's name.")] = False,
-) -> None:
-    """Show input gradients of classifiers side by side, with their edges in numbers."""
-    from invertkit.apps.gradients.run import gradients as measured
-
-    if not quiet:
-        show_log()
-    place = out or _new("gradients")
-    result = measured(
-        images or None,
-        classifiers or ["embedded"],
-        label=label,
-        size=size,
-        fit=fit,
-        data=data,
-        every=every,
-        limit=limit,
-        show=show,
-        cutoff=cutoff,
-        blur=blur,
-        device=device,
-        progress=False if quiet else None,
-        out=place,
-    )
-    if not quiet:
-        say(result.table())
-    typer.echo(str(place / "sheet.png"))
+    """Make the command of `app`."""
+    app.command()(ablate)
 
 
 def ablate(
@@ -139,7 +70,7 @@ def ablate(
         raise InputError("--over and --variant: a key or a name is given twice; give it once.")
     if not quiet:
         show_log()
-    place = out or _new(f"ablation-{Path(recipe).stem}")
+    place = out or new_run_folder(f"ablation-{Path(recipe).stem}")
     result = carried_out(
         recipe,
         over=keys,
@@ -167,9 +98,3 @@ def ablate(
         say("Interrupted. The same command, with `--out`, goes on: " + str(place))
     typer.echo(str(place / "sheet.png"))
     raise typer.Exit(130 if result.interrupted else 1 if result.failed else 0)
-
-
-def _new(name: str) -> Path:
-    from datetime import datetime
-
-    return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
