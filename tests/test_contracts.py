@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -20,9 +21,10 @@ from invertkit.optimizers.wrappers import Clip, KeepBest, WrappedOptimizer
 from invertkit.players.base import Player
 from invertkit.recipe.registry import Registry
 from invertkit.recipe.tables import OBJECTIVES, OPTIMIZERS, PLAYERS, VARIABLES, Kind
-from invertkit.variables.base import Variable
+from invertkit.variables.base import Variable, WrappedVariable
 from invertkit.variables.latent import Latent
 from invertkit.variables.pixels import Pixels
+from invertkit.variables.wrappers import Hold, Jitter
 from tests.helpers import (
     SIZE,
     global_generators_unmoved,
@@ -39,6 +41,7 @@ from tests.helpers import (
     uniform,
 )
 from tests.landscapes import FunctionLandscape
+from tests.latents import plain_generator, style_generator
 
 # Options of every part: a new line in the registry needs one here, or its tests fail by KeyError.
 Samples = dict[str, list[dict[str, Any]]]
@@ -68,6 +71,8 @@ VARIABLE_SAMPLES: Samples = {
     "latent": [
         {"embedding": "given", "label": 1},
         {"embedding": "gaussian", "beyond": "wrap", "limit": 1.0},
+        {"model": "plain"},
+        {"model": "style", "embedding": "random", "noise": {"noise": 0.5}, "limit": {"w": 2.0}},
     ],
     "pixels": [
         {},
@@ -86,6 +91,14 @@ VARIABLE_SAMPLES: Samples = {
     ],
     "tuned": [{"inner": Latent(embedding="given", label=0)}],
 }
+INNER_VARIABLES: dict[str, Variable] = {
+    name: Registry().load("variable", name)(**options[0])
+    for name, options in VARIABLE_SAMPLES.items()
+}
+VARIABLE_SAMPLES["hold"] += [{"inner": inner} for inner in INNER_VARIABLES.values()]
+VARIABLE_SAMPLES["jitter"] += [
+    {"inner": inner, "pixels": 3, "at": 16} for inner in INNER_VARIABLES.values()
+]
 OPTIMIZER_SAMPLES: Samples = {
     "adam": [{"lr": 0.05}, {"lr": Cosine("cosine", peak=0.1, warmup=3), "betas": (0.5, 0.9)}],
     "basin_cma": [
@@ -245,14 +258,24 @@ def test_asking_an_objective_what_it_needs_changes_nothing(make: Callable[[], Ob
 
 def variable_scene(size: tuple[int, int] = SIZE) -> Scene:
     scene = make_scene(size, dtype=torch.float32)
-    return dataclasses.replace(scene, models={"generator": tiny_generator()})
+    return dataclasses.replace(scene, models=generators())
+
+
+@functools.cache
+def generators() -> dict[str, Any]:
+    """One with classes, one with a bare z, and one with three latents."""
+    return {
+        "generator": tiny_generator(),
+        "plain": plain_generator().float(),
+        "style": style_generator().float(),
+    }
 
 
 @every_variable
 def test_a_variable_makes_images_of_every_size_it_is_asked_for(
     make: Callable[[], Variable],
 ) -> None:
-    variable, size = make(), SIZE
+    variable, size = make().bind(generators()), SIZE
     params = variable.start(variable_scene(), Randomness(SEEDS))
     for new in (SIZE, (24, 30), (9, 11), (10, 8), (16, 16)):
         params, size = variable.resize(params, size, new), new
@@ -273,7 +296,7 @@ def test_a_seed_gives_the_same_tensor_alone_and_in_company(make: Callable[[], Va
     scene, found = variable_scene(), {}
     with global_generators_unmoved():
         for seeds in (SEEDS, (5,), (5, 3)):
-            variable, randomness = make(), Randomness(seeds)
+            variable, randomness = make().bind(generators()), Randomness(seeds)
             start = variable.start(scene, randomness)
             resized = variable.resize(start, SIZE, (24, 30))
             look = variable.look(resized, variable_scene((24, 30)), randomness, 7)
@@ -288,7 +311,7 @@ def test_a_seed_gives_the_same_tensor_alone_and_in_company(make: Callable[[], Va
 
 @every_variable
 def test_gradients_reach_every_tensor_of_a_variable(make: Callable[[], Variable]) -> None:
-    variable, randomness = make(), Randomness((0, 1))
+    variable, randomness = make().bind(generators()), Randomness((0, 1))
     start = variable.start(variable_scene(), randomness)
     params = {name: param.clone().requires_grad_() for name, param in start.items()}
     variable.look(params, variable_scene(), randomness, 0)[0].sum().backward()
@@ -298,6 +321,42 @@ def test_gradients_reach_every_tensor_of_a_variable(make: Callable[[], Variable]
         assert param.grad is not None
         assert param.grad[0].any()
         assert not param.grad[1].any()
+
+
+@pytest.mark.parametrize("inner", INNER_VARIABLES.values(), ids=INNER_VARIABLES)
+@pytest.mark.parametrize("wrap", [Hold, Jitter])
+def test_a_wrapper_hands_on_all_that_it_does_not_change(
+    wrap: type[Hold | Jitter], inner: Variable
+) -> None:
+    wrapper, plain = wrap(inner=inner).bind(generators()), inner.bind(generators())
+    assert isinstance(wrapper, WrappedVariable)
+    for what in ("names", "frame_names", "confines", "is_latent", "obstacle"):
+        assert getattr(wrapper, what) == getattr(plain, what)
+    assert wrapper.moves_pixels == (plain.moves_pixels or wrap is Jitter)
+    scene, randomness = variable_scene(), Randomness(SEEDS)
+    start = wrapper.start(scene, randomness)
+    assert same(start, plain.start(scene, randomness))
+    assert same(wrapper.centre(scene, randomness), plain.centre(scene, randomness))
+    large = wrapper.resize(start, SIZE, (24, 30))
+    assert same(large, plain.resize(start, SIZE, (24, 30)))
+    far = {name: 9 * param for name, param in start.items()}
+    near = {name: param.clone() for name, param in far.items()}
+    wrapper.confine(far)
+    plain.confine(near)
+    assert same(far, near)
+    if wrapper.frame_names:
+        assert same(*(vars(v.frame(start, scene)) | {"models": 0} for v in (wrapper, plain)))
+
+
+@pytest.mark.parametrize("wrap", [Hold, Jitter])
+def test_a_wrapper_around_jitter_jitters(wrap: type[Hold | Jitter]) -> None:
+    variable = wrap(inner=Jitter(inner=Pixels(), pixels=6, at=16))
+    scene, randomness = variable_scene(), Randomness(SEEDS)
+    params = variable.start(scene, randomness)
+    looks = [variable.look(params, scene, randomness, step) for step in range(3)]
+    assert not torch.equal(looks[0], looks[1])
+    assert not torch.equal(looks[1], looks[2])
+    assert torch.equal(variable.still(looks[0], params, scene), variable.image(params, scene))
 
 
 # ---------------------------------------------------------------------- optimizers

@@ -118,16 +118,16 @@ VARIABLES: Final = _table(
         "invertkit.variables.fourier:Fourier", "the image's scaled spectrum", "lucid, 2017"
     ),
     hold=Entry(
-        "invertkit.variables.pixels:Hold",
+        "invertkit.variables.wrappers:Hold",
         "another variable, with the reference held fixed in a region",
     ),
     latent=Entry(
         "invertkit.variables.latent:Latent",
-        "a generator's latent and class embedding",
+        "a generator's latents and class embeddings",
         "Huh et al., ECCV 2020",
     ),
     jitter=Entry(
-        "invertkit.variables.pixels:Jitter",
+        "invertkit.variables.wrappers:Jitter",
         "another variable, shifted at random on each step",
         "DeepInversion, CVPR 2020",
     ),

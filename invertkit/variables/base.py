@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 from jaxtyping import Float
 from torch import Tensor
@@ -95,3 +96,95 @@ class Variable(ABC):
 
     is_latent: bool = False
     """Whether the tensors are worth keeping beside the image, as a generator's latents are."""
+
+
+class WrappedVariable(Variable):
+    """A variable around another, to which it hands on everything that it does not override.
+
+        A subclass that changes the looks (`look`) says so in `obstacle` and, if the image cannot be
+        had from them, in `still`.
+
+    Args:
+            inner: The other variable.
+
+    Example:
+            >>> from invertkit.core.recording.phase import unsaid
+    from invertkit.core.scene import Scene
+            >>> from invertkit.variables.pixels import Pixels
+            >>> class Darker(WrappedVariable):
+            ...     def image(self, params, scene):
+            ...         return self.inner.image(params, scene) / 2
+            ...
+            ...     def look(self, params, scene, randomness, step):
+            ...         return self.inner.look(params, scene, randomness, step) / 2
+            >>> variable = Darker(Pixels(start="constant", noise=0.0))
+            >>> variable.names
+            ('pixels',)
+            >>> params = variable.start(Scene((2, 2)), Randomness((0,)))
+            >>> variable.image(params, Scene((2, 2))).unique().tolist()
+            [0.25]
+    """
+
+    def __init__(self, inner: Variable) -> None:
+        self.inner = inner
+
+    def bind(self, models: Mapping[str, Any]) -> Self:
+        bound = copy(self)
+        bound.inner = self.inner.bind(models)
+        return bound
+
+    def start(self, scene: Scene, randomness: Randomness) -> Params:
+        return self.inner.start(scene, randomness)
+
+    def centre(self, scene: Scene, randomness: Randomness) -> Params:
+        return self.inner.centre(scene, randomness)
+
+    def resize(self, params: Params, old: Size, new: Size) -> Params:
+        return self.inner.resize(params, old, new)
+
+    def image(self, params: Params, scene: Scene) -> Float[Tensor, "b 3 h w"]:
+        return self.inner.image(params, scene)
+
+    def look(
+        self, params: Params, scene: Scene, randomness: Randomness, step: int
+    ) -> Float[Tensor, "b 3 h w"]:
+        return self.inner.look(params, scene, randomness, step)
+
+    def still(
+        self, looks: Float[Tensor, "b 3 h w"], params: Params, scene: Scene
+    ) -> Float[Tensor, "b 3 h w"]:
+        return self.inner.still(looks, params, scene)
+
+    def frame(self, params: Params, scene: Scene) -> Scene:
+        return self.inner.frame(params, scene)
+
+    def confine(self, params: Params) -> None:
+        self.inner.confine(params)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.inner.names
+
+    @property
+    def moves_pixels(self) -> bool:  # type: ignore[override]
+        """As the inner variable, and so are the others."""
+        return self.inner.moves_pixels
+
+    @property
+    def frame_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.inner.frame_names
+
+    @property
+    def confines(self) -> bool:  # type: ignore[override]
+        return self.inner.confines
+
+    @property
+    def is_latent(self) -> bool:  # type: ignore[override]
+        return self.inner.is_latent
+
+    @property
+    def obstacle(self) -> str:
+        """As of the inner variable; a subclass with looks of its own says it for itself."""
+        if type(self).look is WrappedVariable.look:
+            return self.inner.obstacle
+        return unsaid(self, "looks")

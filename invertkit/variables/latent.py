@@ -1,45 +1,55 @@
-"""A generator's latent and class embedding, moved to a photograph's object, with its weights."""
+"""The latents of a generator."""
 
 from __future__ import annotations
 
-from typing import Literal, final
+from collections.abc import Mapping
+from copy import copy
+from typing import Any, Literal, Self, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from invertkit.core.images.resize import resize_image
-from invertkit.core.network import Network
 from invertkit.core.params import Params
 from invertkit.core.precision import networks
 from invertkit.core.randomness import Randomness
 from invertkit.core.ranges import NonNegative
-from invertkit.core.scene import LOGITS, Scene
+from invertkit.core.scene import Scene
+from invertkit.core.suggestions import conjoined
 from invertkit.errors import InputError, RecipeError, TapError
 from invertkit.models.generators.encoder import Encoder
 from invertkit.models.generators.generator import Generator
 from invertkit.variables.base import Size, Variable
+from invertkit.variables.class_start import ClassStart, Embedding, classifier_of
 
 
 @final
 class Latent(Variable):
-    """Latent z and class embedding c of a generator: tensors `latent` and `embedding`.
+    """The latents of a generator, under the names that it gives them.
+
+    Latents begin normal, as the generator declares, and class embeddings at a class.
 
     Args:
         model: The generator, in `models`.
-        start: `normal`, or `encoder`: what the encoder in `models` says of the reference.
-        noise: Standard deviation around that start; 1 with `normal` is where generators live.
-        embedding: Where c begins: the class `given` by `label`, the one `predicted` by the
-            classifier in `models` from the reference's object, a `random` class, or `gaussian`
-            numbers with the deviation of the table's.
+        start: `normal`, or `encoder`: what the encoder in `models` says of the reference, for the
+            latents that it gives.
+        noise: How many of the deviations that the generator declares the start has around its
+            middle; by name where latents shall differ, 1 for the others.
+        embedding: Where class embeddings begin: the class `given` by `label`, the one `predicted`
+            by the classifier in `models` from the reference's object, a `random` class, or
+            `gaussian` numbers with the moments of the table. By default `predicted`, and nothing
+            where the generator has no classes.
         label: Class by name or number, for `given`.
-        limit: Largest |z|; 0 for none.
-        beyond: What happens to values past it: `clamp`, or `wrap` (the remainder).
+        limit: Largest distance of a latent from its middle, in deviations, or 0 for none; by name
+            where they shall differ. By default what the generator declares.
+        beyond: What happens to draws past it: `clamp`, or `wrap` (the remainder).
         classifier: The classifier in `models`, for `predicted`.
         encoder: The encoder in `models`, for `start: encoder`.
 
     Raises:
         InputError: The class does not exist, or a start needs a reference that the run lacks.
+        RecipeError: An option makes no sense for the generator; told by `bind`.
 
     Source: Huh et al. 2020, §3.1 and Table 2. The released code draws z by the remainder and
     clamps it before each forward: `beyond: wrap` does the first, `clamp` the second; draws are
@@ -53,10 +63,10 @@ class Latent(Variable):
         *,
         model: str = "generator",
         start: Literal["normal", "encoder"] = "normal",
-        noise: NonNegative = 1.0,
-        embedding: Literal["given", "predicted", "random", "gaussian"] = "predicted",
+        noise: NonNegative | dict[str, NonNegative] = 1.0,
+        embedding: Embedding | None = None,
         label: str | int | None = None,
-        limit: NonNegative = 2.0,
+        limit: NonNegative | dict[str, NonNegative] | None = None,
         beyond: Literal["clamp", "wrap"] = "clamp",
         classifier: str = "classifier",
         encoder: str = "encoder",
@@ -64,39 +74,68 @@ class Latent(Variable):
         if embedding == "given" and label is None:
             raise RecipeError("label: `embedding: given` needs the class; write its name here.")
         self.model, self.start_from, self.noise = model, start, noise
-        self.embedding, self.given = embedding, label
+        self.embedding, self.label = embedding, label
         self.limit, self.beyond = limit, beyond
         self.classifier, self.encoder = classifier, encoder
+        self._generator: Generator | None = None
+        self._encoder: Encoder | None = None
+        self._class_start: ClassStart | None = None
+        self._limits: dict[str, float] = {}
+
+    # ------------------------------------------------------------------ what it belongs to
+
+    def bind(self, models: Mapping[str, Any]) -> Self:
+        """This variable, for the generator in `models`.
+
+        Raises:
+            TapError: There is no such generator, encoder or classifier.
+            RecipeError: An option makes no sense for the generator.
+        """
+        bound = copy(self)
+        bound._generator = generator = _generator_of(models, self.model)
+        for what in ("noise", "limit"):
+            _check_names(generator, what, getattr(self, what))
+        bound._limits = _limits_of(generator, self.limit)
+        if generator.tables:
+            embedding = self.embedding or "predicted"
+            predicts = embedding == "predicted"
+            classifier = classifier_of(models, self.classifier) if predicts else None
+            bound._class_start = ClassStart(generator, embedding, self.label, classifier)
+        elif self.embedding is not None or self.label is not None:
+            what = "embedding" if self.embedding is not None else "label"
+            raise RecipeError(
+                f"variable.{what}: {generator.description} has no class embedding; leave out "
+                f"{what}, or write `{what}: null`."
+            )
+        if self.start_from == "encoder":
+            bound._encoder = _encoder_of(models, self.encoder, generator)
+        return bound
+
+    @property
+    def generator(self) -> Generator:
+        """The generator that it was bound to.
+
+        Raises:
+            InputError: It was not.
+        """
+        if self._generator is None:
+            raise InputError(
+                "This variable knows no generator yet: a `Problem` tells it, or "
+                "`variable.bind(models)`."
+            )
+        return self._generator
 
     @property
     def names(self) -> tuple[str, ...]:
-        return ("latent", "embedding")
+        return () if self._generator is None else tuple(self._generator.latents)
 
-    @property
-    def confines(self) -> bool:  # type: ignore[override]
-        """Whether |z| is bounded."""
-        return self.limit > 0
-
-    def generator(self, scene: Scene) -> Generator:
-        """The generator of a scene.
-
-        Raises:
-            TapError: There is none of that name.
-        """
-        found = scene.models.get(self.model)
-        if not isinstance(found, Generator):
-            known = ", ".join(name for name, m in scene.models.items() if isinstance(m, Generator))
-            raise TapError(
-                f"variable.model: no generator {self.model!r} in `models`; generators there: "
-                f"{known or 'none'}."
-            )
-        return found
+    # ------------------------------------------------------------------ where it begins
 
     def start(self, scene: Scene, randomness: Randomness) -> Params:
-        return self.begin(scene, scene.reference, scene.mask, randomness, self.noise)
+        return self.begin(scene, scene.reference, scene.mask, randomness)
 
     def centre(self, scene: Scene, randomness: Randomness) -> Params:
-        return self.begin(scene, scene.reference, scene.mask, randomness, 0.0)
+        return self.begin(scene, scene.reference, scene.mask, randomness, noisy=False)
 
     def begin(
         self,
@@ -104,127 +143,154 @@ class Latent(Variable):
         reference: Tensor | None,
         mask: Tensor | None,
         randomness: Randomness,
-        noise: float,
+        *,
+        noisy: bool = True,
     ) -> Params:
-        """Tensors for a reference as the generator shall see it, with so much noise in z."""
-        generator = self.generator(scene)
-        embedding = self._embedding(scene, generator, reference, mask, randomness)
-        latent = noise * randomness.normal("start", generator.latents["latent"].shape).to(embedding)
-        if self.limit:
-            latent = self._within(latent)
-        if self.start_from == "encoder":
-            encoder = scene.models.get(self.encoder)
-            if not isinstance(encoder, Encoder):
-                raise TapError(f"variable.encoder: no encoder {self.encoder!r} in `models`.")
-            if reference is None:
-                raise InputError("`start: encoder` begins at a reference; give an image.")
-            seen = resize_image(reference, (encoder.size, encoder.size))
-            looks = seen.expand(len(latent), -1, -1, -1)
-            guess = encoder.encode(looks, embedding=embedding)["latent"]
-            if guess.shape != latent.shape:
-                raise InputError(
-                    f"variable.encoder: {encoder.description} gives {guess.shape[1]} numbers, and "
-                    f"{generator.description} takes {latent.shape[1]}; they do not go together."
-                )
-            latent = self._within(guess + latent) if self.limit else guess + latent
-        return {"latent": latent, "embedding": embedding}
+        """Tensors for a reference as the generator shall see it.
 
-    def _within(self, latent: Tensor) -> Tensor:
-        if self.beyond == "wrap":
-            return latent.fmod(self.limit)
-        return latent.clamp(-self.limit, self.limit)
+        Args:
+            scene: Keeps what a classifier said.
+            reference: The photograph in the generator's frame.
+            mask: Of its object, there.
+            randomness: Of the images.
+            noisy: Whether latents stand around their middle, or in it.
+        """
+        generator = self.generator
+        known: Params = {}
+        if self._class_start is not None:
+            known = self._class_start.rows(scene, reference, mask, randomness)
+        guesses = self._guesses(reference, known, len(randomness.seeds))
+        params: Params = {}
+        for name, spec in generator.latents.items():
+            if name in known:
+                params[name] = known[name]
+                continue
+            # Draws of the first are called as those of other variables, whatever its name.
+            purpose = "start" if name == generator.leading else f"start of {name}"
+            noise = self._noise(name) if noisy else 0.0
+            deviates = noise * randomness.normal(purpose, spec.shape).to(generator.like)
+            deviates = self._within(name, deviates)
+            if name in guesses:
+                deviates = self._within(name, spec.deviates(guesses[name]) + deviates)
+            params[name] = spec.placed(deviates)
+            purpose = f"start of {next(iter(()), '')}"
+        return params
 
-    def _embedding(
-        self,
-        scene: Scene,
-        generator: Generator,
-        reference: Tensor | None,
-        mask: Tensor | None,
-        randomness: Randomness,
-    ) -> Float[Tensor, "b e"]:
-        table, count = generator.tables["embedding"], len(randomness.seeds)
-        match self.embedding:
-            case "given":
-                assert self.given is not None  # noqa: S101 # by __init__
-                return table[generator.label(self.given)].expand(count, -1).clone()
-            case "random":
-                draws = randomness.uniform("class", (1,))[:, 0]
-                return table[(draws * len(table)).long()]
-            case "gaussian":
-                draws = randomness.normal("embedding", (table.shape[1],)).to(table)
-                return table.mean(0) + table.std(0, correction=min(1, len(table) - 1)) * draws
-        key = ("label", self.classifier, self.model)
-        if key not in scene.kept:  # asked again for every population of the stage
-            scene.kept[key] = self._predicted(scene, generator, reference, mask)
-        return table[scene.kept[key]].expand(count, -1).clone()
-
-    def _predicted(
-        self, scene: Scene, generator: Generator, reference: Tensor | None, mask: Tensor | None
-    ) -> list[int]:
-        """The generator's class that the classifier sees in each reference's object."""
+    def _guesses(self, reference: Tensor | None, known: Params, count: int) -> Params:
+        """What the encoder says, a row for each image; nothing without one."""
+        encoder = self._encoder
+        if encoder is None:
+            return {}
         if reference is None:
-            raise InputError("`embedding: predicted` looks at a reference; give an image.")
-        if self.classifier not in scene.models:
-            raise TapError(f"variable.classifier: no classifier {self.classifier!r} in `models`.")
-        classifier = scene.models[self.classifier]
-        if not isinstance(classifier, Network):
-            raise TapError(f"variable.classifier: {self.classifier!r} is no classifier.")
-        looks = []
-        for row in range(max(len(reference), 1 if mask is None else len(mask))):
-            image = reference[row : row + 1] if len(reference) > 1 else reference
-            inside = mask if mask is None or len(mask) == 1 else mask[row : row + 1]
-            seen = image if inside is None else _around(image, inside)
-            looks.append(resize_image(seen, (classifier.size, classifier.size)))
-        logits = classifier.observe(torch.cat(looks), (LOGITS,))[LOGITS]
-        shared = [
-            (i, generator.classes.index(name))
-            for i, name in enumerate(classifier.classes)
-            if name in generator.classes
-        ]
-        if not shared and logits.shape[1] == len(generator.classes):
-            shared = [(i, i) for i in range(logits.shape[1])]
-        if not shared:
-            raise InputError(
-                "`embedding: predicted` needs a classifier that knows classes of the generator; "
-                f"{classifier.description} knows none of them. "
-                "Name the class: `--set variable.embedding=given --set variable.label=CLASS`."
-            )
-        there, here = (list(places) for places in zip(*shared, strict=True))
-        return [here[place] for place in logits[:, there].argmax(1).tolist()]
+            raise InputError("`start: encoder` begins at a reference; give an image.")
+        look = resize_image(reference, (encoder.size, encoder.size))
+        guesses = encoder.encode(look.expand(count, -1, -1, -1), **known)
+        for name, guess in guesses.items():
+            shape = self.generator.latents[name].shape
+            if tuple(guess.shape[1:]) != shape:
+                raise InputError(
+                    f"variable.encoder: {encoder.description} gives {name} as "
+                    f"{tuple(guess.shape[1:])}, and {self.generator.description} takes {shape}; "
+                    "they do not go together."
+                )
+        return guesses
+
+    def _noise(self, name: str) -> float:
+        return self.noise.get(name, 1.0) if isinstance(self.noise, dict) else self.noise
+
+    def _within(self, name: str, deviates: Tensor) -> Tensor:
+        limit = self._limits.get(name)
+        if limit is None:
+            return deviates
+        return deviates.fmod(limit) if self.beyond == "wrap" else deviates.clamp(-limit, limit)
 
     def resize(self, params: Params, old: Size, new: Size) -> Params:
         return params
 
+    # ------------------------------------------------------------------ where it may be
+
+    @property
+    def confines(self) -> bool:  # type: ignore[override]
+        """Whether a latent has a limit."""
+        return bool(self._limits)
+
+    def confine(self, params: Params) -> None:
+        for name, limit in self._limits.items():
+            self.generator.latents[name].confine(params[name], limit)
+
+    # ------------------------------------------------------------------ what it shows
+
     def raw(
-        self, params: Params, scene: Scene, change: Tensor | None = None
+        self, params: Params, scene: Scene, change: Float[Tensor, "b p"] | None = None
     ) -> Float[Tensor, "b 3 s s"]:
-        """The generator's own pictures, perhaps of changed weights."""
-        generator = self.generator(scene)
-        latent, embedding = params["latent"], params["embedding"]
-        with networks(scene.precision, latent.device):
+        """The generator's own pictures.
+
+        Args:
+            params: Its latents by name; others are passed over.
+            scene: Says how precisely networks are run.
+            change: Of the generator's weights, of each picture.
+        """
+        generator = self.generator
+        latents = {name: params[name] for name in generator.latents}
+        first = next(iter(latents.values()))
+        with networks(scene.precision, first.device):
             if change is None:
-                made = generator.generate(latent=latent, embedding=embedding)
+                pictures = generator.generate(**latents)
             else:
-                made = generator.generate_with(change, latent=latent, embedding=embedding)
-        return made.to(latent.dtype) if made.dtype == torch.bfloat16 else made
+                pictures = generator.generate_with(change, **latents)
+        return pictures.to(first.dtype) if pictures.dtype == torch.bfloat16 else pictures
 
     def image(self, params: Params, scene: Scene) -> Float[Tensor, "b 3 h w"]:
         return resize_image(self.raw(params, scene), scene.size)
 
-    def confine(self, params: Params) -> None:
-        if self.limit:
-            params["latent"].clamp_(-self.limit, self.limit)
+
+def _generator_of(models: Mapping[str, Any], name: str) -> Generator:
+    generator = models.get(name)
+    if isinstance(generator, Generator):
+        return generator
+    known = ", ".join(each for each, model in models.items() if isinstance(model, Generator))
+    way = ""
+    if generator is not None:
+        way = ' A network from Python is wrapped: `invertkit.Generator(net, latents={"z": 128})`.'
+    raise TapError(
+        f"variable.model: no generator {name!r} in `models`; generators there: {known or 'none'}."
+        f"{way}"
+    )
 
 
-def _around(reference: Tensor, mask: Tensor) -> Tensor:
-    """The square around the object, so that a classifier sees it large."""
-    rows, columns = (mask[0, 0] > 0.5).nonzero(as_tuple=True)
-    if not len(rows):
-        return reference
-    top, bottom = int(rows.min()), int(rows.max()) + 1
-    left, right = int(columns.min()), int(columns.max()) + 1
-    height, width = reference.shape[-2:]
-    side = min(round(max(bottom - top, right - left) * 1.2), height, width)
-    top = min(max((top + bottom - side) // 2, 0), height - side)
-    left = min(max((left + right - side) // 2, 0), width - side)
-    return reference[..., top : top + side, left : left + side]
+def _encoder_of(models: Mapping[str, Any], name: str, generator: Generator) -> Encoder:
+    encoder = models.get(name)
+    if not isinstance(encoder, Encoder):
+        raise TapError(f"variable.encoder: no encoder {name!r} in `models`.")
+    given = set(encoder.gives) <= set(generator.latents) - set(generator.tables)
+    if not given or not set(encoder.takes) <= set(generator.tables):
+        of = f" of {conjoined(encoder.takes)}" if encoder.takes else ""
+        raise RecipeError(
+            f"variable.encoder: {encoder.description} gives {conjoined(encoder.gives)}{of}, and "
+            f"{generator.description} takes {conjoined(list(generator.latents))}; they do not go "
+            "together."
+        )
+    return encoder
+
+
+def _limits_of(
+    generator: Generator, option: float | Mapping[str, float] | None
+) -> dict[str, float]:
+    """The limit of every latent that has one: what is asked for, else what is declared."""
+    limits = {}
+    for name, spec in generator.latents.items():
+        if name not in generator.tables:
+            asked = option.get(name) if isinstance(option, Mapping) else option
+            limits[name] = spec.limit if asked is None else asked
+    return {name: limit for name, limit in limits.items() if limit}
+
+
+def _check_names(generator: Generator, option: str, values: object) -> None:
+    """Latents that an option names must be latents."""
+    latents = [name for name in generator.latents if name not in generator.tables]
+    unknown = [name for name in values if name not in latents] if isinstance(values, dict) else []
+    if unknown:
+        raise RecipeError(
+            f"variable.{option}: {generator.description} has no latent {unknown[0]!r} beside its "
+            f"classes; it has {conjoined(latents) or 'none'}."
+        )

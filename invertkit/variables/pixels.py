@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Literal, final
 
 import torch
-from annotated_types import Ge, Le, Len
+from annotated_types import Ge, Len
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from invertkit.core.images.resize import grow_mask, resize_image
+from invertkit.core.images.resize import resize_image
 from invertkit.core.params import Params
 from invertkit.core.pixel_space import Space, from_space, in_space
 from invertkit.core.randomness import Randomness
-from invertkit.core.ranges import Count, NonNegative
-from invertkit.core.scene import Region, Scene
+from invertkit.core.ranges import NonNegative
+from invertkit.core.scene import Scene
 from invertkit.errors import InputError
 from invertkit.variables.base import Size, Variable
 
-Probability = Annotated[float, Ge(0), Le(1)]
 Start = Literal["noise", "image", "constant", "region_means"]
 
 
@@ -99,102 +97,3 @@ class Pixels(Variable):
 def _mean_colour(image: Tensor, weights: Tensor) -> Tensor:
     total = weights.sum((2, 3), keepdim=True).clamp(min=1e-6)
     return (image * weights).sum((2, 3), keepdim=True) / total
-
-
-@final
-class Jitter(Variable):
-    """Another pixel variable, seen shifted by a random offset, and perhaps mirrored, on each step.
-
-    Shifts wrap around. Each image has its own; the released loop shifts the whole batch alike.
-    It is for recipes without masks, since masks would not follow.
-
-    Args:
-        inner: What is shifted.
-        pixels: Largest shift along either axis at stages of size `at`; it scales with the stage.
-        at: Longer side of the stage at which `pixels` is meant.
-        flip: Probability of mirroring left and right.
-
-    Source: DeepInversion: 30 pixels at 224, 15 at 112; flip 0.5.
-    """
-
-    moves_pixels = True
-
-    def __init__(
-        self, *, inner: Variable, pixels: Count = 30, at: Count = 224, flip: Probability = 0.0
-    ) -> None:
-        self.inner, self.pixels, self.at, self.flip = inner, pixels, at, flip
-
-    @property
-    def obstacle(self) -> str:
-        """As the inner variable."""
-        return self.inner.obstacle
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.inner.names
-
-    def start(self, scene: Scene, randomness: Randomness) -> Params:
-        return self.inner.start(scene, randomness)
-
-    def resize(self, params: Params, old: Size, new: Size) -> Params:
-        return self.inner.resize(params, old, new)
-
-    def image(self, params: Params, scene: Scene) -> Float[Tensor, "b 3 h w"]:
-        return self.inner.image(params, scene)
-
-    def look(
-        self, params: Params, scene: Scene, randomness: Randomness, step: int
-    ) -> Float[Tensor, "b 3 h w"]:
-        images = self.inner.look(params, scene, randomness, step)
-        reach = round(self.pixels * max(scene.size) / self.at)
-        draws = randomness.uniform("jitter", (3,), step=step).double()
-        down, right = (draws[:, :2] * (2 * reach + 1) - reach).floor().long().split(1, 1)
-        height, width = images.shape[-2:]
-        rows = (torch.arange(height, device=images.device) - down) % height
-        columns = (torch.arange(width, device=images.device) - right) % width
-        columns = torch.where(draws[:, 2:] < self.flip, columns.flip(1), columns)
-        moved = images.gather(2, rows[:, None, :, None].expand_as(images))
-        return moved.gather(3, columns[:, None, None, :].expand_as(images))
-
-
-@final
-class Hold(Variable):
-    """Another variable, with the reference held fixed in a region.
-
-    What is held cannot change, so nothing there has to be synthesised or kept in place by a term.
-
-    Args:
-        inner: What is optimised elsewhere.
-        region: What is held; `untouched` is outside both masks.
-        margin: Width of the ring around both masks that stays free, as a share of the side.
-
-    Raises:
-        InputError: The run has no reference, or no masks.
-    """
-
-    def __init__(
-        self, *, inner: Variable, region: Region = "untouched", margin: NonNegative = 0.02
-    ) -> None:
-        self.inner, self.region, self.margin = inner, region, margin
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.inner.names
-
-    def start(self, scene: Scene, randomness: Randomness) -> Params:
-        return self.inner.start(scene, randomness)
-
-    def resize(self, params: Params, old: Size, new: Size) -> Params:
-        return self.inner.resize(params, old, new)
-
-    def image(self, params: Params, scene: Scene) -> Float[Tensor, "b 3 h w"]:
-        if scene.reference is None:
-            raise InputError("`hold` holds the reference; give an image.")
-        held = scene.region(self.region, of_reference=False)
-        inner = self.inner.image(params, scene)
-        if held is None:
-            return scene.reference.expand_as(inner)
-        free = grow_mask(
-            (held < 0.5).to(held), self.margin * math.sqrt(scene.size[0] * scene.size[1])
-        )
-        return inner * free + scene.reference * (1 - free)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal, final
+from typing import Any, Literal, Self, final
 
 import torch
 from jaxtyping import Float
@@ -13,7 +14,8 @@ from invertkit.core.params import Params
 from invertkit.core.randomness import Randomness
 from invertkit.core.scene import Scene
 from invertkit.errors import InputError, RecipeError
-from invertkit.variables.base import Size, Variable
+from invertkit.models.generators.generator import Generator
+from invertkit.variables.base import Variable, WrappedVariable
 from invertkit.variables.latent import Latent
 from invertkit.variables.transforms.base import Transform
 from invertkit.variables.transforms.colour import Brightness, Contrast, Gamma, Hue, Saturation
@@ -33,7 +35,7 @@ _COLOURS: dict[str, type[Transform]] = {
 
 
 @final
-class Transformed(Variable):
+class Transformed(WrappedVariable):
     """A generator's picture, moved and recoloured to where the object is in the photograph.
 
     The tensor `transform` holds φ. Gradients are taken in the generator's frame, where photograph
@@ -54,8 +56,7 @@ class Transformed(Variable):
     Source: Huh et al. 2020, §3.3, Eq. 5 and Algorithm 1.
     """
 
-    is_latent = True
-    frame_names = ("transform",)
+    inner: Latent
 
     def __init__(
         self,
@@ -67,7 +68,8 @@ class Transformed(Variable):
     ) -> None:
         if not isinstance(inner, Latent):
             raise RecipeError("inner: expected `latent`, a generator's latents.")
-        self.inner, self.start_from = inner, start
+        super().__init__(inner)
+        self.start_from = start
         parts: list[Transform] = [_COLOURS[name]() for name in colour]
         self.colour = Composition(parts) if parts else None
         self.spatial = None if spatial == "none" else Spatial(anisotropic=spatial == "anisotropic")
@@ -76,26 +78,46 @@ class Transformed(Variable):
         self.transform: Transform = Composition(parts) if parts else Unmoved()
 
     @property
-    def obstacle(self) -> str:
-        """None."""
-        return ""
-
-    @property
     def names(self) -> tuple[str, ...]:
         return (*self.inner.names, "transform")
 
     @property
-    def confines(self) -> bool:  # type: ignore[override]
-        """As the latents."""
-        return self.inner.confines
+    def frame_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The transform alone."""
+        return ("transform",)
+
+    @property
+    def obstacle(self) -> str:
+        """None: a look is the generator's picture on every step."""
+        return ""
+
+    @property
+    def generator(self) -> Generator:
+        """The generator that the latents were bound to."""
+        return self.inner.generator
+
+    def bind(self, models: Mapping[str, Any]) -> Self:
+        """This variable, for the generator in `models`.
+
+        Raises:
+            RecipeError: The generator's pictures are not square, or as `Latent.bind`.
+        """
+        bound = super().bind(models)
+        height, width = bound.generator.shape
+        if height != width:
+            raise RecipeError(
+                f"variable.type: `transformed` moves square pictures, and those of "
+                f"{bound.generator.description} are {height}×{width}; take `latent` alone."
+            )
+        return bound
 
     def start(self, scene: Scene, randomness: Randomness) -> Params:
-        return self._begin(scene, randomness, self.inner.noise)
+        return self._begin(scene, randomness)
 
     def centre(self, scene: Scene, randomness: Randomness) -> Params:
-        return self._begin(scene, randomness, 0.0)
+        return self._begin(scene, randomness, noisy=False)
 
-    def _begin(self, scene: Scene, randomness: Randomness, noise: float) -> Params:
+    def _begin(self, scene: Scene, randomness: Randomness, *, noisy: bool = True) -> Params:
         """The latents of the photograph as φ₀ moves it, and φ₀."""
         first = self._first(scene)
         moved = scene
@@ -103,10 +125,10 @@ class Transformed(Variable):
             first = first.expand(max(len(first), len(scene.reference)), -1)
             moved = self.frame({"transform": first}, scene)
         latents = self.inner.begin(
-            replace(moved, kept=scene.kept), moved.reference, moved.mask, randomness, noise
+            replace(moved, kept=scene.kept), moved.reference, moved.mask, randomness, noisy=noisy
         )
         placed = first.expand(len(randomness.seeds), -1)
-        return {**latents, "transform": placed.to(latents["latent"], copy=True)}
+        return {**latents, "transform": placed.to(self.generator.like, copy=True)}
 
     def _first(self, scene: Scene) -> Float[Tensor, "#b k"]:
         """φ₀: one row, or one for each mask."""
@@ -118,7 +140,7 @@ class Transformed(Variable):
                 f"`start: {self.start_from}` places the generator by a mask; give one, or write "
                 "`start: identity`."
             )
-        where = self.inner.generator(scene).statistics
+        where = self.generator.statistics
         placed = torch.stack(
             [
                 spatial_start(
@@ -134,14 +156,11 @@ class Transformed(Variable):
         colours = first[:, : first.shape[1] - placed.shape[1]].expand(len(placed), -1)
         return torch.cat([colours, placed.to(first)], 1)
 
-    def resize(self, params: Params, old: Size, new: Size) -> Params:
-        return params
-
     def frame(self, params: Params, scene: Scene) -> Scene:
         if scene.reference is None:
             raise InputError("A transform moves a reference; give an image.")
         transform = params["transform"]
-        size = (self.inner.generator(scene).size,) * 2
+        size = (self.generator.size,) * 2
 
         def moved(mask: Tensor | None) -> Tensor | None:
             if mask is None:
@@ -187,6 +206,3 @@ class Transformed(Variable):
 
     def image(self, params: Params, scene: Scene) -> Float[Tensor, "b 3 h w"]:
         return self.still(self.raw(params, scene), params, scene)
-
-    def confine(self, params: Params) -> None:
-        self.inner.confine(params)

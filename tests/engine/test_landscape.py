@@ -53,9 +53,10 @@ def evaluation(
     scene: Scene | None = None,
 ) -> Evaluation:
     """The landscape at candidates of every seed, as the engine would make it."""
-    variable, randomness = variable or moved(), Randomness(seeds)
+    randomness = Randomness(seeds)
     terms = terms or (Term(PixelDistance(), name="distance", region="object"),)
     scene = latent_scene() if scene is None else scene
+    variable = (variable or moved()).bind(scene.models)
     needs: dict[str, Any] = {}
     for term in terms:
         for model, layers in term.objective.needs(scene.models).items():
@@ -132,25 +133,26 @@ def test_gradients_are_added_and_the_graph_is_there_for_whoever_asks() -> None:
     assert not here.losses().requires_grad
 
 
-def counted(variable: Transformed, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows were framed, call by call."""
     framed: list[int] = []
-    plain = variable.frame
+    plain = Transformed.frame
 
-    def frame(params: Params, scene: Scene) -> Scene:
+    def frame(self: Transformed, params: Params, scene: Scene) -> Scene:
         framed.append(len(params["transform"]))
-        return plain(params, scene)
+        return plain(self, params, scene)
 
-    monkeypatch.setattr(variable, "frame", frame)
+    monkeypatch.setattr(Transformed, "frame", frame)
     return framed
 
 
 def test_a_frame_is_made_again_only_where_the_transform_has_changed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    variable, scene = moved(), latent_scene()
+    scene = latent_scene()
+    variable = moved().bind(scene.models)
     points = candidates(variable, scene, Randomness(SEEDS), 3)
-    framed, frames = counted(variable, monkeypatch), Frames(2)
+    framed, frames = counted(monkeypatch), Frames(2)
     for memory in (None, WIDE):
         here = evaluation(variable=variable, points=points, frames=frames, memory=memory)
         here.gradients()
@@ -180,7 +182,7 @@ def test_a_stage_frames_once_a_generation_and_reads_the_reference_once_a_frame(
     optimizer = BasinCMA(
         CmaEs(over=("transform",), sigma=0.1, population=4), inner, inner_steps=3, last_steps=2
     )
-    framed = counted(variable, monkeypatch)
+    framed = counted(monkeypatch)
     finished(latent_problem((11, optimizer), variable=variable, terms=[Term(looks, name="looks")]))
     starts = [rows for rows in framed if rows == 1]
     assert framed.count(8) == 4  # three generations and the last population, of two seeds

@@ -24,7 +24,8 @@ from invertkit.optimizers.base import Optimizer
 from invertkit.optimizers.torch_optim import LBFGS, Adam, TorchOptimizer
 from invertkit.optimizers.wrappers import Clip, KeepBest
 from invertkit.variables.fourier import Fourier
-from invertkit.variables.pixels import Jitter, Pixels
+from invertkit.variables.pixels import Pixels
+from invertkit.variables.wrappers import Jitter
 from tests.helpers import (
     SIZE,
     global_generators_unmoved,

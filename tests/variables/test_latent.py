@@ -32,7 +32,15 @@ from invertkit.variables.transforms.composition import Composition
 from invertkit.variables.transforms.spatial import Spatial, spatial_start
 from invertkit.variables.tuned import Tuned
 from tests.helpers import normal
-from tests.latents import SMALL, finished, generator64, latent_problem, latent_scene, latents
+from tests.latents import (
+    SMALL,
+    finished,
+    generator64,
+    latent_models,
+    latent_problem,
+    latent_scene,
+    latents,
+)
 
 NAMES = ("cat", "dog", "eel")
 SEEDS = (3, 5, 8)
@@ -49,7 +57,8 @@ def encoder64(latent: int = 5) -> Encoder:
 
 
 def begun(variable: Variable, scene: Scene | None = None, seeds: Any = SEEDS) -> Params:
-    return variable.start(latent_scene() if scene is None else scene, Randomness(tuple(seeds)))
+    at = latent_scene() if scene is None else scene
+    return variable.bind(at.models).start(at, Randomness(tuple(seeds)))
 
 
 # ---------------------------------------------------------------------- where it begins
@@ -133,8 +142,9 @@ def test_the_classifier_is_asked_once_a_stage(monkeypatch: pytest.MonkeyPatch) -
     scene.models["generator"].classes = NAMES
     plain = classifier.observe
     monkeypatch.setattr(classifier, "observe", lambda *a: asked.append(1) or plain(*a))
-    for variable in (Latent(), Transformed(inner=Latent())):
-        begun(variable, scene)
+    for unbound in (Latent(), Transformed(inner=Latent())):
+        begun(unbound, scene)
+        variable = unbound.bind(scene.models)
         variable.start(scene, Randomness((1,)).candidates(4, "generation0"))
         variable.centre(scene, Randomness((1,)))
     assert len(asked) == 1
@@ -202,7 +212,7 @@ def test_draws_are_within_the_limit(limit: float, noise: float, beyond: Any) -> 
 
 
 def test_without_a_limit_draws_are_free_and_nothing_is_confined() -> None:
-    variable = latents(limit=0, noise=9.0)
+    variable = latents(limit=0, noise=9.0).bind(latent_models())
     params = begun(variable)
     before = params["latent"].clone()
     variable.confine(params)
@@ -224,7 +234,8 @@ def test_an_encoder_says_where_to_begin_of_the_picture_and_its_class() -> None:
     near = latents(start="encoder", noise=0.1, limit=0)
     draws = 0.1 * Randomness(SEEDS).normal("start", (5,)).double()
     torch.testing.assert_close(begun(near, scene)["latent"], latent + draws, rtol=1e-12, atol=1e-12)
-    assert torch.equal(near.centre(scene, Randomness(SEEDS))["latent"], latent)
+    middle = near.bind(scene.models).centre(scene, Randomness(SEEDS))
+    assert torch.equal(middle["latent"], latent)
     cut = begun(latents(start="encoder", limit=0.01), scene)["latent"]
     assert torch.equal(cut.abs().amax(), latent.new_tensor(0.01))
     moved = begun(Transformed(inner=still), scene)["latent"]
@@ -242,9 +253,14 @@ def test_what_an_encoder_lacks_is_told() -> None:
         begun(variable, replace(scene, reference=None))
     other = latent_scene(encoder=encoder64(latent=7))
     with pytest.raises(
-        InputError, match="a tiny encoder gives 7 numbers, and a tiny generator tak"
+        InputError, match=r"a tiny encoder gives latent as \(7,\), and a tiny generator tak"
     ):
         begun(variable, other)
+    named = Encoder(encoder64().net, gives="w", size=32, description="a tiny encoder")
+    with pytest.raises(
+        RecipeError, match="a tiny encoder gives w, and a tiny generator takes latent and embedding"
+    ):
+        begun(variable, latent_scene(encoder=named))
 
 
 STARTS: list[Callable[[], Variable]] = [
@@ -261,7 +277,8 @@ STARTS: list[Callable[[], Variable]] = [
 def test_every_seed_begins_alike_in_any_company_and_every_candidate_elsewhere(
     make: Callable[[], Variable],
 ) -> None:
-    scene, variable = latent_scene(encoder=encoder64()), make()
+    scene = latent_scene(encoder=encoder64())
+    variable = make().bind(scene.models)
     together, alone = begun(variable, scene), begun(variable, scene, (5,))
     for name, many in together.items():
         one = alone[name]
@@ -279,16 +296,16 @@ def test_every_seed_begins_alike_in_any_company_and_every_candidate_elsewhere(
 
 def test_a_candidate_alone_without_a_tag_is_the_image_itself() -> None:
     scene = latent_scene()
-    plain = begun(latents(), scene)["latent"]
-    assert torch.equal(latents().start(scene, Randomness(SEEDS).candidates(1))["latent"], plain)
-    tagged = latents().start(scene, Randomness(SEEDS).candidates(1, "centre"))["latent"]
+    plain, variable = begun(latents(), scene)["latent"], latents().bind(scene.models)
+    assert torch.equal(variable.start(scene, Randomness(SEEDS).candidates(1))["latent"], plain)
+    tagged = variable.start(scene, Randomness(SEEDS).candidates(1, "centre"))["latent"]
     assert not (tagged == plain).any()
 
 
 def test_the_centre_is_the_start_without_its_noise() -> None:
     scene, randomness = latent_scene(encoder=encoder64()), Randomness(SEEDS)
-    assert not latents().centre(scene, randomness)["latent"].any()
-    moved = Transformed(inner=latents())
+    moved = Transformed(inner=latents()).bind(scene.models)
+    assert not moved.inner.centre(scene, randomness)["latent"].any()
     first, middle = begun(moved, scene), moved.centre(scene, randomness)
     for name in ("embedding", "transform"):
         assert torch.equal(first[name], middle[name])
@@ -318,7 +335,8 @@ def test_the_transform_begins_at_the_mask(spatial: Any, start: Any) -> None:
 
 
 def test_the_frame_holds_photograph_and_masks_as_each_row_moves_them() -> None:
-    variable, scene = Transformed(inner=latents(), colour=("contrast",)), latent_scene()
+    scene = latent_scene()
+    variable = Transformed(inner=latents(), colour=("contrast",)).bind(scene.models)
     params = begun(variable, scene)
     params["transform"] = params["transform"] + 0.1 * normal(3, 4)
     frame = variable.frame(params, scene)
@@ -336,7 +354,8 @@ def test_the_frame_holds_photograph_and_masks_as_each_row_moves_them() -> None:
 
 
 def test_looks_are_the_generators_pictures_and_images_are_moved_back() -> None:
-    variable, scene = Transformed(inner=latents()), latent_scene()
+    scene = latent_scene()
+    variable = Transformed(inner=latents()).bind(scene.models)
     params, randomness = begun(variable, scene), Randomness(SEEDS)
     raw = scene.models["generator"].generate(latent=params["latent"], embedding=params["embedding"])
     look = variable.look(params, scene, randomness, 0)
@@ -377,12 +396,13 @@ def test_where_the_generator_does_not_reach_the_image_is_grey(colour: Any) -> No
 
 
 def test_without_any_transform_the_photograph_is_seen_at_the_generators_size() -> None:
-    variable, scene = Transformed(inner=latents(), spatial="none"), latent_scene()
+    scene = latent_scene()
+    variable = Transformed(inner=latents(), spatial="none").bind(scene.models)
     params = begun(variable, scene)
     assert params["transform"].shape == (3, 0)
     frame = variable.frame(params, scene)
     assert frame.reference.shape[-2:] == frame.mask.shape[-2:] == (8, 8)
-    assert torch.equal(variable.image(params, scene), latents().image(params, scene))
+    assert torch.equal(variable.image(params, scene), variable.inner.image(params, scene))
 
 
 def test_what_a_transform_lacks_is_told() -> None:
@@ -412,7 +432,7 @@ INNER: list[Callable[[], Any]] = [latents, lambda: Transformed(inner=latents(), 
 @pytest.mark.parametrize("make", INNER)
 def test_a_change_of_nothing_changes_nothing(make: Callable[[], Any]) -> None:
     scene, randomness = latent_scene(), Randomness(SEEDS)
-    inner, tuned = make(), Tuned(inner=make())
+    inner, tuned = (each.bind(scene.models) for each in (make(), Tuned(inner=make())))
     params = begun(tuned, scene)
     assert not params["weights"].any()
     assert tuned.names == (*inner.names, "weights")
@@ -474,7 +494,7 @@ def test_stages_hand_over_what_they_share_by_name() -> None:
     )
     named = [replace(stage, name=str(i)) for i, stage in enumerate(problem.stages)]
     run, found = Run(replace(problem, stages=named)), []
-    before = moved.start(
+    before = moved.bind(problem.models).start(
         replace(problem.scene(SMALL), models=problem.models), Randomness(problem.seeds)
     )
     for report in run.steps():

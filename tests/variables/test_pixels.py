@@ -13,7 +13,8 @@ from invertkit.core.pixel_space import IMAGENET_MEAN, IMAGENET_STD, from_space, 
 from invertkit.core.randomness import Randomness
 from invertkit.core.scene import Scene
 from invertkit.errors import InputError
-from invertkit.variables.pixels import Jitter, Pixels
+from invertkit.variables.pixels import Pixels
+from invertkit.variables.wrappers import Jitter
 from tests.helpers import SIZE, make_scene, uniform
 
 SEEDS = (3, 5)

@@ -37,8 +37,10 @@ class LatentSpec:
         >>> spec = LatentSpec((2,), mean=1.0, deviation=0.5, limit=2.0)
         >>> spec.placed(torch.tensor([[-1.0, 4.0]]))
         tensor([[0.5000, 3.0000]])
-        >>> spec.bounds()
-        (0.0, 2.0)
+        >>> latents = torch.tensor([[-1.0, 4.0]])
+        >>> spec.confine(latents, spec.limit)
+        >>> latents
+        tensor([[0., 2.]])
     """
 
     shape: tuple[int, ...]
@@ -80,16 +82,15 @@ class LatentSpec:
         """Latents that stand so many deviations from the mean."""
         return self.mean + self.deviation * deviates
 
-    def bounds(self, limit: float | None = None) -> tuple[Any, Any] | None:
-        """Lowest and highest value; None where there is no limit.
+    def deviates(self, latents: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
+        """How many deviations latents stand from the mean: the other way round."""
+        return (latents - self.mean) / self.deviation
 
-        Args:
-            limit: Takes the place of the latent's own.
-        """
-        reach = self.limit if limit is None else limit
-        if not reach:
-            return None
-        return self.mean - reach * self.deviation, self.mean + reach * self.deviation
+    def confine(self, latents: Float[Tensor, "b ..."], limit: float) -> None:
+        """Bring latents, in place, to within so many deviations of the mean."""
+        low: Any = self.mean - limit * self.deviation
+        high: Any = self.mean + limit * self.deviation
+        latents.clamp_(low, high)
 
 
 def _spreads(value: Tensor, shape: tuple[int, ...]) -> bool:

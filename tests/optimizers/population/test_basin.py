@@ -666,7 +666,9 @@ def test_a_latent_is_found_again_from_the_picture_it_made() -> None:
     embedding = generator.tables["embedding"][1:2]
     scene = replace(problem.scene(size), models=problem.models)
     with torch.no_grad():
-        picture = latents().image({"latent": wanted, "embedding": embedding}, scene)
+        picture = (
+            latents().bind(problem.models).image({"latent": wanted, "embedding": embedding}, scene)
+        )
     scene = replace(scene, reference=picture)
     inner = Adam(lr=0.1, over=("latent",))
     searching = BasinCMA(

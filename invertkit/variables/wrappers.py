@@ -1,0 +1,132 @@
+"""Variables around another: looks that are shifted, regions that are held."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, final
+
+import torch
+from annotated_types import Ge, Le
+from jaxtyping import Float
+from torch import Tensor
+
+from invertkit.core.images.resize import grow_mask
+from invertkit.core.params import Params
+from invertkit.core.randomness import Randomness
+from invertkit.core.ranges import Count, NonNegative
+from invertkit.core.scene import Region, Scene
+from invertkit.errors import InputError
+from invertkit.variables.base import Variable, WrappedVariable
+
+Probability = Annotated[float, Ge(0), Le(1)]
+
+
+@final
+class Jitter(WrappedVariable):
+    """Another variable, seen shifted by a random offset, and perhaps mirrored, on each step.
+
+    Shifts wrap around. Each image has its own; the released loop shifts the whole batch alike.
+    It is for recipes without masks, since masks would not follow.
+
+    Args:
+        inner: What is shifted.
+        pixels: Largest shift along either axis at stages of size `at`; it scales with the stage.
+        at: Longer side of the stage at which `pixels` is meant.
+        flip: Probability of mirroring left and right.
+
+    Source: DeepInversion: 30 pixels at 224, 15 at 112; flip 0.5.
+    """
+
+    def __init__(
+        self, *, inner: Variable, pixels: Count = 30, at: Count = 224, flip: Probability = 0.0
+    ) -> None:
+        super().__init__(inner)
+        self.pixels, self.at, self.flip = pixels, at, flip
+
+    @property
+    def moves_pixels(self) -> bool:  # type: ignore[override]
+        """Always."""
+        return True
+
+    @property
+    def obstacle(self) -> str:
+        """As of the inner variable: the shifts are draws of the step."""
+        return self.inner.obstacle
+
+    def look(
+        self, params: Params, scene: Scene, randomness: Randomness, step: int
+    ) -> Float[Tensor, "b 3 h w"]:
+        images = self.inner.look(params, scene, randomness, step)
+        height, width = images.shape[-2:]
+        reach = round(self.pixels * max(height, width) / self.at)
+        draws = randomness.uniform("jitter", (3,), step=step).double()
+        down, right = (draws[:, :2] * (2 * reach + 1) - reach).floor().long().split(1, 1)
+        rows = (torch.arange(height, device=images.device) - down) % height
+        columns = (torch.arange(width, device=images.device) - right) % width
+        columns = torch.where(draws[:, 2:] < self.flip, columns.flip(1), columns)
+        moved = images.gather(2, rows[:, None, :, None].expand_as(images))
+        return moved.gather(3, columns[:, None, None, :].expand_as(images))
+
+    def still(
+        self, looks: Float[Tensor, "b 3 h w"], params: Params, scene: Scene
+    ) -> Float[Tensor, "b 3 h w"]:
+        return self.image(params, scene)
+
+
+@final
+class Hold(WrappedVariable):
+    """Another variable, with the reference held fixed in a region.
+
+    What is held cannot change, so nothing there has to be synthesised or kept in place by a term.
+
+    Args:
+        inner: What is optimised elsewhere.
+        region: What is held; `untouched` is outside both masks.
+        margin: Width of the ring around both masks that stays free, as a share of the side.
+
+    Raises:
+        InputError: The run has no reference, or no masks.
+    """
+
+    def __init__(
+        self, *, inner: Variable, region: Region = "untouched", margin: NonNegative = 0.02
+    ) -> None:
+        super().__init__(inner)
+        self.region, self.margin = region, margin
+
+    @property
+    def obstacle(self) -> str:
+        """As of the inner variable: what is held is the same on every step."""
+        return self.inner.obstacle
+
+    def image(self, params: Params, scene: Scene) -> Float[Tensor, "b 3 h w"]:
+        return self._with_held(self.inner.image(params, scene), scene)
+
+    def look(
+        self, params: Params, scene: Scene, randomness: Randomness, step: int
+    ) -> Float[Tensor, "b 3 h w"]:
+        looks = self.inner.look(params, scene, randomness, step)
+        if not self.frame_names:
+            return self._with_held(looks, scene)
+        with torch.no_grad():  # as the engine frames a scene: no gradient reaches the frame
+            frame = self.inner.frame(params, scene)
+        return self._with_held(looks, frame)
+
+    def still(
+        self, looks: Float[Tensor, "b 3 h w"], params: Params, scene: Scene
+    ) -> Float[Tensor, "b 3 h w"]:
+        # A look that was moved has the reference in it already, so it cannot be moved back.
+        return self.image(params, scene) if self.moves_pixels or self.frame_names else looks
+
+    def _with_held(
+        self, images: Float[Tensor, "b 3 h w"], scene: Scene
+    ) -> Float[Tensor, "b 3 h w"]:
+        if scene.reference is None:
+            raise InputError("`hold` holds the reference; give an image.")
+        held = scene.region(self.region, of_reference=False)
+        if held is None:
+            return scene.reference.expand_as(images)
+        free = grow_mask(
+            (held < 0.5).to(held), self.margin * math.sqrt(scene.size[0] * scene.size[1])
+        )
+        return images * free + scene.reference * (1 - free)
