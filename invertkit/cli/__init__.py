@@ -12,7 +12,17 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from invertkit.cli import ablation, accuracy, bench, gradients, models, pages, running, training
+from invertkit.cli import (
+    ablation,
+    accuracy,
+    bench,
+    editing,
+    gradients,
+    models,
+    pages,
+    running,
+    training,
+)
 from invertkit.errors import InvertkitError
 
 app = typer.Typer(
@@ -24,6 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 running.add_to(app)
+editing.add_to(app)
 pages.add_to(app)
 gradients.add_to(app)
 ablation.add_to(app)

@@ -1,4 +1,4 @@
-"""`run`, `resume` and `edit`."""
+"""`run` and `resume`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Judge = Annotated[bool, typer.Option("--judge", help="Also measure IoU with the 
 
 def add_to(app: typer.Typer) -> None:
     """Make these commands of `app`."""
-    for command in (run, resume, edit):
+    for command in (run, resume):
         app.command()(command)
 
 
@@ -140,55 +140,3 @@ def _finish(results: Sequence[Result], folder: Path, *, quiet: bool) -> NoReturn
     codes = {Status.INTERRUPTED: 130, Status.NON_FINITE: 1}
     ends = [codes.get(result.status, 0) for result in everything]
     raise typer.Exit(max([*ends, 2 if everything.failed else 0]))
-
-
-def edit(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished projection.")],
-    label: Annotated[
-        str | None, typer.Option("--class", help="Class to go to, by name or number.")
-    ] = None,
-    components: Annotated[
-        list[str],
-        typer.Option("--component", help="N or N:STEPS, a principal component from 0; repeatable."),
-    ] = [],
-    shift: Annotated[
-        str | None, typer.Option(help="X,Y: right and down, in sides of the generator's picture.")
-    ] = None,
-    zoom: Annotated[float, typer.Option(help="How much larger; below 1, smaller.")] = 1.0,
-    strength: Annotated[float | None, typer.Option(help="How far to go; 1 is all.")] = None,
-    sweep: Annotated[
-        str | None, typer.Option(help="FROM:TO:COUNT strengths, for an animation.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Which image; by default the best.")] = None,
-    region: Annotated[str, typer.Option(help="mask, or box: where pixels may change.")] = "mask",
-    mixed: Annotated[
-        bool, typer.Option("--mixed", help="Keep the photograph's stronger gradients.")
-    ] = False,
-    size: Annotated[int, typer.Option(help="Largest side of the pictures.")] = 512,
-    steps: Annotated[int, typer.Option(help="To learn shift and zoom by.")] = 200,
-    device: Device = "auto",
-    out: Annotated[Path | None, typer.Option(help="Folder to make.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the sheet's name.")] = False,
-) -> None:
-    """Change a projected object's class, place or looks, and blend it into its photograph."""
-    from invertkit.cli.editing import edit_as_written
-
-    if not quiet:
-        show_log()
-    place = edit_as_written(
-        folder,
-        label=label,
-        components=components,
-        shift=shift,
-        zoom=zoom,
-        strength=strength,
-        sweep=sweep,
-        seed=seed,
-        region=region,
-        mixed=mixed,
-        size=size,
-        steps=steps,
-        device=device,
-        out=out,
-    )
-    typer.echo(str(place / "sheet.png"))

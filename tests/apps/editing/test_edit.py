@@ -291,7 +291,7 @@ def test_help_does_not_wait_for_torch() -> None:
         (["--class", "bee", "--strength", "inf"], "strength: expected a finite number"),
         (["--seed", "7"], "has no image of seed 7; it has: 0, 1."),
         (["--size", "8"], "size: expected at least 16 pixels, got 8."),
-        (["--region", "disc"], "--region: expected mask or box, got 'disc'."),
+        (["--region", "disc"], "'disc' is not one of 'mask', 'box'."),
     ],
 )
 def test_wrong_options_are_told_and_leave_nothing(
