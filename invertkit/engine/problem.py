@@ -75,6 +75,10 @@ class Term:
         """Whether it counts at this step of the run."""
         return self.start <= step and (self.stop is None or step < self.stop)
 
+    def __repr__(self) -> str:
+        name = f" {self.name!r}" if self.name else ""
+        return f"<Term{name}: {type(self.objective).__name__}, weight {self.weight}>"
+
 
 @final
 @dataclass(frozen=True)
@@ -153,3 +157,10 @@ class Problem:
     def total_steps(self) -> int:
         """Steps of all stages."""
         return sum(stage.steps for stage in self.stages)
+
+    def __repr__(self) -> str:
+        names = ", ".join(term.name for term in self.terms)
+        return (
+            f"<Problem: {type(self.variable).__name__} by {type(self.optimizer).__name__}, terms "
+            f"{names}; {self.total_steps} steps of {len(self.seeds)} images on {self.device}>"
+        )

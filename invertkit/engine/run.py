@@ -72,9 +72,15 @@ class Report:
         """Raw value of every term that counted, by name."""
         return dict(zip(self.weights, self.readings[1:], strict=True))
 
+    def __repr__(self) -> str:
+        height, width = self.size
+        losses = ", ".join(f"{loss:.4g}" for loss in self.losses[:4].tolist())
+        more = ", …" if len(self.losses) > 4 else ""
+        return f"<Report of step {self.step}/{self.total}, {width}×{height}, loss {losses}{more}>"
+
 
 @final
-@dataclass
+@dataclass(repr=False)
 class Run:
     """A problem under way.
 
@@ -152,6 +158,10 @@ class Run:
                 "or let the optimizer change another tensor too: "
                 f"{', '.join(n for n in variable.names if n not in variable.frame_names)}."
             )
+
+    def __repr__(self) -> str:
+        steps, images = self.problem.total_steps, len(self.problem.seeds)
+        return f"<Run: step {self.step} of {steps}, {images} images; it {self.status.value}>"
 
     # ------------------------------------------------------------------ the loop
 

@@ -286,7 +286,7 @@ def build_part(
         )
     make = registry.load(kind, node["type"], at=at)
     if isinstance(make, FromPython):
-        return make.copy()
+        return make.copy(at=at)
     options = {key: value for key, value in node.items() if key != "type"}
     schema = signature_model(make)
     try:

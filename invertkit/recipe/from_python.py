@@ -30,8 +30,11 @@ class FromPython:
     part: Any
     device: torch.device
 
-    def copy(self) -> Any:
+    def copy(self, *, at: str = "") -> Any:
         """A copy for one problem; the tensors and networks it holds are on the run's device.
+
+        Args:
+            at: Its place on the page, for messages.
 
         Raises:
             RecipeError: It cannot be copied.
@@ -41,8 +44,9 @@ class FromPython:
             part = copy.deepcopy(self.part)
         except Exception as error:
             raise RecipeError(
-                f"{type(self.part).__name__}: cannot be copied for a run ({error}); it may hold "
-                "detached tensors and networks, but no open files or graphs."
+                f"{at}: {type(self.part).__name__} cannot be copied for a run "
+                f"({str(error).split('.')[0]}); it may hold detached tensors and networks, but no "
+                "graphs and no open files."
             ) from None
         for name, value in vars(part).items() if hasattr(part, "__dict__") else ():
             if isinstance(value, torch.Tensor | torch.nn.Module):

@@ -93,7 +93,8 @@ def laid_on(raw: Node, settings: Settings) -> tuple[Node, list[str]]:
             group = dict(page.get(key) or {})
             before, group[name] = group.get(name), node
             page[key], at = group, f"{key}.{name}"
-        if before and argument != "models":  # which model is taken is always said
+        # Which networks are taken is said of every run, so not here.
+        if before and not _is_from_python(before) and argument != "models":
             replaced.append(
                 f"{at}: {node['class']} from Python instead of the recipe's {_type_of(before)}."
             )

@@ -111,6 +111,18 @@ class Settings:
         """The wanted option of each choice, the budget among them."""
         return {**self.choices, **({"budget": self.budget} if self.budget else {})}
 
+    def __repr__(self) -> str:
+        # Networks and tensors would fill pages; names say which there are.
+        shown = []
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if value is None or value == each.default or value == {}:
+                continue
+            if each.name in OBJECTS:
+                value = list(value) if isinstance(value, dict) else type(value).__name__
+            shown.append(f"{each.name}={value!r}")
+        return f"Settings({', '.join(shown)})"
+
     def save(self) -> dict[str, Any]:
         """All but the objects made in Python, as plain data; see `load`."""
         return {name: getattr(self, name) for name in _names() if name not in OBJECTS}

@@ -1,0 +1,34 @@
+"""The public names: type checkers read this file, and `__init__.py` finds each by it when used."""
+
+from invertkit.apps.ablation.run import ablate as ablate
+from invertkit.apps.ablation.table import Ablation as Ablation
+from invertkit.apps.editing.edit import edit as edit
+from invertkit.apps.editing.pictures import Edited as Edited
+from invertkit.apps.gradients.run import gradients as gradients
+from invertkit.apps.gradients.table import Gradients as Gradients
+from invertkit.core.network import Network as Network
+from invertkit.core.version import __version__ as __version__
+from invertkit.core.view import View as View
+from invertkit.engine.problem import Term as Term
+from invertkit.errors import InputError as InputError
+from invertkit.errors import InvertkitError as InvertkitError
+from invertkit.errors import RecipeError as RecipeError
+from invertkit.errors import WeightsError as WeightsError
+from invertkit.models.classifiers.classifier import Classifier as Classifier
+from invertkit.models.generators.encoder import Encoder as Encoder
+from invertkit.models.generators.generator import Generator as Generator
+from invertkit.objectives.base import Objective as Objective
+from invertkit.optimizers.base import Optimizer as Optimizer
+from invertkit.players.base import Player as Player
+from invertkit.recipe.overlay import recipe_names as recipe_names
+from invertkit.runs.api import prepare as prepare
+from invertkit.runs.api import resume as resume
+from invertkit.runs.api import resume_each as resume_each
+from invertkit.runs.api import run as run
+from invertkit.runs.api import run_each as run_each
+from invertkit.runs.api import steps as steps
+from invertkit.runs.gather import Results as Results
+from invertkit.runs.inversion import Inversion as Inversion
+from invertkit.runs.result import Result as Result
+from invertkit.runs.settings import Settings as Settings
+from invertkit.variables.base import Variable as Variable

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import inspect
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+
+import invertkit as package
+from invertkit.errors import InputError
+from invertkit.runs.settings import OBJECTS, Settings
+from invertkit.variables.pixels import Pixels
+from tests.faces import write_page
+from tests.helpers import through_a_file, tiny_classifier
+
+
+@pytest.mark.parametrize("name", ["run", "run_each", "prepare", "ablate"])
+def test_whoever_takes_settings_shows_and_describes_all_of_them(name: str) -> None:
+    function = getattr(package, name)
+    shown = inspect.signature(function).parameters
+    described = function.__doc__.split("\nSettings:\n")[1]
+    for each in fields(Settings):
+        assert each.name in shown
+        assert f"    {each.name}: " in described
+    assert list(shown)[-1] == "given"
+
+
+def test_what_no_file_can_hold_is_left_out_of_what_is_saved() -> None:
+    settings = Settings(
+        seed=3, seeds=2, batch=4, budget="full", choices={"mode": "location"},
+        overrides={"result": "best"}, models={"classifier": tiny_classifier()},
+        variable=Pixels(), compile="off", precision="bf16",
+    )  # fmt: skip
+    saved = through_a_file(settings.save())
+    assert saved.keys() == {each.name for each in fields(Settings)} - set(OBJECTS)
+    again = Settings.load(saved)
+    assert again == Settings.load(settings.save())
+    assert again.image_seeds == (3, 4)
+    assert again.options == {"mode": "location", "budget": "full"}
+    assert again.models == {}
+    assert again.variable is None
+
+
+def test_settings_are_shown_on_one_line() -> None:
+    net = torch.nn.Sequential(torch.nn.Identity())
+    shown = repr(Settings(seeds=2, models={"classifier": net}, variable=Pixels()))
+    assert shown == "Settings(seeds=2, models=['classifier'], variable='Pixels')"
+    assert repr(Settings()) == "Settings()"
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"seeds": 0}, "seeds: expected at least 1 image, got 0"),
+        ({"batch": 0}, "batch: expected a number of images from 1, got 0"),
+        ({"compile": "grpah"}, "Did you mean 'graph'"),
+        ({"precision": "float16"}, "precision: expected float32, tf32, bf16"),
+        ({"device": "abacus"}, "device: expected auto, cpu, cuda"),
+        ({"sedes": 2}, "sedes: no argument of a run and no input .* Did you mean 'seeds'"),
+        ({"imag": "a.jpg"}, "Did you mean 'image'"),
+    ],
+)
+def test_a_wrong_setting_is_told_in_one_sentence(
+    tmp_path: Path, changed: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        package.run(write_page(tmp_path), **{"device": "cpu", **changed})
