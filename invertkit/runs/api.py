@@ -64,7 +64,7 @@ def run(
         >>> page = {"inputs": ["image"], "variable": {"type": "pixels"},
         ...         "objective": {"match": {"type": "pixel_distance"}},
         ...         "optimizer": {"type": "adam"}, "stages": [{"size": 8, "steps": 2}]}
-        >>> result = run(page, image=torch.zeros(3, 8, 8), seeds=2, device="cpu")
+        >>> result = run(page, image=torch.zeros(3, 16, 16), seeds=2, device="cpu")
         >>> result.images.shape, result.steps
         (torch.Size([2, 3, 8, 8]), 2)
     """
