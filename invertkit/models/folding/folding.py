@@ -23,8 +23,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from invertkit.models.folding.pairs import Pair, find_pairs, has_hooks, is_compiled, runs
 
-_SIZES: Final = 32  # of images, for which a network is looked at
-_EXACT: Final = ({torch.float32}, {torch.float64})  # in less, rounding a weight twice would show
+# Each size of image costs a trial run, and a pyramid of scales may have many.
+_SIZES: Final = 32
+# In fewer bits, rounding a weight twice would show.
+_EXACT: Final = ({torch.float32}, {torch.float64})
 
 
 def joined(
@@ -37,7 +39,29 @@ def joined(
     *,
     epsilon: float,
 ) -> tuple[Float[Tensor, "o i h w"], Float[Tensor, " o"]]:
-    """Weight and bias of the convolution that also does the batch norm after it."""
+    """Weight and bias of the convolution that also does the batch norm after it.
+
+    Args:
+        weight: Of the convolution, W.
+        bias: Of the convolution, b; None for 0.
+        mean: Running mean of the batch norm, μ.
+        variance: Its running variance, σ².
+        scale: Its weight, γ; None for 1.
+        shift: Its bias, β; None for 0.
+        epsilon: What it adds to the variance.
+
+    Example:
+        >>> conv, norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4).eval()
+        >>> weight, bias = joined(
+        ...     conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias,
+        ...     epsilon=norm.eps,
+        ... )
+        >>> image = torch.rand(1, 3, 8, 8)
+        >>> torch.allclose(norm(conv(image)), nn.functional.conv2d(image, weight, bias), atol=1e-6)
+        True
+
+    Source: Jacob et al. 2018 (arXiv:1712.05877), §3.2.
+    """
     factor = (variance + epsilon).rsqrt()
     if scale is not None:
         factor = factor * scale
@@ -56,13 +80,26 @@ class Folding:
 
     Args:
         enabled: False lends nothing.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval().requires_grad_(False)
+        >>> image, folding = torch.rand(1, 3, 8, 8), Folding()
+        >>> plain = net(image)
+        >>> with folding.lent(net, image, frozenset()):
+        ...     bool(torch.allclose(net(image), plain, atol=1e-6)), "forward" in vars(net[1])
+        (True, True)
+        >>> "forward" in vars(net[1])  # the batch norm has its own again
+        False
     """
 
     def __init__(self, *, enabled: bool = True) -> None:
         self.enabled = enabled
+        # A network in two threads at once would see the one's weights while the other takes them
+        # back. One thread may enter twice: a network may hold another that is looked at.
         self.lock = RLock()
         self.forget()
 
+    # A copy of a network has other modules: what was found of the first says nothing about them.
     def __reduce__(self) -> tuple[Any, ...]:
         return _fresh, (self.enabled,)
 
@@ -95,7 +132,8 @@ class Folding:
         size = tuple(image.shape[-2:])
         if size not in self._of_size:
             modules = list(net.modules())
-            watched = any(map(has_hooks, modules))  # by somebody who would see the trial
+            # Somebody's hooks would see the trial run, and take it for one of theirs.
+            watched = any(map(has_hooks, modules))
             if watched or len(self._of_size) >= _SIZES or any(map(is_compiled, modules)):
                 return []
             self._of_size[size] = self._tried(net, image)
@@ -106,7 +144,9 @@ class Folding:
         like = torch.zeros((1, *image.shape[-3:]), dtype=image.dtype, device=image.device)
         pairs = {pair.conv: pair for pair in find_pairs(net, like)}
         convs = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
-        for layout in (torch.channels_last, torch.preserve_format):  # not all code bears the first
+        # Not all code bears channels last: a `view` over the pixels refuses. What fails so is tried
+        # again with the layout that it has.
+        for layout in (torch.channels_last, torch.preserve_format):
             sites = [self._site(conv, pairs.get(conv), layout) for conv in convs]
             loans = [site.loan(frozenset()) for site in sites]
             if not any(loans):
@@ -138,16 +178,17 @@ class _Loan(NamedTuple):
 def _lent(loans: Sequence[_Loan | None]) -> Iterator[None]:
     """Put them in place, and take them back in any case."""
     given = [loan for loan in loans if loan is not None]
-    own = [(p := loan.conv._parameters, p["weight"], p["bias"]) for loan in given]
+    before = [(p := loan.conv._parameters, p["weight"], p["bias"]) for loan in given]
     norms = [(vars(loan.pair.norm), loan.pair.remainder) for loan in given if loan.pair]
     try:
         for loan in given:
             loan.conv._parameters.update(weight=loan.weight, bias=loan.bias)
+        # A module's own attribute goes before its class's method, and is gone without a trace.
         for attributes, remainder in norms:
             attributes["forward"] = remainder
         yield
     finally:
-        for parameters, weight, bias in own:
+        for parameters, weight, bias in before:
             parameters.update(weight=weight, bias=bias)
         for attributes, _ in norms:
             attributes.pop("forward", None)
@@ -166,15 +207,16 @@ class _Site:
         """The faster weights; None where its own are as good, or must not be touched."""
         pair = self.pair
         if pair is not None and pair.between.isdisjoint(layers) and pair.undisturbed():
-            made = self.both.now()
-            if made is not None:
-                return _Loan(self.both.conv, *made, pair)
-        made = self.alone.now()
-        return None if made is None else _Loan(self.alone.conv, *made, None)
+            joint = self.both.now()
+            if joint is not None:
+                return _Loan(self.both.conv, *joint, pair)
+        alone = self.alone.now()
+        return None if alone is None else _Loan(self.alone.conv, *alone, None)
 
 
-_Made = tuple[nn.Parameter, nn.Parameter | None]
+_Faster = tuple[nn.Parameter, nn.Parameter | None]
 _Stamp = tuple[Tensor, int, int]
+"""A tensor as it was: itself, how often it had been written to, and where its numbers lay."""
 
 
 @final
@@ -185,10 +227,10 @@ class _Weights:
         self, conv: nn.Conv2d, norm: _BatchNorm | None, layout: torch.memory_format
     ) -> None:
         self.conv, self.norm, self._layout = conv, norm, layout
-        own = conv._parameters
+        # Not the tensors but where they are: a training, or `.to`, puts others in their place.
         self._sources: list[tuple[Mapping[str, Tensor | None], str]] = [
-            (own, "weight"),
-            (own, "bias"),
+            (conv._parameters, "weight"),
+            (conv._parameters, "bias"),
         ]
         if norm is not None:
             self._sources += [
@@ -199,17 +241,21 @@ class _Weights:
             ]
         self._stamps: list[_Stamp | None] | None = None
         self._epsilon = 0.0
-        self._made: _Made | None = None
+        self._faster: _Faster | None = None
 
-    def now(self) -> _Made | None:
+    def now(self) -> _Faster | None:
         """For the tensors as they are; None where nothing is gained or one must not be touched."""
         if not self._unchanged():
             sources = [owner.get(name) for owner, name in self._sources]
             self._stamps = [_stamp(tensor) for tensor in sources]
             self._epsilon = 0.0 if self.norm is None else self.norm.eps
-            self._made = self._make(sources)
-        return self._made
+            self._faster = self._make(sources)
+        return self._faster
 
+    # A network may learn between two looks, or be fine-tuned. Weights joined before would then be
+    # those of an earlier step, silently, so every source is compared with its stamp. The version
+    # tells what was written in place; the address tells `tensor.data = other`, which may leave the
+    # version as it was.
     def _unchanged(self) -> bool:
         """Asked for every convolution in every forward: hence no function is called here."""
         if self._stamps is None or (self.norm is not None and self.norm.eps != self._epsilon):
@@ -228,17 +274,18 @@ class _Weights:
                 return False
         return True
 
-    def _make(self, sources: list[Tensor | None]) -> _Made | None:
+    def _make(self, sources: list[Tensor | None]) -> _Faster | None:
         weight, bias, *of_norm = sources
-        there = [tensor for tensor in sources if tensor is not None]
-        if weight is None or not all(map(_usable, there)):
+        present = [tensor for tensor in sources if tensor is not None]
+        if weight is None or not all(map(_usable, present)):
             return None
         fast = weight.device.type == "cpu" and weight.dtype == torch.float32
         layout = self._layout if fast else torch.preserve_format
+        # What is kept must serve autograd later, even if the first look is under inference mode.
         with torch.inference_mode(mode=False), torch.no_grad():
             if self.norm is not None:
                 mean, variance, scale, shift = of_norm
-                kinds = {tensor.dtype for tensor in there}
+                kinds = {tensor.dtype for tensor in present}
                 if mean is None or variance is None or kinds not in _EXACT:
                     return None
                 weight, bias = joined(

@@ -1,6 +1,9 @@
 """Which batch norms of a network are the only readers of a convolution: seen in one forward.
 
-The operations themselves are watched, so that it does not matter how a network is written.
+The operations themselves are watched, so that it does not matter how a network is written. Names
+would not do (`bn1` need not follow `conv1`), and neither does the order of modules: between the
+two, a network may add a skip connection, or look at what the convolution gave. `torch.fx` would
+see all that, but refuses code that branches on a tensor's size, as many networks do.
 """
 
 from __future__ import annotations
@@ -46,11 +49,13 @@ class Pair:
     remainder: Remainder
 
     def __post_init__(self) -> None:
+        # Some libraries change a module by giving it another class.
         vars(self)["_kinds"] = (type(self.conv), type(self.norm))
 
     def undisturbed(self) -> bool:
         """Whether both are still as they were found: in place, evaluating, watched by nobody."""
         conv, norm = self.conv, self.norm
+        # A `forward` of their own is somebody's patch, or another thread's loan.
         if (
             norm.training
             or "forward" in vars(conv)
@@ -61,11 +66,19 @@ class Pair:
         for children, name, module in self.places:
             if children.get(name) is not module:
                 return False
+        # A list: this is asked in every forward, and a generator costs more than the few modules.
         return not any([has_hooks(module) for module in self.witnesses])
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether somebody watches the module, or changes what it is given or puts out."""
+    """Whether somebody watches the module, or changes what it is given or puts out.
+
+    Example:
+        >>> module = nn.ReLU()
+        >>> handle = module.register_forward_hook(lambda *_: None)
+        >>> has_hooks(module), has_hooks(nn.ReLU())
+        (True, False)
+    """
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks
@@ -90,6 +103,12 @@ def find_pairs(net: nn.Module, example: Float[Tensor, "1 c h w"]) -> tuple[Pair,
 
     Returns:
         In forward order; nothing where the network cannot take the example.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
+        >>> (pair,) = find_pairs(net, torch.zeros(1, 3, 8, 8))
+        >>> pair.conv is net[0], sorted(pair.between)
+        (True, ['0', '1:input'])
     """
     modules = list(net.modules())
     if any(map(is_compiled, modules)) or not any(isinstance(m, _BatchNorm) for m in modules):
@@ -104,7 +123,13 @@ def find_pairs(net: nn.Module, example: Float[Tensor, "1 c h w"]) -> tuple[Pair,
 
 
 def runs(code: Callable[[Tensor], object], example: Tensor) -> bool:
-    """Whether it takes the example. Nobody notices the attempt, except what keeps count."""
+    """Whether it takes the example. Nobody notices the attempt, except what keeps count.
+
+    Args:
+        code: What is tried out.
+        example: Is not changed.
+    """
+    # Networks with dropout or noise draw from the global generator, also when they are only tried.
     devices = [example.device] if example.is_cuda else []
     try:
         with (
@@ -114,13 +139,15 @@ def runs(code: Callable[[Tensor], object], example: Tensor) -> bool:
             warnings.catch_warnings(action="ignore"),
         ):
             code(example.detach().clone().requires_grad_())
-    except Exception:  # any network may be given
+    except Exception:
+        # Any network may be given, and it may refuse in any way.
         return False
     return True
 
 
 # ---------------------------------------------------------------------- the search
 
+# What an operation gives if it only asks: a shape or a type says nothing of the numbers.
 _NO_USE: Final = (int, str, torch.Size, torch.dtype, torch.device, torch.layout)
 _CONV: Final = ("input", "weight", "bias")
 _NORM: Final = (
@@ -182,6 +209,7 @@ class _Watch(TorchFunctionMode):
                 continue
             ((norm, node),) = call.readers
             remainder = _remainder(norm)
+            # Shared weights run several times, and the batch norm belongs to one of them only.
             once = self.uses[id(call.conv.weight)] == self.uses[id(norm)] == 1
             if not once or remainder is None or readers[call.node] != [node]:
                 continue
@@ -195,11 +223,11 @@ class _Watch(TorchFunctionMode):
             )
 
     def _places(self, module: nn.Module) -> list[Place]:
-        found: list[Place] = []
+        places: list[Place] = []
         for name in self.names[module]:
-            parent, _, own = name.rpartition(".")
-            found.append((self.net.get_submodule(parent)._modules, own, module))
-        return found
+            parent, _, child = name.rpartition(".")
+            places.append((self.net.get_submodule(parent)._modules, child, module))
+        return places
 
     def _enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         self._show(module, inputs[:1], ":input")
@@ -219,7 +247,8 @@ class _Watch(TorchFunctionMode):
     def _pack(self, tensor: Tensor) -> Tensor:
         """Not called where hooks from inside the network, of a checkpoint say, come before."""
         self.packed += 1
-        return tensor.detach()  # else an output would hold its own node, and that the output
+        # Else an output would hold its own node, and that the output.
+        return tensor.detach()
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -227,6 +256,8 @@ class _Watch(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in (F.batch_norm, torch.batch_norm):
             return self._norm(func, args, kwargs)
+        # A convolution that saves nothing by our hook runs under gradient checkpointing: it would
+        # be run again in the backward, when the weights have been taken back.
         packed = self.packed
         out = func(*args, **kwargs)
         if not isinstance(out, _NO_USE):
@@ -293,6 +324,7 @@ def _remainder(norm: _BatchNorm) -> Remainder | None:
     kind = type(norm)
     if kind.forward in (nn.BatchNorm2d.forward, nn.SyncBatchNorm.forward):
         return _nothing
+    # By name, since timm need not be imported where no network of it is.
     if kind.__module__.startswith("timm.layers") and kind.__name__ == "BatchNormAct2d":
         return _Activation(norm)
     return None
