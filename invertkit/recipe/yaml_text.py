@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, Final
 
 import yaml
@@ -54,6 +56,12 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 
+@lru_cache(maxsize=64)
+def _loaded(text: str) -> Any:
+    # One command reads a page and those below it several times, and PyYAML is slow.
+    return yaml.load(text, Loader=_Loader)  # noqa: S506
+
+
 def parse_yaml(text: str, *, where: str) -> Any:
     """Data of a YAML text; never code.
 
@@ -61,7 +69,7 @@ def parse_yaml(text: str, *, where: str) -> Any:
         RecipeError: Not YAML, or a key stands twice; the message names `where` and the line.
     """
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506
+        return copy.deepcopy(_loaded(text))
     except RecursionError:
         raise RecipeError(f"{where}: not a readable recipe: nested too deeply.") from None
     except yaml.YAMLError as error:

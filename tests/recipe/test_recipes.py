@@ -189,7 +189,7 @@ def test_the_embedded_classifier_serves_the_preview_of_the_demonstration() -> No
         sentence.startswith("mode: synthesis, by default.") and "--choose mode=location" in sentence
         for sentence in job.sentences
     )
-    said = prepare_job("magic", device="cpu", choices={"mode": "location"}).said
+    said = prepare_job("magic", device="cpu", choices={"mode": "location"}).sentences
     assert any(sentence.startswith("mode: location, as asked") for sentence in said)
 
 
