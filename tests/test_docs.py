@@ -23,6 +23,7 @@ from invertkit.recipe.tables import KINDS
 from invertkit.runs import api
 from invertkit.runs.dry_run import dry_run
 from invertkit.runs.prepare import prepare_job
+from tests.faces import write_inputs
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -298,9 +299,17 @@ def test_the_readme_has_the_two_commands() -> None:
 
 CALLS: Mapping[str, Callable[..., Any]] = {
     "invertkit.run": api.run,
+    "invertkit.run_each": api.run_each,
+    "invertkit.prepare": api.prepare,
     "invertkit.resume": api.resume,
     "result.save": invertkit.Result.save,
     "Classifier": invertkit.Classifier,
+}
+INPUTS: Mapping[Callable[..., Any], set[str]] = {
+    call: {
+        *(name for page in recipe_names() for name in read_raw(page).get("inputs") or ()),
+    }
+    for call in (api.run, api.run_each, api.prepare)
 }
 
 
@@ -309,9 +318,9 @@ def test_python_calls_fit_the_signatures(page: Path) -> None:
     for source in [*blocks(page, "py"), *blocks(page, "python")]:
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in CALLS:
-                signature = inspect.signature(CALLS[ast.unparse(node.func)])
-                given = {keyword.arg for keyword in node.keywords}
-                assert given <= set(signature.parameters)
+                called = CALLS[ast.unparse(node.func)]
+                known = {*inspect.signature(called).parameters, *INPUTS.get(called, ())}
+                assert {keyword.arg for keyword in node.keywords if keyword.arg} <= known
             if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "result":
                 fields = {*dir(invertkit.Result), *invertkit.Result.__dataclass_fields__}
                 assert node.attr in fields
@@ -348,3 +357,25 @@ def test_the_search_and_the_variable_on_extending_run(own_files: Path) -> None:
     assert (
         dry_run(prepare_job(own_files / "my.yaml", device="cpu", parts=parts, overrides=sets)) == 4
     )
+
+
+@pytest.mark.parametrize("page", ["step-by-step", "extending"])
+def test_the_python_of_a_page_runs_in_a_notebook(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_inputs(tmp_path)
+    (tmp_path / "image.png").rename(tmp_path / "photo.jpg")
+    names: dict[str, Any] = {}
+    for source in blocks(DOCS / f"{page}.md", "py"):
+        if "invertkit.prepare(" in source or "terms={" in source:
+            exec(compile(source, page, "exec"), names)
+    result = names["result"]
+    assert result.status is Status.FINISHED
+    if page == "extending":
+        assert set(result.history) >= {"dream", "near"}
+        assert "python:near" in (tmp_path / "near" / "recipe.yaml").read_text()
+    else:
+        assert (result.last[:, :, :3] < 0.2).all()
+        assert names["picture"].shape == result.images.shape
+        assert (tmp_path / "dream" / "report.html").is_file()

@@ -23,7 +23,7 @@ from invertkit.runs.observers import Observer
 from invertkit.runs.prepare import prepare_job
 from invertkit.runs.result import Result
 from invertkit.runs.resume import restored
-from invertkit.runs.settings import takes_settings
+from invertkit.runs.settings import takes_objects, takes_settings
 from invertkit.runs.watching import watching
 
 
@@ -120,6 +120,7 @@ def run_each(
         return _warned(_made(job, observers, progress=progress, folder=folder, **how))
 
 
+@takes_objects
 def resume(
     folder: str | Path,
     *,
@@ -137,8 +138,7 @@ def resume(
         progress: As in `run`.
         checkpoint_every: Seconds between checkpoints.
         judge: As in `run`.
-        **objects: Those that were given from Python, if any were: `models`, `terms`, `variable`,
-            `optimizer`, `players`, as `run` takes them.
+        **objects: Those that were given from Python, if any were, by name as below.
 
     Raises:
         InputError: The folder holds no checkpoint, or one of `run_each`; or an object is missing.
@@ -153,6 +153,7 @@ def resume(
     return _made(job, observers, progress=progress, folder=Path(folder), **how)[0]
 
 
+@takes_objects
 def resume_each(
     folder: str | Path,
     *,

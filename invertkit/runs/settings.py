@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -173,27 +174,38 @@ def takes_settings(function: F) -> F:
 
     The function takes `**given` and splits it by `settings_and_inputs`.
     """
+    return _showing(function, _names())
+
+
+def takes_objects(function: F) -> F:
+    """`takes_settings` for what goes on with a run: it takes the objects made in Python alone."""
+    return _showing(function, OBJECTS)
+
+
+def _showing(function: F, names: Sequence[str]) -> F:
+    """The function, with these fields in its signature and below its documentation."""
     signature = inspect.signature(function)
-    *named, rest = signature.parameters.values()
-    taken = {parameter.name for parameter in named}
+    parameters = list(signature.parameters.values())
+    records = Settings.__dataclass_fields__
     settings = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=kind)
-        for name, value, kind in _defaults()
-        if name not in taken
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None if name in ("choices", *_MAPPINGS) else records[name].default,
+            annotation=records[name].type,
+        )
+        for name in names
     ]
-    first = [p for p in named if p.kind is not inspect.Parameter.KEYWORD_ONLY]
-    last = [p for p in named if p.kind is inspect.Parameter.KEYWORD_ONLY]
-    parameters = [*first, *settings, *last, rest]
+    first = sum(each.kind is not inspect.Parameter.KEYWORD_ONLY for each in parameters) - 1
+    parameters[first:first] = settings
     function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    described = (inspect.getdoc(Settings) or "").split("Args:\n")[1].split("\n\n")[0]
+    described = "\n".join(entry for name, entry in _described().items() if name in names)
     function.__doc__ = f"{inspect.getdoc(function)}\n\nSettings:\n{described}\n"
     return function
 
 
-def _defaults() -> list[tuple[str, Any, Any]]:
-    """Name, default and annotation of every field; what is a mapping may be left out as None."""
-    plain = Settings.__dataclass_fields__
-    return [
-        (name, None if name in ("choices", *_MAPPINGS) else each.default, each.type)
-        for name, each in plain.items()
-    ]
+def _described() -> dict[str, str]:
+    """What the documentation of the record says of each field."""
+    section = (inspect.getdoc(Settings) or "").split("Args:\n")[1].split("\n\n")[0]
+    entries = re.split(r"\n(?=    \w)", section)
+    return {entry.strip().partition(":")[0]: entry for entry in entries}

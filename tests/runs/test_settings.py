@@ -3,6 +3,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,6 +25,13 @@ def test_whoever_takes_settings_shows_and_describes_all_of_them(name: str) -> No
         assert each.name in shown
         assert f"    {each.name}: " in described
     assert list(shown)[-1] == "given"
+
+
+@pytest.mark.parametrize("function", [package.resume, package.resume_each])
+def test_whoever_goes_on_takes_the_objects_alone(function: Any) -> None:
+    shown = inspect.signature(function).parameters
+    assert set(OBJECTS) == {each.name for each in fields(Settings)} & set(shown)
+    assert "seed:" not in function.__doc__.split("\nSettings:\n")[1]
 
 
 def test_what_no_file_can_hold_is_left_out_of_what_is_saved() -> None:
