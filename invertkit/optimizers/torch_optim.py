@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -20,21 +21,11 @@ from invertkit.core.suggestions import did_you_mean
 from invertkit.errors import RecipeError
 from invertkit.optimizers.base import Landscape, Optimizer, chosen
 
-_ELEMENTWISE = frozenset(
-    {
-        "ASGD",
-        "Adadelta",
-        "Adagrad",
-        "Adam",
-        "AdamW",
-        "Adamax",
-        "NAdam",
-        "RAdam",
-        "RMSprop",
-        "Rprop",
-        "SGD",
-    }
-)  # each number is changed by its own gradient alone, so the images of a batch stay apart
+# Each number is changed by its own gradient alone, so the images of a batch stay apart.
+_ELEMENTWISE = {
+    "ASGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop",
+    "SGD",
+}  # fmt: skip
 
 
 @final
@@ -51,6 +42,15 @@ class Adam(Optimizer):
         rates: Learning rate of some tensors as a multiple of `lr`, by name.
 
     Source: Kingma & Ba 2015 (arXiv:1412.6980).
+
+    Example:
+        >>> adam = Adam(lr=0.1, over=("latent",))
+        >>> adam.moves(("latent", "embedding"))
+        ('latent',)
+        >>> Adam(rates={"latnt": 0.2}).moves(("latent", "embedding"))
+        Traceback (most recent call last):
+        ...
+        invertkit.errors.RecipeError: rates: this recipe's variable has no tensor 'latnt'; it ...
     """
 
     lr: Schedule = 0.05
@@ -75,6 +75,7 @@ class Adam(Optimizer):
         chosen(tuple(self.rates), tuple(params), option="rates")
         moved = _moved(params, self.over)
         factors = [self.rates.get(name, 1.0) for name in moved]
+        # The rate is set before every step: a tensor, so that replayed steps read the new one.
         return FusedAdam(moved.values(), lr=1.0, betas=self.betas, eps=self.eps, factors=factors)
 
     @property
@@ -107,9 +108,60 @@ class Adam(Optimizer):
         return state
 
 
+@dataclass(frozen=True)
+class _OfTorch(Optimizer):
+    """What rules share whose state is an optimizer of PyTorch, which `init` makes."""
+
+    @property
+    @abstractmethod
+    def over(self) -> tuple[str, ...]:
+        """Names of the tensors to change; all if empty."""
+
+    @property
+    @abstractmethod
+    def lr(self) -> Schedule:
+        """Learning rate."""
+
+    def __post_init__(self) -> None:
+        _check_lr(self.lr)
+
+    def moves(self, names: Sequence[str]) -> tuple[str, ...]:
+        return chosen(self.over, names)
+
+    def step(
+        self,
+        landscape: Landscape,
+        params: Params,
+        state: torch.optim.Optimizer,
+        *,
+        step: int,
+        total: int,
+    ) -> Float[Tensor, " b"]:
+        evaluated: list[Tensor] = []  # a line search asks more than once; the first was before
+        for group in state.param_groups:
+            group["lr"] = value_at(self.lr, step, total)
+
+        def summed() -> Tensor:
+            state.zero_grad()
+            evaluated.append(landscape.gradients())
+            return evaluated[-1].sum()
+
+        state.step(summed)  # type: ignore[arg-type]  # torch takes tensors too
+        return evaluated[0]
+
+    def save(self, state: torch.optim.Optimizer) -> dict[str, Any]:
+        # A copy, since PyTorch hands out the tensors that the next step changes.
+        return deepcopy(dict(state.state_dict()))
+
+    def load(self, params: Params, saved: dict[str, Any]) -> torch.optim.Optimizer:
+        state: torch.optim.Optimizer = self.init(params)
+        state.load_state_dict(deepcopy(saved))
+        return state
+
+
 @final
 @dataclass(frozen=True)
-class TorchOptimizer(Optimizer):
+class TorchOptimizer(_OfTorch):
     """Any optimizer of `torch.optim`.
 
     Args:
@@ -120,6 +172,14 @@ class TorchOptimizer(Optimizer):
 
     Raises:
         RecipeError: PyTorch has no such optimizer, or it takes no such option.
+
+    Example:
+        >>> TorchOptimizer("SGD", lr=0.1, options={"momentum": 0.9}).couples_images
+        False
+        >>> TorchOptimizer("SDG")
+        Traceback (most recent call last):
+        ...
+        invertkit.errors.RecipeError: torch.optim has no 'SDG'. Did you mean 'SGD'? ...
     """
 
     name: str
@@ -127,13 +187,9 @@ class TorchOptimizer(Optimizer):
     options: Mapping[str, Any] = field(default_factory=dict)
     over: tuple[str, ...] = ()
 
-    def moves(self, names: Sequence[str]) -> tuple[str, ...]:
-        return chosen(self.over, names)
-
     def __post_init__(self) -> None:
-        _check_lr(self.lr)
-        kind = self._kind()
-        known = inspect.signature(kind).parameters
+        super().__post_init__()
+        known = inspect.signature(self._kind()).parameters
         for option in self.options:
             if option not in known or option in ("params", "lr"):
                 hint = did_you_mean(option, known)
@@ -145,6 +201,7 @@ class TorchOptimizer(Optimizer):
         return self.name not in _ELEMENTWISE
 
     def _kind(self) -> Any:
+        """The class of that name."""
         known = [
             name
             for name, kind in vars(torch.optim).items()
@@ -159,26 +216,15 @@ class TorchOptimizer(Optimizer):
             )
         return getattr(torch.optim, self.name)
 
-    def init(self, params: Params) -> Any:
-        return self._kind()(list(_moved(params, self.over).values()), lr=1.0, **self.options)
-
-    def step(
-        self, landscape: Landscape, params: Params, state: Any, *, step: int, total: int
-    ) -> Float[Tensor, " b"]:
-        return _descend(landscape, state, value_at(self.lr, step, total))
-
-    def save(self, state: Any) -> dict[str, Any]:
-        return _saved(state)
-
-    def load(self, params: Params, saved: dict[str, Any]) -> Any:
-        state = self.init(params)
-        _load(state, saved)
-        return state
+    def init(self, params: Params) -> torch.optim.Optimizer:
+        moved = list(_moved(params, self.over).values())
+        rule: torch.optim.Optimizer = self._kind()(moved, lr=1.0, **self.options)
+        return rule
 
 
 @final
 @dataclass(frozen=True)
-class LBFGS(Optimizer):
+class LBFGS(_OfTorch):
     """L-BFGS, one image at a time; a step is up to `iterations` inner iterations.
 
     Args:
@@ -189,6 +235,10 @@ class LBFGS(Optimizer):
         over: Names of the tensors to change; all by default.
 
     Source: Liu & Nocedal 1989, as in `torch.optim.LBFGS`.
+
+    Example:
+        >>> LBFGS(iterations=10).couples_images  # one line search would serve the whole batch
+        True
     """
 
     lr: Schedule = 1.0
@@ -198,12 +248,6 @@ class LBFGS(Optimizer):
     over: tuple[str, ...] = ()
     couples_images: bool = field(default=True, init=False)
 
-    def moves(self, names: Sequence[str]) -> tuple[str, ...]:
-        return chosen(self.over, names)
-
-    def __post_init__(self) -> None:
-        _check_lr(self.lr)
-
     def init(self, params: Params) -> torch.optim.LBFGS:
         return torch.optim.LBFGS(
             list(_moved(params, self.over).values()),
@@ -212,19 +256,6 @@ class LBFGS(Optimizer):
             history_size=self.history,
             line_search_fn="strong_wolfe" if self.strong_wolfe else None,
         )
-
-    def step(
-        self, landscape: Landscape, params: Params, state: Any, *, step: int, total: int
-    ) -> Float[Tensor, " b"]:
-        return _descend(landscape, state, value_at(self.lr, step, total))
-
-    def save(self, state: Any) -> dict[str, Any]:
-        return _saved(state)
-
-    def load(self, params: Params, saved: dict[str, Any]) -> torch.optim.LBFGS:
-        state = self.init(params)
-        _load(state, saved)
-        return state
 
 
 def _check_lr(lr: Schedule) -> None:
@@ -242,28 +273,3 @@ def _moved(params: Params, over: Sequence[str]) -> Params:
     for name, param in params.items():
         param.requires_grad_(name in names)
     return {name: params[name] for name in names}
-
-
-def _saved(state: torch.optim.Optimizer) -> dict[str, Any]:
-    """Its state as a copy, since PyTorch hands out the tensors that the next step changes."""
-    return deepcopy(dict(state.state_dict()))
-
-
-def _load(state: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
-    state.load_state_dict(deepcopy(dict(saved)))
-
-
-def _descend(landscape: Landscape, state: torch.optim.Optimizer, lr: float) -> Tensor:
-    """One step of a torch optimizer at `lr`; the losses before it."""
-    first: list[Tensor] = []
-    for group in state.param_groups:
-        group["lr"] = lr
-
-    def with_gradients() -> Tensor:
-        state.zero_grad()
-        losses = landscape.gradients()
-        first.append(losses)
-        return losses.sum()
-
-    state.step(with_gradients)  # type: ignore[arg-type]  # torch takes tensors too
-    return first[0]
