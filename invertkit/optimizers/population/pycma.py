@@ -1,4 +1,4 @@
-"""The package `cma` behind the same questions and answers as `evolution`; slower, and a check.
+"""The package `cma` behind the same questions and answers as `CMA`; slower, and a check.
 
 `cma` is imported when the first population starts, which takes seconds.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from invertkit.core.ranges import Positive
 from invertkit.errors import ShapeError
-from invertkit.optimizers.population.cma import CMA, Population, ranking
+from invertkit.optimizers.population.cma import CMA, Population, check_told, ranking
 
 
 @final
@@ -37,6 +37,10 @@ class PyCMA:
         clip_injected: Cut the steps to injected points at the Mahalanobis length √d + 2d/(d+2).
 
     Source: https://github.com/CMA-ES/pycma.
+
+    Example:
+        >>> PyCMA().size(10)
+        10
     """
 
     population: Population | None = None
@@ -123,11 +127,7 @@ class PyCMA:
             raise RuntimeError("`tell` comes once after each `ask`.")
         count, dimension = state.start_mean.shape
         told = (count, self.size(dimension))
-        if points.shape != (*told, dimension) or losses.shape != told:
-            raise ShapeError(
-                f"expected points of shape {(*told, dimension)} and losses of shape {told}, got "
-                f"{tuple(points.shape)} and {tuple(losses.shape)}."
-            )
+        check_told(points, losses, (*told, dimension))
         clip = torch.full(told, self.clip_injected)
         if injected is not None:
             clip = clip & injected.cpu()
@@ -137,6 +137,7 @@ class PyCMA:
         for strategy, rows, values, cut in zip(
             state.strategies, points, losses, clip.tolist(), strict=True
         ):
+            # Ranks instead of losses: of losses that are not finite, `cma` makes what it likes.
             sane = rows.isfinite().all(-1)
             ranks = ranking(torch.where(sane, values, torch.inf)).argsort()
             places = torch.where(sane[:, None], rows, torch.from_numpy(strategy.mean)).numpy()
@@ -170,7 +171,7 @@ class PyCMAState:
     @property
     def generation(self) -> int:
         """How often `tell` was called."""
-        return sum("points" in said for said in self.history)
+        return sum("points" in generation for generation in self.history)
 
     @property
     def mean(self) -> Float[Tensor, "b d"]:
@@ -193,7 +194,7 @@ class PyCMAState:
             "rule": asdict(self.rule) | {"population": self.rule.size(self.start_mean.shape[1])},
             "start_mean": self.start_mean,
             "start_sigma": self.start_sigma,
-            "history": [dict(said) for said in self.history],
+            "history": [dict(generation) for generation in self.history],
         }
 
     @classmethod
@@ -201,10 +202,10 @@ class PyCMAState:
         """The state that `save` saw, by saying all of it again; equal to the last bit."""
         rule = PyCMA(**saved["rule"])
         state = rule.start(saved["start_mean"], saved["start_sigma"])
-        for said in saved["history"]:
-            rule.ask(state, said["normals"])
-            if "points" in said:
-                rule.tell(state, said["points"], said["losses"], injected=said["injected"])
+        for told in saved["history"]:
+            rule.ask(state, told["normals"])
+            if "points" in told:
+                rule.tell(state, told["points"], told["losses"], injected=told["injected"])
         return state
 
 

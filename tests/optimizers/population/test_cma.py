@@ -12,7 +12,8 @@ from torch import Tensor
 
 from invertkit.errors import ShapeError
 from invertkit.optimizers.population import pycma
-from invertkit.optimizers.population.cma import CMA, CMAState, constants, ranking
+from invertkit.optimizers.population.cma import CMA, CMAState, ranking
+from invertkit.optimizers.population.constants import constants
 from invertkit.optimizers.population.pycma import PyCMA, PyCMAState
 from tests.helpers import global_generators_unmoved, normal, same, through_a_file
 
