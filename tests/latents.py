@@ -57,10 +57,12 @@ class StyleNet(nn.Module):
         super().__init__()
         self.tint = nn.Linear(6, 3)
         self.kind = nn.Linear(2, 3)
-        self.basis = nn.Parameter(torch.randn(3, 6, 8, 8))
+        coarse = torch.randn(18, 3, 3, 3).flatten(0, 1)[None]
+        smooth = nn.functional.interpolate(coarse, (8, 8), mode="bicubic")
+        self.basis = nn.Parameter(smooth.reshape(3, 6, 3, 8, 8))
 
     def forward(self, w: Tensor, noise: Tensor, kind: Tensor) -> Tensor:
-        shapes = torch.einsum("bld,ldhw->blhw", w, self.basis)
+        shapes = torch.einsum("bld,ldchw->bchw", w, self.basis)
         colours = (self.tint(w).mean(1) + self.kind(kind))[:, :, None, None]
         return torch.tanh(0.3 * (shapes + colours + 0.2 * noise))
 

@@ -21,7 +21,7 @@ from invertkit.models.classifiers.classifier import Classifier
 from invertkit.models.generators.encoder import Encoder
 from invertkit.models.generators.generator import Generator
 from invertkit.models.generators.kitgan import KitEncoder
-from invertkit.models.generators.latents import latent_and_class
+from invertkit.models.generators.latents import ClassEmbedding, latent_and_class
 from invertkit.objectives.reference import PixelDistance, WeightDeviation
 from invertkit.optimizers.torch_optim import Adam
 from invertkit.variables.base import Variable
@@ -40,6 +40,8 @@ from tests.latents import (
     latent_problem,
     latent_scene,
     latents,
+    plain_generator,
+    style_generator,
 )
 
 NAMES = ("cat", "dog", "eel")
@@ -310,6 +312,114 @@ def test_the_centre_is_the_start_without_its_noise() -> None:
     for name in ("embedding", "transform"):
         assert torch.equal(first[name], middle[name])
     assert not moved.centre(scene, randomness)["latent"].any()
+
+
+# ---------------------------------------------------------------------- other latents
+
+
+def test_a_generator_without_classes_begins_at_its_latent_alone() -> None:
+    scene = latent_scene(generator=plain_generator())
+    variable = Latent().bind(scene.models)
+    assert variable.names == ("z",)
+    assert not variable.confines
+    params = variable.start(scene, Randomness(SEEDS))
+    torch.testing.assert_close(params["z"], Randomness(SEEDS).normal("start", (5,)).double())
+    assert variable.image(params, scene).shape == (3, 3, *SMALL)
+
+
+def test_every_latent_has_its_own_middle_noise_and_limit() -> None:
+    mean = torch.linspace(-1, 1, 18).reshape(3, 6).double()
+    scene = latent_scene(generator=style_generator(mean=mean, noise=2.0))
+    variable = Latent(embedding="random", noise={"w": 0.5}, limit={"w": 0.25}).bind(scene.models)
+    assert variable.names == ("w", "noise", "kind")
+    params, draws = variable.start(scene, Randomness(SEEDS)), Randomness(SEEDS)
+    w = 0.5 * draws.normal("start", (3, 6)).double()
+    torch.testing.assert_close(params["w"], mean + 0.5 * w.clamp(-0.25, 0.25))
+    noise = draws.normal("start of noise", (1, 8, 8)).double()
+    torch.testing.assert_close(params["noise"], 2 * noise.clamp(-3, 3))  # as it is declared
+    middle = variable.centre(scene, draws)
+    assert torch.equal(middle["w"], mean.expand(3, -1, -1))
+    assert torch.equal(middle["kind"], params["kind"])
+    far = {name: param + 100 for name, param in params.items()}
+    variable.confine(far)
+    torch.testing.assert_close(far["w"], (mean + 0.25 * 0.5).expand(3, -1, -1))
+    assert (far["noise"] == 6).all()
+    assert torch.equal(far["kind"], params["kind"] + 100)
+
+
+def test_one_class_serves_several_embeddings() -> None:
+    net = nn.Sequential(nn.Linear(7, 3 * 8 * 8), nn.Unflatten(1, (3, 8, 8))).double()
+
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, fine: Tensor, z: Tensor, coarse: Tensor) -> Tensor:
+            return net(torch.cat([fine, z, coarse], 1))
+
+    tables = {"fine": ClassEmbedding(normal(4, 3), NAMES4), "coarse": ClassEmbedding(normal(4, 2))}
+    taken = {"fine": tables["fine"], "z": 2, "coarse": tables["coarse"]}
+    scene = latent_scene(generator=Generator(Both(), latents=taken))
+    fixed = begun(Latent(embedding="given", label="d"), scene)
+    assert list(fixed) == ["fine", "z", "coarse"]
+    assert torch.equal(fixed["fine"], normal(4, 3)[3:].expand(3, -1))
+    assert torch.equal(fixed["coarse"], normal(4, 2)[3:].expand(3, -1))
+    drawn = begun(Latent(embedding="random"), scene, range(20))
+    places = (drawn["fine"][:, None] == normal(4, 3)).all(2).nonzero()[:, 1]
+    assert torch.equal(drawn["coarse"], normal(4, 2)[places])
+    both = begun(Latent(embedding="gaussian"), scene)
+    assert not torch.allclose(both["fine"][:, :2], both["coarse"])
+
+
+NAMES4 = ("a", "b", "c", "d")
+
+
+def test_an_encoder_gives_some_of_the_latents() -> None:
+    class Net(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            return image.mean((1, 2, 3))[:, None, None].expand(-1, 3, 6)
+
+    encoder = Encoder(Net(), gives="w", size=8, description="a meter")
+    scene = latent_scene(generator=style_generator(), encoder=encoder)
+    variable = Latent(embedding="random", start="encoder", noise=0.0).bind(scene.models)
+    params = variable.start(scene, Randomness(SEEDS))
+    assert params["w"].unique().numel() == 1
+    assert not params["noise"].any()
+
+
+@pytest.mark.parametrize(
+    ("options", "which", "sentence"),
+    [
+        ({"embedding": "given", "label": 1}, "plain", "variable.embedding: a plain generator has"),
+        ({"embedding": "predicted"}, "plain", "no class embedding; leave out embedding, or write"),
+        ({"label": "cat"}, "plain", "variable.label: a plain generator has no class embedding"),
+        ({"noise": {"w": 1.0}}, "plain", "variable.noise: a plain generator has no latent 'w' be"),
+        ({"limit": {"kind": 1.0}}, "style", "its classes; it has w and noise."),
+    ],
+)
+def test_options_that_make_no_sense_for_a_generator_are_told(
+    options: dict[str, Any], which: str, sentence: str
+) -> None:
+    made = {"plain": plain_generator, "style": style_generator}[which]()
+    with pytest.raises(RecipeError, match=sentence):
+        Latent(**options).bind(latent_models(generator=made))
+
+
+def test_a_network_that_is_no_generator_yet_is_told_how_to_become_one() -> None:
+    with pytest.raises(TapError, match=r"wrapped: `invertkit\.Generator\(net, latents=\{\"z\": 12"):
+        Latent().bind(latent_models(generator=nn.Linear(5, 3)))
+    assert Latent().names == ()
+    with pytest.raises(InputError, match="This variable knows no generator yet: a `Problem` tel"):
+        Latent().start(latent_scene(), Randomness(SEEDS))
+
+
+def test_pictures_that_are_not_square_are_not_moved() -> None:
+    net = nn.Sequential(nn.Linear(5, 3 * 4 * 6), nn.Unflatten(1, (3, 4, 6))).double()
+    scene = latent_scene(generator=Generator(net, latents={"z": 5}))
+    with pytest.raises(RecipeError, match=r"`transformed` moves square pictures, and .* are 4×6"):
+        Transformed(inner=Latent()).bind(scene.models)
+    assert Latent().bind(scene.models).image(begun(Latent(), scene), scene).shape[-2:] == SMALL
 
 
 # ---------------------------------------------------------------------- transforms
