@@ -17,6 +17,8 @@ from invertkit.errors import WeightsError as WeightsError
 from invertkit.models.classifiers.classifier import Classifier as Classifier
 from invertkit.models.generators.encoder import Encoder as Encoder
 from invertkit.models.generators.generator import Generator as Generator
+from invertkit.models.generators.latents import ClassEmbedding as ClassEmbedding
+from invertkit.models.generators.latents import LatentSpec as LatentSpec
 from invertkit.objectives.base import Objective as Objective
 from invertkit.optimizers.base import Optimizer as Optimizer
 from invertkit.players.base import Player as Player
