@@ -60,7 +60,15 @@ _RECOGNISED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 
 @contextmanager
 def quiet_random() -> Iterator[None]:
-    """Leave the global generator as it was: building a network draws weights from it."""
+    """Leave the global generator as it was: building a network draws weights from it.
+
+    Example:
+        >>> before = torch.random.get_rng_state()
+        >>> with quiet_random():
+        ...     net = nn.Linear(2, 2)
+        >>> bool((torch.random.get_rng_state() == before).all())
+        True
+    """
     with torch.random.fork_rng(devices=[]):
         yield
 
@@ -76,6 +84,10 @@ def build(architecture: str, classes: int, *, widths: Sequence[int] = ()) -> nn.
 
     Raises:
         RecipeError: No such architecture.
+
+    Example:
+        >>> build("kitnet", 5).fc.out_features
+        5
     """
     library, _, rest = architecture.rpartition(":")
     with quiet_random():
@@ -135,6 +147,15 @@ def recognise(state: Mapping[str, Tensor]) -> str | None:
     """The architecture whose names and shapes are exactly those of `state`, if it is a known one.
 
     Only the number of classes may differ. timm's networks are not tried: several share names.
+
+    Args:
+        state: Tensors by bare names.
+
+    Example:
+        >>> recognise(build("squeezenet1_0", 1000).state_dict()) is None
+        True
+        >>> recognise(build("shufflenet_v2_x1_0", 7).state_dict())
+        'shufflenet_v2_x1_0'
     """
     classes = class_count(state)
     if classes == 0:
@@ -153,7 +174,12 @@ def _own_shapes(architecture: str, classes: int) -> dict[str, torch.Size]:
 
 
 def class_count(state: Mapping[str, Tensor]) -> int:
-    """How many logits: rows of the last matrix; 0 if there is none."""
+    """How many logits: rows of the last matrix; 0 if there is none.
+
+    Example:
+        >>> class_count({"conv.weight": torch.zeros(8, 3, 3, 3), "fc.weight": torch.zeros(5, 8)})
+        5
+    """
     matrices = [value for key, value in state.items() if value.ndim == 2 and "weight" in key]
     return int(matrices[-1].shape[0]) if matrices else 0
 
@@ -163,7 +189,16 @@ def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
 
 
 def default_layers(net: nn.Module, architecture: str) -> tuple[str, ...]:
-    """What `layers: default` means for a network; empty if nobody has said."""
+    """What `layers: default` means for a network; empty where that is known of neither.
+
+    Args:
+        net: A network that names its stages itself, as timm's do.
+        architecture: Its name, which may tell.
+
+    Example:
+        >>> default_layers(build("vgg16_bn", 10), "vgg16_bn")
+        ('features.5', 'features.12', 'features.22', 'features.32')
+    """
     named = LAYERS.get(architecture.removeprefix("torchvision:"))
     if named is not None:
         return named
@@ -185,7 +220,12 @@ def feature_stages(net: nn.Module) -> tuple[str, ...]:
 
 
 def class_names(architecture: str, classes: int) -> tuple[str, ...]:
-    """Names of the logits where their number tells: of ImageNet, of CIFAR-10; else none."""
+    """Names of the logits where their number tells: of ImageNet, of CIFAR-10; else none.
+
+    Example:
+        >>> class_names("cifar_resnet18", 10)[:2], class_names("resnet18", 12)
+        (('airplane', 'automobile'), ())
+    """
     if classes == len(CIFAR10_CLASSES) and architecture.startswith("cifar"):
         return CIFAR10_CLASSES
     if classes != 1000:

@@ -67,6 +67,11 @@ class CifarResNet(nn.Module):
         depth: 18, 34, 50, 101 or 152.
         classes: Number of logits.
 
+    Example:
+        >>> import torch
+        >>> CifarResNet(18, classes=5).eval()(torch.zeros(1, 3, 8, 8)).shape
+        torch.Size([1, 5])
+
     Source: He et al. 2016 (arXiv:1512.03385) as in MadryLab/robustness 1.2.1,
     `cifar_models/resnet.py`.
     """
@@ -77,12 +82,12 @@ class CifarResNet(nn.Module):
         self.relu = nn.ReLU()
         inputs, bottleneck = 64, depth >= 50
         for i, blocks in enumerate(DEPTHS[depth]):
-            width, made = 64 * 2**i, []
+            width, group = 64 * 2**i, []
             for block in range(blocks):
                 stride = 2 if i > 0 and block == 0 else 1
-                made.append(_Block(inputs, width, stride, bottleneck=bottleneck))
+                group.append(_Block(inputs, width, stride, bottleneck=bottleneck))
                 inputs = 4 * width if bottleneck else width
-            setattr(self, f"layer{i + 1}", nn.Sequential(*made))
+            setattr(self, f"layer{i + 1}", nn.Sequential(*group))
         self.linear = nn.Linear(inputs, classes)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:

@@ -43,6 +43,15 @@ class Classifier(Network):
         fold: Let `observe` run the network with less work: batch norms joined to the convolutions
             before them, where nobody looks between, and weights in the layout that is fastest.
             False where the bits must be those of `forward`.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8 * 4 * 4, 2))
+        >>> classifier = Classifier(net, classes=("cat", "dog"), description="two layers", size=6)
+        >>> classifier
+        Classifier(two layers)
+        >>> seen = classifier.observe(torch.rand(5, 3, 6, 6), ["0", "logits"])
+        >>> seen["0"].shape, seen["logits"].shape
+        (torch.Size([5, 8, 4, 4]), torch.Size([5, 2]))
     """
 
     def __init__(
@@ -61,6 +70,7 @@ class Classifier(Network):
             description=description, size=size, classes=classes, default_layers=default_layers
         )
         self.net = net.eval().requires_grad_(False)
+        # A layer's output must be what it gave when somebody looks at it after the next has run.
         for module in net.modules():
             if hasattr(module, "inplace"):
                 vars(module)["inplace"] = False
@@ -74,6 +84,7 @@ class Classifier(Network):
         return logits
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:  # noqa: FBT001, FBT002
+        # `.to` puts other tensors behind the network's names, whose faster copies would be stale.
         self._folding.forget()
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
@@ -93,6 +104,7 @@ class Classifier(Network):
             with torch.no_grad():
                 self(like.new_full((1, 3, size, size), 0.5))
         except torch.OutOfMemoryError:
+            # It says nothing about the size that a network takes, only about this machine.
             raise
         except (RuntimeError, AssertionError, ValueError) as error:
             why = (str(error).strip().split("\n")[0] or type(error).__name__).rstrip(".")
@@ -195,6 +207,7 @@ def _taps(
     def after(module: nn.Module, inputs: Any, output: Tensor, *, name: str) -> None:
         keep(name, output)
 
+    # A dictionary keeps its order: hooks of others that are there already run before these.
     placed: list[tuple[dict[Any, Any], Any]] = []
     try:
         for name, module in modules.items():

@@ -36,6 +36,15 @@ def convert_weights(
     Raises:
         WeightsError: It needs code and is not trusted, or is damaged, or is another network.
         InputError: The destination exists or cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     checkpoint = Path(folder, "mine.pt")
+        ...     torch.save(architectures.build("shufflenet_v2_x1_0", 7).state_dict(), checkpoint)
+        ...     facts = convert_weights(checkpoint, Path(folder, "mine.safetensors"), trust=False)
+        >>> facts["architecture"], facts["size"], len(facts["classes"])
+        ('shufflenet_v2_x1_0', 224, 7)
     """
     if destination.suffix != ".safetensors":
         raise InputError(f"{destination}: expected a name ending in .safetensors.")

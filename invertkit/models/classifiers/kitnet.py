@@ -46,6 +46,11 @@ class KitNet(nn.Module):
         classes: Number of logits.
         widths: Channels of `stem`, `layer1`, `layer2`, `layer3`.
 
+    Example:
+        >>> import torch
+        >>> KitNet(5, widths=(4, 4, 8, 8)).eval()(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 5])
+
     Source: ours, after He et al. 2016 (arXiv:1512.03385); smooth activations after Xie et al.
     2020 (arXiv:2006.14536).
     """

@@ -154,17 +154,17 @@ def _normaliser(
         if "mean" not in facts or "std" not in facts:
             return "none in the file"
         mean, std, where = tuple(facts["mean"]), tuple(facts["std"]), "in the file's metadata"
-    found = f"mean {_three(mean)}, std {_three(std)}, {where}"
+    normaliser = f"mean {_three(mean)}, std {_three(std)}, {where}"
     if entry is None:
-        return found
+        return normaliser
     agree = all(
         abs(value - published) < 1e-4
         for pair in ((mean, entry.mean), (std, entry.std))
         for value, published in zip(*pair, strict=True)
     )
     if agree:
-        return f"{found}; as the catalogue says"
-    return f"{found}; the catalogue says mean {_three(entry.mean)}, std {_three(entry.std)}"
+        return f"{normaliser}; as the catalogue says"
+    return f"{normaliser}; the catalogue says mean {_three(entry.mean)}, std {_three(entry.std)}"
 
 
 def _three(values: tuple[float, ...]) -> str:

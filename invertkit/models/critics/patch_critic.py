@@ -27,6 +27,11 @@ class PatchCriticNet(Stack):
     has a last kernel of 3, which would make 29 and contradict its own count of weights. IMAGINE's
     is five of 3, 3, 3, 3, 1, stride 1, width 128: 9 pixels.
 
+    Example:
+        >>> critic = PatchCriticNet(kernels=(3, 3), strides=(1, 1), widths=(4,))
+        >>> critic.receptive_field, critic(torch.rand(2, 3, 8, 8)).shape
+        (5, torch.Size([2, 1, 4, 4]))
+
     Source: MAGIC §Implementation and released code; initial weights as in `Layer.draw`.
     """
 

@@ -35,6 +35,11 @@ def fetch(entry: Entry, *, folder: Path | None = None) -> Path:
     Raises:
         WeightsError: It is neither here nor reachable; the message says what to put where.
         InputError: It cannot be written.
+
+    Example:
+        >>> from invertkit.models.classifiers.catalogue import ENTRIES
+        >>> fetch(ENTRIES["embedded"]).name
+        'kitnet.safetensors'
     """
     if entry.source == "invertkit":
         return CARRIED / entry.file
@@ -100,7 +105,13 @@ def from_hub(repository: str, file: str, *, folder: Path | None = None) -> Path:
 
 
 def offline() -> bool:
-    """Whether the user has asked that the network be left alone."""
+    """Whether the user has asked that the network be left alone, by `HF_HUB_OFFLINE`.
+
+    Example:
+        >>> with off_the_network():
+        ...     offline()
+        True
+    """
     from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)

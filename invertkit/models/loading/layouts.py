@@ -74,6 +74,12 @@ def find_layout(data: Any, *, name: str) -> Layout:
     Raises:
         WeightsError: There are no ordinary tensors by printable names, or the normaliser is
             malformed.
+
+    Example:
+        >>> network = {"module.fc.bias": torch.zeros(2)}
+        >>> layout = find_layout({"epoch": 3, "model": network}, name="w.pt")
+        >>> list(layout.state), layout.beside
+        (['fc.bias'], ('epoch',))
     """
     where = "a state dict"
     beside: tuple[str, ...] = ()

@@ -23,6 +23,11 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
     Raises:
         WeightsError: Not a whole safetensors file.
+
+    Example:
+        >>> from invertkit.models.loading.hub import CARRIED
+        >>> read_safetensors(CARRIED / "kitnet.safetensors")["stem.0.weight"].shape
+        torch.Size([24, 3, 4, 4])
     """
     try:
         return load_file(path)
@@ -50,6 +55,11 @@ def read_facts(path: Path) -> dict[str, Any]:
 
     Raises:
         WeightsError: Not a whole safetensors file, or a value that we write is of another kind.
+
+    Example:
+        >>> from invertkit.models.loading.hub import CARRIED
+        >>> read_facts(CARRIED / "kitnet.safetensors")["architecture"]
+        'kitnet'
     """
     facts: dict[str, Any] = {}
     for key, value in metadata(path).items():

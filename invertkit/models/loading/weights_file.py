@@ -137,10 +137,13 @@ def load_into(net: nn.Module, state: Mapping[str, Tensor], *, name: str) -> None
 
 
 def check_finite(state: Mapping[str, Tensor], *, name: str) -> None:
-    """No value may be infinite or not a number.
+    """Complain of a value that is infinite or not a number.
 
     Raises:
         WeightsError: One is.
+
+    Example:
+        >>> check_finite({"bias": torch.tensor([0.0, 1.0])}, name="w.pt")
     """
     wild = [key for key, value in state.items() if not bool(value.isfinite().all())]
     if wild:
@@ -151,7 +154,14 @@ def check_finite(state: Mapping[str, Tensor], *, name: str) -> None:
 
 
 def misfits(net: nn.Module, state: Mapping[str, Tensor]) -> dict[str, list[str]]:
-    """What of `state` does not fit `net`, by kind of fault; all empty if it fits."""
+    """What of `state` does not fit `net`, by kind of fault; all empty if it fits.
+
+    Example:
+        >>> state = {"weight": torch.zeros(1, 3), "scale": torch.zeros(1)}
+        >>> faults = misfits(nn.Linear(2, 1), state)
+        >>> faults["missing"], faults["unknown"]
+        (['bias'], ['scale'])
+    """
     wanted = net.state_dict()
     both = [key for key in wanted if key in state]
     return {

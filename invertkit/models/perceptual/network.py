@@ -92,9 +92,9 @@ class PerceptualNet(Network):
         Raises:
             InputError: The images are too small for a layer.
         """
-        here, there = (self.observe(each, self.default_layers) for each in (image, other))
+        seen, wanted = (self.observe(each, self.default_layers) for each in (image, other))
         maps = [
-            distance_map(unit_channels(here[name]), unit_channels(there[name]), head)
+            distance_map(unit_channels(seen[name]), unit_channels(wanted[name]), head)
             for name, head in self.heads.items()
         ]
         return torch.stack([distances.mean((1, 2, 3)) for distances in maps]).sum(0)

@@ -25,6 +25,10 @@ class EncoderDecoder(Stack):
     paper gives every layer 64 channels, which cannot hold for the last. Sides below 8 pixels are
     too small.
 
+    Example:
+        >>> EncoderDecoder(width=4)(torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 1, 8, 8])
+
     Source: MAGIC θ_ED, released code.
     """
 

@@ -21,7 +21,9 @@ NormKind = Literal["instance", "batch", "none"]
 """Statistics over each image alone, over the whole batch, or no normalisation."""
 
 SLOPE = 0.2
-EPSILON = 1e-5  # of PyTorch's norms
+"""Of LeakyReLU below 0."""
+EPSILON = 1e-5
+"""Beside the variance, as PyTorch's norms have it."""
 
 
 def leaky(features: Tensor) -> Tensor:
@@ -35,7 +37,19 @@ def normed_leaky(
     shift: Float[Tensor, " c"],
     kind: NormKind,
 ) -> Float[Tensor, "r c h w"]:
-    """Normalised, scaled, shifted and activated. Can be differentiated once."""
+    """Features normalised, scaled, shifted and activated. Can be differentiated once.
+
+    Args:
+        features: Are left as they are.
+        scale: Of each channel.
+        shift: Of each channel, after scaling.
+        kind: Whose statistics.
+
+    Example:
+        >>> features = torch.tensor([-1.0, 1.0]).reshape(1, 1, 1, 2)
+        >>> normed_leaky(features, torch.ones(1), torch.zeros(1), "instance").flatten()
+        tensor([-0.2000,  1.0000])
+    """
     scale, shift = scale.to(features.dtype), shift.to(features.dtype)  # alike, under autocast
     output: Tensor = _NormedLeaky.apply(features, scale, shift, kind)
     return output

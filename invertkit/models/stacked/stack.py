@@ -51,6 +51,11 @@ class Layer(nn.Module):
         norm: After the convolution. It subtracts the mean and so cancels the convolution's bias,
             which is kept, to count as published, and never used.
         activated: Normalisation and LeakyReLU follow.
+
+    Example:
+        >>> layer = Layer(2, before=3, after=4, kernel=3)  # two networks, side by side
+        >>> layer.weight.shape
+        torch.Size([2, 4, 3, 3, 3])
     """
 
     def __init__(
@@ -79,6 +84,8 @@ class Layer(nn.Module):
     def kernels(self, which: slice = ALL) -> Float[Tensor, "no i k k"]:
         """Those of some of the networks, one after the other, as a grouped convolution has them."""
         weight = self.weight[which]
+        # A plain convolution with the turned kernel is as fast, can be grouped the same way, and
+        # takes what the fused norm gives without a copy.
         if self.transposed:
             weight = weight.flip(3, 4).transpose(1, 2)
         return weight.flatten(0, 1)
@@ -212,7 +219,14 @@ class Stack(nn.Module):
 
 
 def beside(images: Float[Tensor, "b c h w"], networks: int) -> Float[Tensor, "r nc h w"]:
-    """The images of `networks` networks, the first of each side by side in the first row."""
+    """The images of `networks` networks, the first of each side by side in the first row.
+
+    Example:
+        >>> images = torch.arange(4.0).reshape(4, 1, 1, 1)  # two of each of two networks
+        >>> beside(images, 2).flatten(1)
+        tensor([[0., 2.],
+                [1., 3.]])
+    """
     if networks == 1:
         return images
     split: Tensor = images.unflatten(0, (networks, -1)).transpose(0, 1)

@@ -132,9 +132,9 @@ def _hash_of_cached(net: nn.Module) -> str:
     repository = str(config.get("hf_hub_id") or "").split("@")[0]
     names = (config.get("hf_hub_filename"), "model.safetensors", "pytorch_model.bin")
     for file in names if repository else ():
-        found = try_to_load_from_cache(repository, file) if file else None
-        if isinstance(found, str):
-            return f", {file}, sha256 {sha256(Path(found))[:12]}"
+        path = try_to_load_from_cache(repository, file) if file else None
+        if isinstance(path, str):
+            return f", {file}, sha256 {sha256(Path(path))[:12]}"
     return ""
 
 

@@ -41,6 +41,15 @@ def read_inert(path: Path) -> Any:
     Raises:
         ForeignNameError: It names what has no place in a checkpoint.
         DamagedError: It is truncated or malformed.
+
+    Example:
+        >>> import argparse, tempfile, torch
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "w.pt")
+        ...     args = argparse.Namespace(lr=0.1)
+        ...     torch.save({"args": args, "weight": torch.ones(2)}, path)
+        ...     read_inert(path)
+        {'args': None, 'weight': tensor([1., 1.])}
     """
     try:
         if zipfile.is_zipfile(path):
