@@ -15,6 +15,7 @@ from released_basincma import Perceptual, ReleasedBasinCMA, Settings
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from invertkit.core.images.inputs import Inputs
 from invertkit.core.scene import Scene
 from invertkit.engine.problem import Problem, Stage, Term
 from invertkit.engine.run import Run
@@ -136,9 +137,7 @@ def same_problem(
     mask = loop.mask[None, :1]
     scene = Scene(
         size=(generator.size, generator.size),
-        reference=(loop.target[None] + 1) / 2,
-        mask=mask,
-        target=mask,
+        inputs=Inputs.of({"image": (loop.target[None] + 1) / 2, "mask": mask}),
     )
     perceptual: PerceptualNet = lpips(features="embedded").to(like.device, like.dtype)
     rates = {"embedding": numbers.embedding_lr / numbers.lr}

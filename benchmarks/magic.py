@@ -16,6 +16,7 @@ from released import TAPS, Released, make_critic, make_segmenter, normalised
 from torch import nn
 from torch.nn import functional as F
 
+from invertkit.core.images.inputs import Inputs
 from invertkit.core.scene import Scene
 from invertkit.core.schedules import Cosine
 from invertkit.engine.problem import Problem, Stage, Term
@@ -95,7 +96,10 @@ def same_problem(loop: Released, *, frozen: bool = False, **options: Any) -> Run
     _copy_weights(loop.critic, critic.net)
     size = (loop.x.shape[-2], loop.x.shape[-1])
     reference = Pixels(space="imagenet").image({"pixels": loop.reference[:1]}, Scene(size))
-    scene = Scene(size=size, reference=reference, mask=loop.mask[:1], target=loop.target[:1])
+    scene = Scene(
+        size,
+        Inputs.of({"image": reference, "mask": loop.mask[:1], "target": loop.target[:1]}),
+    )
     smooth = partial(TotalVariation, space="imagenet")
     run = Run(
         Problem(

@@ -27,7 +27,8 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import flop_registry
 
 import invertkit
-from invertkit.core.images.load import load_image, load_mask
+from invertkit.core.images.inputs import load_inputs
+from invertkit.core.images.specs import SHORT
 from invertkit.metrics.judge import train_judge
 from invertkit.metrics.mask_iou import mask_iou
 from invertkit.metrics.patch_similarity import bidirectional_similarity
@@ -83,26 +84,24 @@ def measured(folder: Path, recipe: str, overrides: dict[str, Any]) -> Iterator[d
             )
         picture = result.images
         height, width = picture.shape[-2:]
-        inputs = invertkit.core.images.inputs.Inputs(
-            load_image(paths[0]), load_mask(paths[1]), load_mask(paths[2], who="target")
-        ).at((height, width), result.recipe.get("fit", "stretch"))
-        assert inputs.image is not None
-        assert inputs.mask is not None
-        assert inputs.target is not None
-        judge = judge or train_judge(inputs.image, inputs.mask)
+        inputs = load_inputs(dict(zip(("image", "mask", "target"), paths, strict=True)), SHORT).at(
+            (height, width), result.recipe.get("fit", "stretch")
+        )
+        image, mask, target = map(inputs.need, ("image", "mask", "target"))
+        judge = judge or train_judge(image, mask)
         if name == "float32":
             wanted = picture
-        free = (wanted - inputs.image).abs().amax(1, keepdim=True) > 0
+        free = (wanted - image).abs().amax(1, keepdim=True) > 0
         apart = ((picture - wanted).abs() * free).sum() / (3 * free.sum()) * 255
         yield {
             "edit": folder.name,
             "way": name,
             "difference": round(apart.item(), 2),
             "iou": round(
-                mask_iou(picture, inputs.target, inputs.image, inputs.mask, judge=judge).item(),
+                mask_iou(picture, target, image, mask, judge=judge).item(),
                 4,
             ),
-            "patch_distance": round(bidirectional_similarity(picture, inputs.image).item(), 5),
+            "patch_distance": round(bidirectional_similarity(picture, image).item(), 5),
             "seconds": round(result.seconds, 1),
         }
 

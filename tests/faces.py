@@ -79,9 +79,7 @@ def scene_tensors(size: tuple[int, int] = SIZE) -> tuple[Tensor, Tensor, Tensor]
     """Photograph, mask and target: noise that survives a PNG unchanged."""
     scene = make_scene(size, dtype=torch.float32)
     assert scene.reference is not None
-    assert scene.mask is not None
-    assert scene.target is not None
-    return (scene.reference * 255).round() / 255, scene.mask, scene.target
+    return (scene.reference * 255).round() / 255, scene.inputs["mask"], scene.inputs["target"]
 
 
 def red_on_green(size: tuple[int, int] = (48, 48)) -> tuple[Tensor, Tensor, Tensor]:

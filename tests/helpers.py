@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from invertkit.core.images.inputs import Inputs
 from invertkit.core.randomness import Randomness
 from invertkit.core.scene import Scene
 from invertkit.core.view import View
@@ -97,12 +98,29 @@ def make_scene(
     h, w = size
     mask = rectangle(size, slice(h // 4, 3 * h // 4), slice(w // 10, w // 2), dtype)
     target = rectangle(size, slice(h // 3, 5 * h // 6), slice(w // 3, 9 * w // 10), dtype)
-    return Scene(
-        size=size,
-        reference=uniform(1, 3, h, w, seed=99, dtype=dtype) if reference else None,
-        mask=mask if masks else None,
-        target=target if masks else None,
+    return scene_of(
+        size,
+        uniform(1, 3, h, w, seed=99, dtype=dtype) if reference else None,
+        mask if masks else None,
+        target if masks else None,
     )
+
+
+def scene_of(
+    size: tuple[int, int],
+    image: Tensor | None = None,
+    mask: Tensor | None = None,
+    target: Tensor | None = None,
+    **more: Any,
+) -> Scene:
+    """A scene of a photograph and its masks."""
+    given = Inputs.of({"image": image, "mask": mask, "target": target})
+    return Scene(size, given, **more)
+
+
+def with_inputs(scene: Scene, **inputs: Tensor | None) -> Scene:
+    """The scene with other inputs; None takes one away."""
+    return replace(scene, inputs=Inputs.of({**scene.inputs, **inputs}))
 
 
 def tiny_generator(*, size: int = 8, classes: int = 3) -> Generator:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,12 +11,14 @@ from invertkit.cli.common import (
     Budget,
     Choose,
     Device,
+    Given,
     Image,
     Mask,
     Parts,
     Sets,
     Target,
     choices,
+    given_inputs,
     new_run_folder,
     say,
     show_log,
@@ -40,11 +42,12 @@ def ablate(
     image: Image = None,
     mask: Mask = None,
     target: Target = None,
+    given: Given = [],
     data: Annotated[
         Path | None, typer.Option(help="Folder of photographs with masks and targets.")
     ] = None,
     only: Annotated[
-        list[str], typer.Option(help="Of --data: NAME, or NAME:TARGET; repeatable.")
+        list[str], typer.Option(help="Of --data: NAME, or NAME:VERSION; repeatable.")
     ] = [],
     seed: Annotated[int, typer.Option(help="Of the first image.")] = 0,
     seeds: Annotated[int, typer.Option(help="Images per run.")] = 1,
@@ -70,14 +73,13 @@ def ablate(
         raise InputError("--over and --variant: a key or a name is given twice; give it once.")
     if not quiet:
         show_log()
+    inputs: dict[str, Any] = {**given_inputs(given, image=image, mask=mask, target=target)}
     place = out or new_run_folder(f"ablation-{Path(recipe).stem}")
     result = carried_out(
         recipe,
         over=keys,
         variants=variants,
-        image=image,
-        mask=mask,
-        target=target,
+        **inputs,
         data=data,
         only=only,
         seed=seed,

@@ -13,6 +13,10 @@ import typer
 Image = Annotated[Path | None, typer.Option(help="Photograph.")]
 Mask = Annotated[Path | None, typer.Option(help="Mask of its object, white on black.")]
 Target = Annotated[Path | None, typer.Option(help="Mask of where the object shall be.")]
+Given = Annotated[
+    list[str],
+    typer.Option("--input", help="NAME=VALUE, any input of the recipe, such as style=a.jpg."),
+]
 Parts = Annotated[list[Path], typer.Option(help="Python file with parts of your own.")]
 Sets = Annotated[
     list[str], typer.Option("--set", help="Override, such as objective.control.weight=20.")
@@ -20,6 +24,29 @@ Sets = Annotated[
 Choose = Annotated[list[str], typer.Option(help="Option of a choice, such as mode=location.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Budget = Annotated[str | None, typer.Option(help="Such as preview or full.")]
+
+
+def given_inputs(given: list[str], **short: Path | str | None) -> dict[str, str]:
+    """The inputs that were given, by name.
+
+    Args:
+        given: `NAME=VALUE`.
+        short: Those that have an option of their own.
+
+    Raises:
+        InputError: One is not NAME=VALUE, or is given twice.
+    """
+    from invertkit.errors import InputError
+
+    inputs = {name: str(value) for name, value in short.items() if value is not None}
+    for text in given:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not name or not value:
+            raise InputError(f"--input {text}: expected NAME=VALUE, such as style=a.jpg.")
+        if name in inputs:
+            raise InputError(f"--input {text}: {name} is given twice.")
+        inputs[name] = value
+    return inputs
 
 
 def choices(choose: list[str], budget: str | None) -> dict[str, str]:

@@ -15,12 +15,14 @@ from invertkit.cli.common import (
     Budget,
     Choose,
     Device,
+    Given,
     Image,
     Mask,
     Parts,
     Sets,
     Target,
     choices,
+    given_inputs,
     say,
     show_log,
 )
@@ -42,13 +44,14 @@ def run(
     image: Image = None,
     mask: Mask = None,
     target: Target = None,
+    given: Given = [],
     seed: Annotated[int, typer.Option(help="Of the first image.")] = 0,
     seeds: Annotated[int, typer.Option(help="How many images.")] = 1,
     each: Annotated[
         Path | None,
         typer.Option(
             help="Folder of photographs: NAME/{image,mask,target}.*, or pictures alone. --image, "
-            "--mask and --target then name a file in every sub-folder."
+            "--mask, --target and --input then name a file in every sub-folder."
         ),
     ] = None,
     batch: Annotated[
@@ -75,7 +78,7 @@ def run(
     if not quiet:
         show_log()
     place = out or Path("runs") / f"{Path(recipe).stem}-{datetime.now():%Y%m%d-%H%M%S}"
-    inputs: dict[str, Any] = {"image": image, "mask": mask, "target": target}
+    inputs: dict[str, Any] = {**given_inputs(given, image=image, mask=mask, target=target)}
     settings: dict[str, Any] = {
         "seed": seed,
         "seeds": seeds,
@@ -92,9 +95,8 @@ def run(
     }
     if each is None:
         _finish([api.run(recipe, **inputs, **settings)], place, quiet=quiet)
-    files: dict[str, Any] = {name: file and str(file) for name, file in inputs.items()}
     with _told_at_the_end():
-        results = api.run_each(recipe, each, **settings, **files)
+        results = api.run_each(recipe, each, **settings, **inputs)
     _finish(results, place, quiet=quiet)
 
 

@@ -1,31 +1,22 @@
-"""What is known before the first step of a stage: the photograph, its mask, the wanted mask."""
+"""What is known before the first step of a stage: the inputs at its size, and the networks."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, final, get_args
+from functools import partial
+from typing import Any, Final, final
 
 from jaxtyping import Float
 from torch import Tensor
 
+from invertkit.core.images.inputs import Inputs
 from invertkit.core.precision import Precision
+from invertkit.core.regions import REGIONS, SOURCE_MASK, TARGET_MASK, MaskRegion, Region
 from invertkit.errors import InputError
 
 LOGITS: Final = "logits"
 """The name under which an objective asks a model for its logits."""
-
-
-Region = Literal["everywhere", "object", "background", "untouched", "vacated"]
-"""Where a term looks.
-
-`object` and `background` are inside and outside the *target* mask in the result, and inside and
-outside the *source* mask in the reference. `untouched` is outside both masks, `vacated` is inside
-the source mask but outside the target mask: the place that the object has left.
-"""
-
-
-REGIONS: Final[tuple[str, ...]] = get_args(Region)
 
 
 Needs = Mapping[str, Collection[str]]
@@ -39,10 +30,8 @@ class Scene:
 
     Args:
         size: Height and width of the images of this stage.
-        reference: The source photograph, in [0, 1], or None for recipes without one. One row for
-            all images, or one for each.
-        mask: Where the object is in it: weights in [0, 1], or None; likewise.
-        target: Where the object shall be: weights in [0, 1], or None; likewise.
+        inputs: What the run was given, by name, at this size: images in [0, 1], masks as weights
+            in [0, 1]. One row for all images, or one for each.
         models: Frozen networks by name; see `invertkit.core.network`.
         players: Networks that learn, by name.
         needs: Layers that the terms of this stage read, by model.
@@ -55,9 +44,7 @@ class Scene:
     """
 
     size: tuple[int, int]
-    reference: Float[Tensor, "#b 3 h w"] | None = None
-    mask: Float[Tensor, "#b 1 h w"] | None = None
-    target: Float[Tensor, "#b 1 h w"] | None = None
+    inputs: Inputs = field(default_factory=Inputs)
     models: Mapping[str, Any] = field(default_factory=dict)
     players: Mapping[str, Any] = field(default_factory=dict)
     needs: Needs = field(default_factory=dict)
@@ -66,6 +53,32 @@ class Scene:
     owners: tuple[int, ...] = ()
     candidates: int = 1
     span: tuple[int, int] | None = None
+
+    @property
+    def reference(self) -> Float[Tensor, "#b 3 h w"] | None:
+        """The first image, with which results are compared unless a term says otherwise."""
+        return self.inputs.reference
+
+    def image_of(self, name: str) -> Float[Tensor, "#b 3 _ _"] | None:
+        """The image input of that name, which may have a shape of its own; "" for the first."""
+        return self.inputs.find(name) if name else self.inputs.reference
+
+    def masks(
+        self, mask: str = SOURCE_MASK, target: str = TARGET_MASK, *, of: str = ""
+    ) -> tuple[Float[Tensor, "#b 1 h w"] | None, Float[Tensor, "#b 1 h w"] | None]:
+        """Where the object is and where it shall be; without a target it stays where it is.
+
+        Args:
+            mask: Name of the mask that the object has in the reference.
+            target: Name of the mask that it shall have in the result.
+            of: The image that counts as the reference, the first if empty; a mask of another
+                image is none of its.
+        """
+        spec = self.inputs.specs.get(mask)
+        if spec is None or spec.of != (of or self.inputs.lead or spec.of):
+            mask = ""
+        source, wanted = self.inputs.find(mask), self.inputs.find(target)
+        return source, source if wanted is None else wanted
 
     def rows(self, prepared: Tensor) -> Tensor:
         """Of what was prepared for the images of the stage, one row each, the rows of these.
@@ -98,46 +111,51 @@ class Scene:
         """
         if not self.owners:  # what is kept of the one reference serves all rows
             return replace(self, candidates=candidates, span=span)
-        here = replace(self, candidates=candidates, span=span, kept={})
-        reference, mask, target = (
-            None if tensor is None else here.rows(tensor)
-            for tensor in (self.reference, self.mask, self.target)
-        )
-        return replace(here, reference=reference, mask=mask, target=target)
+        rows = replace(self, candidates=candidates, span=span, kept={})
+        return replace(rows, inputs=self.inputs.map(rows.rows))
 
     def photographs(self) -> list[Scene]:
         """A scene for each photograph that has a row here, alone."""
         if not self.owners:
             return [self]
-        rows = self.which(len(self.owners) * self.candidates)
-        found = []
-        for first in (rows.index(owner) for owner in dict.fromkeys(rows)):
-            reference, mask, target = (
-                tensor if tensor is None or len(tensor) == 1 else tensor[first : first + 1]
-                for tensor in (self.reference, self.mask, self.target)
-            )
-            alone = replace(self, reference=reference, mask=mask, target=target)
-            found.append(replace(alone, owners=(), candidates=1, span=None, kept={}))
-        return found
+        owners = self.which(len(self.owners) * self.candidates)
+        scenes = []
+        for first in (owners.index(owner) for owner in dict.fromkeys(owners)):
+            alone = self.inputs.map(partial(_row, number=first))
+            scenes.append(replace(self, inputs=alone, owners=(), candidates=1, span=None, kept={}))
+        return scenes
 
-    def region(self, name: str, *, of_reference: bool) -> Tensor | None:
-        """Weights of a region in the reference or in the result; None means everywhere."""
-        if name == "everywhere":
+    def region(self, region: Region | str, *, of_reference: bool) -> Tensor | None:
+        """Weights of a region in the reference or in the result; None means everywhere.
+
+        Raises:
+            InputError: The run lacks its masks, or there is no such region.
+        """
+        if isinstance(region, MaskRegion):
+            name = region.reference if of_reference else region.result
+            return self.inputs.need(name, who="region") if name else None
+        if region == "everywhere":
             return None
-        if self.mask is None or self.target is None:
+        if region not in REGIONS:
+            raise InputError(f"Unknown region {region!r}; known: {', '.join(REGIONS)}.")
+        mask, target = self.masks()
+        if mask is None or target is None:
             raise InputError(
-                f"A term looks at region {name!r}, which needs a mask and a target; this run has "
-                f"{'no mask' if self.mask is None else 'no target'}. Give both, or use "
+                f"A term looks at region {region!r}, which needs a mask and a target; this run has "
+                f"no {SOURCE_MASK if mask is None else TARGET_MASK}. Give both, or use "
                 "`region: everywhere`."
             )
-        inside = self.mask if of_reference else self.target
-        match name:
+        inside = mask if of_reference else target
+        match region:
             case "object":
                 return inside
             case "background":
                 return 1 - inside
             case "untouched":
-                return (1 - self.mask) * (1 - self.target)
-            case "vacated":
-                return self.mask * (1 - self.target)
-        raise InputError(f"Unknown region {name!r}; known: {', '.join(REGIONS)}.")
+                return (1 - mask) * (1 - target)
+        return mask * (1 - target)
+
+
+def _row(tensor: Tensor, number: int) -> Tensor:
+    """One row, or what there is for all."""
+    return tensor if len(tensor) == 1 else tensor[number : number + 1]

@@ -1,7 +1,7 @@
 """What a step shows to objectives and players.
 
-A `Scene` is what is known before the first step of a stage: the reference photograph, its mask
-and the wanted mask, all at the stage's size. A `View` is one look at a batch of images in that
+A `Scene` is what is known before the first step of a stage: the inputs, such as a photograph and
+masks, at the stage's size. A `View` is one look at a batch of images in that
 scene. It asks each model at most once, however many terms read it.
 """
 
@@ -19,6 +19,7 @@ from invertkit.core.images.resize import resize_mask
 from invertkit.core.network import Network
 from invertkit.core.precision import networks
 from invertkit.core.randomness import Randomness
+from invertkit.core.regions import Region
 from invertkit.core.scene import LOGITS, Scene
 from invertkit.errors import InputError, TapError
 
@@ -35,8 +36,9 @@ class View:
         scene: What is fixed.
         randomness: Draws of this run, one seed an image.
         now: Step of the whole run, from 0; terms read it as `step`.
-        is_reference: The images are the scene's reference, so regions mean the source mask.
+        is_reference: The images are an input, so regions mean where the object is in it.
         region_name: Where the term that asks looks; see `Region`.
+        of: The image input with which that term compares; empty for the first.
         tensors: The variable's tensors by name, one row an image, for objectives on latents.
     """
 
@@ -45,12 +47,15 @@ class View:
     randomness: Randomness
     now: int = 0
     is_reference: bool = False
-    region_name: str = "everywhere"
+    region_name: Region | str = "everywhere"
+    of: str = ""
     tensors: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     _seen: dict[tuple[str, int], tuple[Tensor, Mapping[str, Tensor]]] = field(
         default_factory=dict, repr=False
     )
-    _cut: dict[tuple[str, int], tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
+    _cut: dict[tuple[Region | str, int], tuple[Tensor, Tensor]] = field(
+        default_factory=dict, repr=False
+    )
 
     @property
     def step(self) -> int:
@@ -63,9 +68,27 @@ class View:
             self.randomness.standing.step_read = True
         return self.now
 
-    def within(self, region: str) -> View:
-        """The same look, for a term that looks at `region`; model outputs are shared."""
-        return self if region == self.region_name else replace(self, region_name=region)
+    def within(self, region: Region | str, of: str = "") -> View:
+        """The same look, for a term that looks at `region` and compares with the input `of`.
+
+        Model outputs are shared.
+        """
+        if (region, of) == (self.region_name, self.of):
+            return self
+        return replace(self, region_name=region, of=of)
+
+    @property
+    def reference(self) -> Float[Tensor, "#b 3 _ _"]:
+        """The image with which the term compares: the first one, or that of its `of`.
+
+        Raises:
+            InputError: There is none.
+        """
+        image = self.scene.image_of(self.of)
+        if image is None:
+            what = f" {self.of!r}" if self.of else ""
+            raise InputError(f"A term compares with a reference; give an image{what}.")
+        return image
 
     def cut_out(self) -> View:
         """A look at images that equal the reference outside the region.
@@ -78,7 +101,8 @@ class View:
             return self
         key = (self.region_name, id(self.image))  # one image a region, so one forward for its terms
         if key not in self._cut:
-            held = self.image.detach() if self.scene.reference is None else self.scene.reference
+            around = None if self.is_reference else self.scene.reference
+            held = self.image.detach() if around is None else around
             self._cut[key] = (self.image, self.image * weights + held * (1 - weights))
         return replace(self, image=self._cut[key][1])
 
@@ -129,10 +153,8 @@ class View:
         Raises:
             InputError: There is none.
         """
-        if self.scene.reference is None:
-            raise InputError("A term compares with a reference; give an image.")
-        draws = Randomness((0,) * len(self.scene.reference))
-        return View(self.scene.reference, self.scene, draws, region_name=self.region_name)
+        draws = Randomness((0,) * len(self.reference))
+        return View(self.reference, self.scene, draws, region_name=self.region_name, of=self.of)
 
     def rows(self, prepared: Tensor) -> Tensor:
         """The rows for these images of what `prepare` kept of the reference; see `Scene.rows`.
@@ -149,14 +171,15 @@ class View:
         draws = Randomness((0,))
         return [
             View(
-                scene.reference,
+                image,
                 scene,
                 draws,
                 is_reference=self.is_reference,
                 region_name=self.region_name,
+                of=self.of,
             )
             for scene in self.scene.photographs()
-            if scene.reference is not None
+            if (image := scene.image_of(self.of)) is not None
         ]
 
     def kept(self, key: Hashable, make: Callable[[], T]) -> T:

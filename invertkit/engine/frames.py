@@ -72,14 +72,9 @@ class Frames:
 
 
 def _rows(scene: Scene, start: int, stop: int) -> Scene:
-    def cut(tensor: Tensor | None) -> Tensor | None:
-        return tensor if tensor is None or len(tensor) == 1 else tensor[start:stop]
-
     return replace(
         scene,
-        reference=cut(scene.reference),
-        mask=cut(scene.mask),
-        target=cut(scene.target),
+        inputs=scene.inputs.map(lambda tensor: tensor if len(tensor) == 1 else tensor[start:stop]),
         span=(start, stop),
         kept={},
     )

@@ -183,7 +183,7 @@ class Evaluation(Landscape):
         """
         fault: Exception | None = None
         try:
-            value = evaluate(term.objective, view, term.region)
+            value = evaluate(term.objective, view, term.region, term.of)
             if value.shape == (len(view.image),):
                 return value
             said = f"got shape {tuple(value.shape)}"

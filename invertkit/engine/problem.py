@@ -10,6 +10,7 @@ from typing import Any, final
 
 import torch
 
+from invertkit.core.regions import Region
 from invertkit.core.scene import Scene
 from invertkit.core.schedules import Schedule
 from invertkit.objectives.base import Objective
@@ -39,12 +40,13 @@ class Term:
     Args:
         objective: What is wanted.
         weight: Multiplies its value; a function of the step of the whole run.
-        region: Where it looks.
+        region: Where it looks: a word, or masks by name.
         start: First step of the run at which it counts.
         stop: First step at which it no longer counts; None for never.
         min_size: Smallest stage at which it counts: side of the square of as many pixels.
         max_size: Largest stage at which it counts, likewise.
         stages: Names of the stages in which it counts; all if empty.
+        of: Name of the image that it compares with; the first one if empty.
         name: Unique in the recipe.
 
     Example:
@@ -56,12 +58,13 @@ class Term:
     objective: Objective
     _: KW_ONLY
     weight: Schedule = 1.0
-    region: str = "everywhere"
+    region: Region | str = "everywhere"
     start: int = 0
     stop: int | None = None
     min_size: int = 0
     max_size: int | None = None
     stages: tuple[str, ...] = ()
+    of: str = ""
     name: str = ""
 
     def fits(self, stage: Stage) -> bool:

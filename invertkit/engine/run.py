@@ -291,12 +291,14 @@ class Run:
         self._begun.add(name)
 
     def _prepare_terms(self, scene: Scene) -> None:
-        reference = None
-        if scene.reference is not None:
-            draws = Randomness((0,) * len(scene.reference))
-            reference = View(scene.reference, scene, draws, is_reference=True)
+        looks: dict[str, View] = {}  # one an input, so that its terms share what models say of it
         for term in self._terms:
-            term.objective.prepare(reference and reference.within(term.region))
+            image = scene.image_of(term.of)
+            if image is not None and term.of not in looks:
+                draws = Randomness((0,) * len(image))
+                looks[term.of] = View(image, scene, draws, is_reference=True)
+            look = looks.get(term.of)
+            term.objective.prepare(look and look.within(term.region, term.of))
 
     def _take(self, stage_step: int) -> Report:
         """One step, taken by Python or replayed."""

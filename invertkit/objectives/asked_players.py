@@ -44,23 +44,28 @@ class MaskBCE(Objective):
 
     Args:
         player: Name of a `segmenter`.
+        target: The mask; without it, that of the object in the reference, `mask`.
+        mask: See `target`.
 
     Source: MAGIC ρ_ED.
     """
 
     weighs_region: ClassVar[bool] = True
 
-    def __init__(self, *, player: str = "segmenter") -> None:
-        self.player = player
+    def __init__(
+        self, *, player: str = "segmenter", target: str = "target", mask: str = "mask"
+    ) -> None:
+        self.player, self.mask, self.target = player, mask, target
 
     def players(self) -> tuple[str, ...]:
         """The segmenter."""
         return (self.player,)
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
-        if view.scene.target is None:
+        _, target = view.scene.masks(self.mask, self.target)
+        if target is None:
             raise InputError("`mask_bce` compares with a target mask; give one.")
         logits = view.player(self.player).logits(view.image)
-        wanted = view.scene.target.expand_as(logits)
+        wanted = target.expand_as(logits)
         losses = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
         return weighted_mean(losses, view.region(losses.shape[-2:]))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from invertkit.core.network import Network
 from invertkit.core.recording.phase import Phase
+from invertkit.core.regions import Region
 from invertkit.core.scene import Needs
 from invertkit.core.view import View
 from invertkit.errors import RecipeError
@@ -88,10 +89,11 @@ class Objective(ABC):
         Called once at the start of every stage, since a stage may change the resolution.
 
         Args:
-            reference: A look at the reference, where regions mean the source mask; None where the
-                run has no reference image. A batch of one, or of one row an image where images of
-                several photographs share a batch: `forward` takes what was kept of it through
-                `View.rows`, or prepares each photograph on its own with `View.photographs`.
+            reference: A look at the image with which the term compares, where regions mean the
+                mask of the object in it; None where the run has no such image. A batch of one, or
+                of one row an image where images of several photographs share a batch: `forward`
+                takes what was kept of it through `View.rows`, or prepares each photograph on its
+                own with `View.photographs`.
         """
 
     def phase(self, step: int) -> Phase:
@@ -113,9 +115,18 @@ class Objective(ABC):
         """Take up what `save` saw; called after `prepare`."""
 
 
-def evaluate(objective: Objective, view: View, region: str) -> Float[Tensor, " b"]:
-    """The objective's value in a region; the one place that knows how regions are applied."""
-    look = view.within(region)
+def evaluate(
+    objective: Objective, view: View, region: Region | str, of: str = ""
+) -> Float[Tensor, " b"]:
+    """The objective's value in a region; the one place that knows how regions are applied.
+
+    Args:
+        objective: Prepared for this region and input.
+        view: A look at the images.
+        region: Where the term looks.
+        of: The image with which it compares; the first one if empty.
+    """
+    look = view.within(region, of)
     return objective.forward(look if objective.weighs_region else look.cut_out())
 
 

@@ -169,7 +169,7 @@ class Activation(Objective):
 
 @final
 class Attention(Objective):
-    """−log of the share of the classifier's attention that lies in the target mask.
+    """−log of the share of the classifier's attention that lies in a mask.
 
     Attention is Grad-CAM's map of a layer, ReLU(Σ_c α_c A_c), with α_c the mean gradient of the
     reference's class at channel c, computed once on the reference.
@@ -177,6 +177,8 @@ class Attention(Objective):
     Args:
         layer: A layer with spatial output.
         model: Name of the classifier.
+        target: The mask; without it, that of the object in the reference, `mask`.
+        mask: See `target`.
 
     Source: IMAGINE controls position by attention maps; the form is not published, so this is
     ours, after Selvaraju et al. 2017 (arXiv:1610.02391).
@@ -184,8 +186,15 @@ class Attention(Objective):
 
     weighs_region: ClassVar[bool] = True
 
-    def __init__(self, *, layer: str, model: str = "classifier") -> None:
-        self.layer, self.model = layer, model
+    def __init__(
+        self,
+        *,
+        layer: str,
+        model: str = "classifier",
+        target: str = "target",
+        mask: str = "mask",
+    ) -> None:
+        self.layer, self.model, self.mask, self.target = layer, model, mask, target
         self._weights: Tensor | None = None
 
     def needs(self, models: Mapping[str, Any]) -> Needs:
@@ -204,14 +213,15 @@ class Attention(Objective):
         self._weights = gradient.mean((2, 3), keepdim=True)
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
-        if view.scene.target is None or self._weights is None:
+        _, inside = view.scene.masks(self.mask, self.target)
+        if inside is None or self._weights is None:
             raise InputError("`attention` needs a reference and a target mask; give both.")
         features = view.tap(self.layer, model=self.model)
         weights = view.rows(self._weights)
         maps = (features * weights).sum(1, keepdim=True).relu() + _FAINT
-        wanted = resize_mask(view.scene.target, (maps.shape[-2], maps.shape[-1]))
-        inside = (maps * wanted).sum((1, 2, 3)) / maps.sum((1, 2, 3))
-        return -inside.clamp(min=_FAINT).log()
+        wanted = resize_mask(inside, (maps.shape[-2], maps.shape[-1]))
+        share = (maps * wanted).sum((1, 2, 3)) / maps.sum((1, 2, 3))
+        return -share.clamp(min=_FAINT).log()
 
 
 _FAINT = 1e-6  # where no channel answers, attention counts as spread evenly

@@ -36,9 +36,12 @@ class PixelDistance(Objective):
         self.form, self.outside = form, outside
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
-        if view.scene.reference is None:
-            raise InputError("`pixel_distance` compares with a reference; give an image.")
-        difference = view.image - view.scene.reference
+        if view.image.shape[-2:] != view.reference.shape[-2:]:
+            raise InputError(
+                f"`pixel_distance` compares pixel by pixel, and {view.of!r} has another shape; use "
+                "`fit: stretch`, or a term that compares statistics."
+            )
+        difference = view.image - view.reference
         distance = difference.abs() if self.form == "l1" else difference.square()
         weights = view.region(distance.shape[-2:])
         return weighted_mean(distance, faded(weights, self.outside))

@@ -42,6 +42,7 @@ class Segmenter(Player):
         lr: Adam's learning rate.
         betas: Adam's.
         seed: Of its initial weights; not the run's, so that every image meets the same network.
+        mask: Name of the mask that it learns, of the first image.
 
     Source: MAGIC θ_ED. `during` with 9,999 updates is what made the published pictures.
     """
@@ -57,9 +58,11 @@ class Segmenter(Player):
         lr: Positive = 5e-4,
         betas: tuple[Decay, Decay] = (0.5, 0.999),
         seed: int = 0,
+        mask: str = "mask",
     ) -> None:
         self.when, self.updates, self.width, self.norm = when, updates, width, norm
         self.space, self.lr, self.betas, self.seed = space, lr, betas, seed
+        self.mask = mask
         self.net: EncoderDecoder | None = None
         self._optimizer: FusedAdam | None = None
         self._reference: Tensor | None = None
@@ -67,13 +70,13 @@ class Segmenter(Player):
         self._precision: Precision = "float32"
 
     def begin(self, scene: Scene, randomness: Randomness, *, purpose: str) -> None:
-        if scene.reference is None or scene.mask is None:
+        if scene.reference is None or scene.inputs.find(self.mask) is None:
             raise InputError("`segmenter` learns from a reference and its mask; give both.")
         self._precision = scene.precision
         photographs = scene.photographs()
         references = [each.reference for each in photographs if each.reference is not None]
         self._reference = in_space(torch.cat(references), self.space)
-        self._mask = torch.cat([each.mask for each in photographs if each.mask is not None])
+        self._mask = torch.cat([each.inputs.need(self.mask) for each in photographs])
         if self.net is None:
             self.net = EncoderDecoder(
                 width=self.width,

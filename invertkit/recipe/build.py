@@ -11,11 +11,13 @@ from typing import Any, cast, get_type_hints
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from invertkit.core.images.inputs import Inputs
+from invertkit.core.images.inputs import Inputs, joined
 from invertkit.core.images.load import Fit
+from invertkit.core.images.specs import SHORT
 from invertkit.core.network import Model, Network
 from invertkit.core.precision import Precision
 from invertkit.core.scene import Scene
+from invertkit.core.suggestions import conjoined
 from invertkit.engine.problem import Problem, Stage, Term
 from invertkit.errors import InvertkitError, RecipeError
 from invertkit.models.classifiers.classifier import Classifier
@@ -50,7 +52,7 @@ def build(
 
     Args:
         page: The recipe.
-        inputs: Photograph and masks at full size: of every image, or one for all of them. Images
+        inputs: What is given, at full size: for every image, or once for all of them. Images
             of one photograph stand side by side, as many of each.
         seeds: One per image.
         device: Where to run.
@@ -64,7 +66,7 @@ def build(
         InputError: The recipe needs an input that is missing.
     """
     for each in inputs:
-        _check_inputs(page, each)
+        check_inputs(page, each)
     given = dict(models or {})
     networks = {
         name: as_model(given.pop(name), name)
@@ -83,10 +85,11 @@ def build(
     terms = [_term(name, page, registry) for name in page.objective]
     for term in terms:
         _check_names(term, networks, players)
-    if variable.moves_pixels and page.inputs and "mask" in page.inputs:
+    covering = [name for name, spec in page.specs.items() if spec.of]
+    if variable.moves_pixels and covering:
         raise RecipeError(
-            "variable.type: `jitter` moves the image and its masks would not follow; use it in "
-            "recipes without masks."
+            f"variable.type: `jitter` moves the image and its {conjoined(covering)} would not "
+            "follow; use it in recipes without masks."
         )
     return Problem(
         scene=functools.partial(_scene, inputs, fit=page.fit, device=device, precision=precision),
@@ -182,34 +185,34 @@ def _scene(
 ) -> Scene:
     """What the images of a stage are compared with, one row for each of several photographs."""
     fitted: dict[int, Inputs] = {id(each): each.at(size, fit) for each in inputs}
-    here = [fitted[id(each)] for each in inputs]
-    if len(fitted) == 1:
-        here = here[:1]
-
-    def joined(name: str) -> torch.Tensor | None:
-        tensors = [tensor for each in here if (tensor := getattr(each, name)) is not None]
-        return torch.cat(tensors).to(device) if tensors else None
-
-    mask, target = joined("mask"), joined("target")
+    several = len(fitted) > 1
+    rows = joined([fitted[id(each)] for each in inputs] if several else [*fitted.values()])
     numbers = {key: number for number, key in enumerate(fitted)}
     return Scene(
         size,
-        joined("image"),
-        mask,
-        mask if target is None else target,
+        rows.map(lambda tensor: tensor.to(device)),
         precision=precision,
-        owners=tuple(numbers[id(each)] for each in inputs) if len(fitted) > 1 else (),
+        owners=tuple(numbers[id(each)] for each in inputs) if several else (),
     )
 
 
-def _check_inputs(page: Page, inputs: Inputs) -> None:
-    lacking = [name for name in page.inputs if getattr(inputs, name) is None]
+def check_inputs(page: Page, inputs: Inputs) -> None:
+    """Whether a run has what the page needs.
+
+    Raises:
+        RecipeError: It lacks something.
+    """
+    lacking = [n for n, spec in page.specs.items() if not spec.optional and n not in inputs]
     if lacking:
         raise RecipeError(
             f"Recipe {page.name!r} needs {' and '.join(lacking)}; give "
-            f"{', '.join(f'--{name} FILE' for name in lacking)} "
+            f"{', '.join(map(_flag, lacking))} "
             f"(from Python: {', '.join(f'{name}=…' for name in lacking)})."
         )
+
+
+def _flag(name: str) -> str:
+    return f"--{name} FILE" if name in SHORT else f"--input {name}=FILE"
 
 
 def _term(name: str, page: Page, registry: Registry) -> Term:
@@ -231,7 +234,8 @@ def _term(name: str, page: Page, registry: Registry) -> Term:
     return Term(
         objective,
         weight=line.weight,
-        region=line.region,
+        region=line.looks_at,
+        of=line.of,
         start=line.start,
         stop=line.stop,
         min_size=line.min_size,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from invertkit.core.images.specs import SHORT
 from invertkit.core.suggestions import did_you_mean
 from invertkit.errors import RecipeError
 from invertkit.recipe.page import ChoicePage, Node, checked
@@ -69,7 +70,7 @@ def read_layers(
         RecipeError: Not found, not readable, not a mapping, or pages extend each other in a ring.
     """
     if isinstance(recipe, Mapping):
-        page = _plain(recipe)
+        page = anchored(_plain(recipe), Path.cwd())
         page.setdefault("name", "recipe")
         return _with_base(page, where="recipe", beside=None, seen=seen)
     path = find_page(recipe, beside=beside)
@@ -84,6 +85,7 @@ def read_layers(
     if not isinstance(page, dict):
         raise RecipeError(f"{path.name}: expected a mapping of keys to values, got {page!r:.60}.")
     page.setdefault("name", path.stem)
+    page = anchored(page, path.resolve().parent)
     return _with_base(page, where=path.name, beside=path.parent, seen=(*seen, path))
 
 
@@ -119,6 +121,38 @@ def _with_base(
     return [*read_layers(base, beside=beside, seen=seen), page]
 
 
+_PROSE: Final = ("name", "summary", "source", "cite", "notes", "extends")
+_FILES: Final = (
+    ".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".tar", ".latest", ".best", ".npy", ".npz",
+    ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif",
+)  # fmt: skip
+
+
+def anchored(page: Node, folder: Path) -> Node:
+    """The page with every file's name as a whole path: names are relative to the page's folder.
+
+    A text is a file's name if its ending is one of weights, arrays or pictures, or if it has a
+    slash and something lies there.
+
+    Example:
+        >>> anchored({"models": {"net": {"weights": "a.pt"}}}, Path("/pages"))
+        {'models': {'net': {'weights': '/pages/a.pt'}}}
+    """
+
+    def anchor(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: anchor(value) for key, value in node.items()}
+        if isinstance(node, list):
+            return [anchor(value) for value in node]
+        if not isinstance(node, str) or ":" in node or "\n" in node:
+            return node
+        path = folder / Path(node).expanduser()
+        named = node.lower().endswith(_FILES) or ("/" in node and path.exists())
+        return str(path) if named else node
+
+    return {key: value if key in _PROSE else anchor(value) for key, value in page.items()}
+
+
 def read_raw(recipe: RecipeLike) -> Node:
     """The page as plain data with every `extends` merged in, the nearest page winning.
 
@@ -151,6 +185,8 @@ def merge(base: Any, over: Any, *, at: tuple[str, ...] = ()) -> Any:
         >>> merge({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}})
         {'a': {'x': 1, 'y': 3}}
     """
+    if at == ("inputs",) and isinstance(base, list) and isinstance(over, dict):
+        base = {name: _as_mapping(name) for name in base}  # more inputs beside those of a list
     if not isinstance(base, dict) or not isinstance(over, dict):
         return copy.deepcopy(over)
     if "type" in over and over["type"] != base.get("type", over["type"]):
@@ -164,7 +200,15 @@ def merge(base: Any, over: Any, *, at: tuple[str, ...] = ()) -> Any:
     return merged
 
 
-_PLACE: Final = ("weight", "region", "start", "stop", "min_size", "max_size")
+def _as_mapping(name: str) -> str | Node:
+    """What a name in a short list of inputs says as a mapping."""
+    spec = SHORT.get(name)
+    if spec is None:  # a fault that the page's check tells of
+        return name
+    return {"kind": spec.kind, "of": spec.of} if spec.of else spec.kind
+
+
+_PLACE: Final = ("weight", "of", "region", "start", "stop", "min_size", "max_size")
 
 
 def choose(raw: Node | Sequence[Node], wanted: Mapping[str, str], *, device: str) -> Node:
@@ -240,7 +284,7 @@ def override(raw: Node, assignments: Sequence[str]) -> Node:
                 "`objective.control.weight=20`."
             )
         _assign(page, path.strip().split("."), parse_yaml(text, where=f"--set {path}"), path)
-    return page
+    return anchored(page, Path.cwd()) if assignments else page
 
 
 def _assign(page: Any, keys: list[str], value: Any, path: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Final, Literal, final
 
 import yaml
@@ -21,6 +22,8 @@ from pydantic import (
     field_validator,
 )
 
+from invertkit.core.images.specs import COVERING, SHORT, InputSpec, Kind, lead
+from invertkit.core.regions import MaskRegion, Region, RegionWord
 from invertkit.core.schedules import Schedule
 from invertkit.core.suggestions import did_you_mean
 from invertkit.errors import RecipeError
@@ -36,6 +39,33 @@ class _Strict(BaseModel):
 
 
 @final
+class InputPage(_Strict):
+    """What one input is."""
+
+    kind: Kind = Field("image", description="What it is; a word instead of the mapping means this.")
+    of: str = Field("", description="The image that a mask or label map lies on; the first image.")
+    optional: bool = Field(False, description="A run may do without it.")
+
+
+@final
+class RegionPage(_Strict):
+    """Where a term looks, by the names of masks; a name left out means everywhere."""
+
+    result: str = Field("", description="Mask in the result, of the size of the first image.")
+    reference: str = Field("", description="Mask in the image that the term compares with.")
+
+
+def _form(node: Any) -> str:
+    return "a mapping" if isinstance(node, Mapping | BaseModel) else "a word"
+
+
+RegionPages = Annotated[
+    Annotated[RegionWord, Tag("a word")] | Annotated[RegionPage, Tag("a mapping")],
+    Discriminator(_form),
+]
+
+
+@final
 class TermPage(BaseModel):
     """One line of `objective`: where the term stands in the recipe, and its objective's options."""
 
@@ -43,14 +73,23 @@ class TermPage(BaseModel):
 
     type: str = Field(description="Name of the objective.")
     weight: Schedule = Field(1.0, description="Number or schedule over the steps of the run.")
-    region: Literal["everywhere", "object", "background", "untouched", "vacated"] = Field(
-        "everywhere", description="Where the term looks."
+    of: str = Field("", description="The image input that it compares with; the first one.")
+    region: RegionPages = Field(
+        "everywhere", description="Where the term looks: a word, or masks by name."
     )
     start: Annotated[int, Ge(0)] = Field(0, description="First step of the run at which it counts.")
     stop: Annotated[int, Ge(1)] | None = Field(None, description="First step without it.")
     min_size: Annotated[int, Ge(0)] = Field(0, description="Smallest stage with it, in pixels.")
     max_size: Annotated[int, Ge(1)] | None = Field(None, description="Largest stage with it.")
     stages: tuple[str, ...] = Field((), description="Names of the stages with it; all if empty.")
+
+    @property
+    def looks_at(self) -> Region:
+        """Where it looks."""
+        if not isinstance(self.region, RegionPage):
+            word: RegionWord = self.region
+            return word
+        return MaskRegion(self.region.result, self.region.reference)
 
     @property
     def options(self) -> Node:
@@ -89,10 +128,30 @@ def _form_of_stages(node: Any) -> str:
     return "named_stages" if isinstance(node, Mapping) else "listed_stages"
 
 
+def _form_of_inputs(node: Any) -> str:
+    return "named_inputs" if isinstance(node, Mapping) else "listed_inputs"
+
+
 Stages = Annotated[
     Annotated[tuple[StagePage, ...], MinLen(1), Tag("listed_stages")]
     | Annotated[dict[str, StagePage], MinLen(1), Tag("named_stages")],
     Discriminator(_form_of_stages),
+]
+
+
+InputPages = Annotated[
+    Annotated[tuple[Literal["image", "mask", "target"], ...], Tag("listed_inputs")]
+    | Annotated[
+        dict[
+            str,
+            Annotated[
+                Annotated[Kind, Tag("a word")] | Annotated[InputPage, Tag("a mapping")],
+                Discriminator(_form),
+            ],
+        ],
+        Tag("named_inputs"),
+    ],
+    Discriminator(_form_of_inputs),
 ]
 
 
@@ -108,8 +167,15 @@ class Page(_Strict):
     notes: dict[str, str] = Field(
         default_factory=dict, description="What to say aloud when an option of a choice is taken."
     )
-    inputs: tuple[Literal["image", "mask", "target"], ...] = Field(
-        (), description="What a run must be given."
+    inputs: InputPages = Field(
+        (),
+        description="What a run is given, by name: a kind, or a mapping. The list `[image, mask, "
+        "target]` is a photograph and masks of it.",
+    )
+    demo: dict[str, str | tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="What to take where no input is given: names of pictures that the package "
+        "finds, such as `flower`, or files beside this page.",
     )
     fit: Literal["stretch", "crop", "keep"] = Field(
         "stretch",
@@ -139,16 +205,21 @@ class Page(_Strict):
     chosen: dict[str, str] = Field(default_factory=dict, description="Which overlays were taken.")
     extends: str | None = Field(None, description="Recipe to start from: a name or a path.")
 
+    @property
+    def specs(self) -> dict[str, InputSpec]:
+        """What each input is, in the page's order."""
+        return specs_of(self.inputs)
+
     def in_order(self) -> list[tuple[str, StagePage]]:
         """The stages with their keys on the page: numbers in a list, names in a mapping."""
         if isinstance(self.stages, Mapping):
             return list(self.stages.items())
         return [(str(index), stage) for index, stage in enumerate(self.stages)]
 
-    @field_validator("objective", "players", "models", "stages", mode="before")
+    @field_validator("objective", "players", "models", "stages", "inputs", mode="before")
     @classmethod
     def _without_removed(cls, value: Any) -> Any:
-        """A term, player, model or stage set to null by an overlay is gone."""
+        """A term, player, model, stage or input set to null by an overlay is gone."""
         if isinstance(value, Mapping):
             return {name: node for name, node in value.items() if node is not None}
         return value
@@ -164,7 +235,78 @@ def validate(raw: Node) -> Page:
         RecipeError: One sentence a fault, each starting with the path to it.
     """
     page: Page = checked(Page, raw)
+    faults = [*_faults_of_inputs(page), *_faults_of_terms(page)]
+    if faults:
+        raise RecipeError("\n".join(faults))
     return page
+
+
+def specs_of(inputs: Any) -> dict[str, InputSpec]:
+    """What each of a page's inputs is, in either form: a mask lies on the first image unless told.
+
+    Example:
+        >>> specs_of(("image", "mask"))["mask"]
+        InputSpec(kind='mask', of='image', optional=False)
+    """
+    if not isinstance(inputs, Mapping):
+        return {name: SHORT[name] for name in inputs}
+    specs = {
+        name: InputSpec(page.kind, page.of, page.optional)
+        if isinstance(page, InputPage)
+        else InputSpec(page)
+        for name, page in inputs.items()
+    }
+    first = lead(specs)
+    return {
+        name: replace(spec, of=first) if spec.kind in COVERING and not spec.of else spec
+        for name, spec in specs.items()
+    }
+
+
+def _faults_of_inputs(page: Page) -> Iterator[str]:
+    specs = page.specs
+    images = [name for name, spec in specs.items() if spec.kind == "image"]
+    for name, spec in specs.items():
+        if not _INPUT.match(name) or name == "name":
+            yield (
+                f"inputs.{name}: expected a name in small letters, digits and _, such as `style`."
+            )
+        if spec.of and spec.kind not in COVERING:
+            yield f"inputs.{name}.of: only masks and labels lie on an image, not {spec.kind}."
+        elif spec.of and spec.of not in images:
+            yield f"inputs.{name}.of: {_no_image(spec.of, images)}"
+    for name in page.demo:
+        if name not in specs:
+            yield (
+                f"demo.{name}: there is no input {name!r}.{did_you_mean(name, specs)} "
+                f"Inputs here: {', '.join(specs) or 'none'}."
+            )
+
+
+def _faults_of_terms(page: Page) -> Iterator[str]:
+    specs = page.specs
+    images = [name for name, spec in specs.items() if spec.kind == "image"]
+    masks = [name for name, spec in specs.items() if spec.kind == "mask"]
+    for term, line in page.objective.items():
+        if line.of and line.of not in images:
+            yield f"objective.{term}.of: {_no_image(line.of, images)}"
+        if isinstance(line.region, RegionPage):
+            for place, mask in line.region:
+                if mask and mask not in masks:
+                    yield (
+                        f"objective.{term}.region.{place}: there is no mask {mask!r}."
+                        f"{did_you_mean(mask, masks)} Masks here: {', '.join(masks) or 'none'}."
+                    )
+
+
+_INPUT: Final = re.compile(r"[a-z][a-z0-9_]*\Z")
+
+
+def _no_image(name: str, images: Sequence[str]) -> str:
+    return (
+        f"there is no image {name!r}.{did_you_mean(name, images)} "
+        f"Images here: {', '.join(images) or 'none'}."
+    )
 
 
 def checked(kind: type[Any], raw: Any, *, at: tuple[str | int, ...] = ()) -> Any:
@@ -202,7 +344,7 @@ def _is_union_tag(part: str | int) -> bool:
     return isinstance(part, str) and part in {
         "number", "linear", "piecewise", "cosine", "float", "int", "str", "none",
         "dict[str,any]", "dict[str,str]", "listed_stages", "named_stages", "constrained-int",
-        "constrained-float",
+        "constrained-float", "listed_inputs", "named_inputs", "a word", "a mapping",
     }  # fmt: skip
 
 

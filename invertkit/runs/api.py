@@ -49,9 +49,9 @@ def run(
         checkpoint_every: Seconds between checkpoints, if there is a folder.
         judge: Also measure IoU with the target, by a segmenter that is trained for it (seconds),
             into the folder's `metrics.json`.
-        **given: The recipe's inputs by name, such as `image`, `mask` and `target`: paths, PIL
-            images, arrays or tensors; see `invertkit.core.images.load.ImageLike`. If it needs some
-            and none at all is given, the demonstration is used. And the settings below, by name.
+        **given: The recipe's inputs by name, such as `image="a.jpg"`: paths, PIL images, arrays or
+            tensors; see `invertkit.core.images.load.ImageLike`. If it needs some and none at all is
+            given, its demonstration is used. And the settings below, by name.
 
     Returns:
         The result; interrupted by Ctrl-C, the result so far.
@@ -92,9 +92,10 @@ def run_each(
 
     Args:
         recipe: Name of a recipe, the path of a page, or a page as a mapping.
-        photographs: A folder with a sub-folder for each photograph, `NAME/{image,mask,target}.*`,
-            or with pictures if the recipe needs no masks; or a list of
-            `{"image": …, "mask": …, "target": …, "name": …}`, values as for `run`.
+        photographs: A folder with a sub-folder for each photograph and in it a file for each input
+            of the recipe, such as `NAME/{image,mask}.*`; or with pictures if the recipe needs one
+            image; or a list of mappings such as `{"image": …, "mask": …, "name": …}`, values as
+            for `run`.
         out: Folder to write: a sub-folder for each photograph, as `run` would write it, and
             `index.html` and `results.csv` about all.
         observers: Called after every step of every batch.

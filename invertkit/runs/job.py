@@ -105,11 +105,12 @@ class Job:
 
     def _alike(self) -> list[list[int]]:
         """The numbers of the photographs, those together whose images have the same sizes."""
+        fit = self.page.fit
         sides = [stage.size for _, stage in self.page.in_order() if stage.size]
-        groups: dict[tuple[tuple[int, int], ...], list[int]] = {}
+        groups: dict[tuple[Any, ...], list[int]] = {}
         for number, photograph in enumerate(self.photographs):
-            sizes = tuple(photograph.size(side, self.page.fit) for side in sides)
-            groups.setdefault(sizes, []).append(number)
+            shapes = [photograph.shapes(photograph.size(side, fit), fit) for side in sides]
+            groups.setdefault(tuple(shapes), []).append(number)
         return list(groups.values())
 
     def __repr__(self) -> str:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 
 from invertkit.core.devices import pick_device
-from invertkit.core.images.demo import CREDIT, demo_inputs
-from invertkit.core.images.inputs import Inputs
-from invertkit.core.images.load import Fit, load_image, load_mask
-from invertkit.core.suggestions import did_you_mean
+from invertkit.core.images.demo import demonstration
+from invertkit.core.images.inputs import Inputs, load_inputs
+from invertkit.core.images.load import Fit
+from invertkit.core.suggestions import conjoined, did_you_mean
 from invertkit.errors import InputError
 from invertkit.recipe.overlay import RecipeLike, choose, flatten, override, read_layers
 from invertkit.recipe.page import Node, Page, validate
@@ -47,7 +47,7 @@ def prepare_job(
     page, raw, text, sentences = _read(recipe, settings)
     _check_known(inputs, page)
     if photographs is not None:
-        loaded = load_each(photographs, page.inputs, inputs)
+        loaded = load_each(photographs, page.specs, inputs, recipe=page.name)
         sentences.append(f"{len(loaded)} photographs: {_few([each.name for each in loaded])}.")
     else:
         loaded = (_loaded(page, inputs, sentences),)
@@ -62,9 +62,6 @@ def prepare_job(
         sentences=tuple(sentences),
         text=text,
     )
-
-
-_INPUTS: Final = ("image", "mask", "target")
 
 
 def _read(recipe: RecipeLike, settings: Settings) -> tuple[Page, Node, str | None, list[str]]:
@@ -86,39 +83,39 @@ def _read(recipe: RecipeLike, settings: Settings) -> tuple[Page, Node, str | Non
 def _check_known(inputs: Mapping[str, Any], page: Page) -> None:
     """Whether every argument that is no setting is an input."""
     for name in inputs:
-        if name not in _INPUTS:
-            words = [*_INPUTS, *(each.name for each in fields(Settings))]
+        if name not in page.specs:
+            words = [*page.specs, *(each.name for each in fields(Settings))]
             raise InputError(
                 f"{name}: no argument of a run and no input of recipe {page.name!r}."
-                f"{did_you_mean(name, words)}"
+                f"{did_you_mean(name, words)} Its inputs: "
+                f"{conjoined(list(page.specs)) or 'none'}."
             )
 
 
 def _loaded(page: Page, given: Mapping[str, Any], sentences: list[str]) -> Inputs:
     """The inputs of one photograph; the demonstration if nothing is given at all."""
-    if page.inputs and all(value is None for value in given.values()):
-        demo = demo_inputs()
-        inputs = Inputs(**{name: getattr(demo, name) for name in page.inputs})
-        masks = " and its two masks" if inputs.mask is not None else ""
-        sentences.append(f"No image given: taking the demonstration ({CREDIT}){masks}.")
-        return inputs
-    image, mask, target = (given.get(name) for name in _INPUTS)
-    return Inputs(
-        None if image is None else load_image(image),
-        None if mask is None else load_mask(mask),
-        None if target is None else load_mask(target, who="target"),
-    )
+    given = {name: value for name, value in given.items() if value is not None}
+    if not given and page.specs:
+        given, credits = demonstration(page.specs, page.demo)
+        if given:
+            sentences.append(
+                f"No inputs given: taking the demonstration, {conjoined(list(given))} "
+                f"({'; '.join(credits)})."
+            )
+    return load_inputs(given, page.specs, recipe=page.name)
 
 
 def _check_cut(inputs: Inputs, fit: Fit) -> None:
-    """Whether `fit: crop` leaves something of object and target."""
-    side = min(inputs.image.shape[-2:]) if inputs.image is not None and fit == "crop" else 0
+    """Whether `fit: crop` leaves something of every mask."""
+    reference = inputs.reference
+    side = min(reference.shape[-2:]) if reference is not None and fit == "crop" else 0
     fitted = inputs.at((side, side), fit) if side else inputs
-    for kind, mask in (("mask", fitted.mask), ("target", fitted.target)):
+    for name, spec in inputs.specs.items():
+        mask = fitted.find(name) if spec.kind == "mask" else None
         if mask is not None and not mask.any():
             of = f"{inputs.name}: " if inputs.name else ""
             raise InputError(
-                f"{of}{kind}: the recipe looks at the square in the middle (`fit: crop`), where no "
+                f"{of}{name}: the recipe looks at the square in the middle (`fit: crop`), where no "
                 "pixel of it is white. Give a photograph cut around the object, or `--set "
                 "fit=stretch`."
             )

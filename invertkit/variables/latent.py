@@ -46,6 +46,7 @@ class Latent(Variable):
         beyond: What happens to draws past it: `clamp`, or `wrap` (the remainder).
         classifier: The classifier in `models`, for `predicted`.
         encoder: The encoder in `models`, for `start: encoder`.
+        mask: Name of the mask around which the classifier looks, if it is given.
 
     Raises:
         InputError: The class does not exist, or a start needs a reference that the run lacks.
@@ -70,13 +71,14 @@ class Latent(Variable):
         beyond: Literal["clamp", "wrap"] = "clamp",
         classifier: str = "classifier",
         encoder: str = "encoder",
+        mask: str = "mask",
     ) -> None:
         if embedding == "given" and label is None:
             raise RecipeError("label: `embedding: given` needs the class; write its name here.")
         self.model, self.start_from, self.noise = model, start, noise
         self.embedding, self.label = embedding, label
         self.limit, self.beyond = limit, beyond
-        self.classifier, self.encoder = classifier, encoder
+        self.classifier, self.encoder, self.mask = classifier, encoder, mask
         self._generator: Generator | None = None
         self._encoder: Encoder | None = None
         self._class_start: ClassStart | None = None
@@ -132,10 +134,12 @@ class Latent(Variable):
     # ------------------------------------------------------------------ where it begins
 
     def start(self, scene: Scene, randomness: Randomness) -> Params:
-        return self.begin(scene, scene.reference, scene.mask, randomness)
+        return self.begin(scene, scene.reference, scene.inputs.find(self.mask), randomness)
 
     def centre(self, scene: Scene, randomness: Randomness) -> Params:
-        return self.begin(scene, scene.reference, scene.mask, randomness, noisy=False)
+        return self.begin(
+            scene, scene.reference, scene.inputs.find(self.mask), randomness, noisy=False
+        )
 
     def begin(
         self,

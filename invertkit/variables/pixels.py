@@ -38,6 +38,8 @@ class Pixels(Variable):
         size: Side of the tensor if it is to keep one size while stages look at it smaller, by
             averaging, as the 112-pixel stages of the released loops do; by default the tensor
             has the size of the stage and is resampled (bicubic) between stages.
+        mask: For `region_means`: name of the mask of the object in the reference.
+        target: For `region_means`: name of the mask of where it shall be; without it, `mask`.
 
     Raises:
         InputError: `start` needs a reference or masks that the run does not have.
@@ -51,9 +53,11 @@ class Pixels(Variable):
         noise: NonNegative = 1.0,
         colour: Annotated[tuple[float, float, float], Len(3)] = (0.5, 0.5, 0.5),
         size: Annotated[int, Ge(1)] | None = None,
+        mask: str = "mask",
+        target: str = "target",
     ) -> None:
         self.space, self.start_from, self.noise = space, start, noise
-        self.colour, self.size = colour, size
+        self.colour, self.size, self.mask, self.target = colour, size, mask, target
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -74,11 +78,12 @@ class Pixels(Variable):
             raise InputError(f"`start: {self.start_from}` begins at a reference; give an image.")
         if self.start_from == "image":
             return scene.reference
-        if scene.mask is None or scene.target is None:
+        mask, target = scene.masks(self.mask, self.target)
+        if mask is None or target is None:
             raise InputError("`start: region_means` needs a mask and a target; give both.")
-        inside = _mean_colour(scene.reference, scene.mask)
-        outside = _mean_colour(scene.reference, 1 - scene.mask)
-        return scene.target * inside + (1 - scene.target) * outside
+        inside = _mean_colour(scene.reference, mask)
+        outside = _mean_colour(scene.reference, 1 - mask)
+        return target * inside + (1 - target) * outside
 
     def resize(self, params: Params, old: Size, new: Size) -> Params:
         if self.size or old == new:

@@ -125,7 +125,11 @@ class Transformed(WrappedVariable):
             first = first.expand(max(len(first), len(scene.reference)), -1)
             moved = self.frame({"transform": first}, scene)
         latents = self.inner.begin(
-            replace(moved, kept=scene.kept), moved.reference, moved.mask, randomness, noisy=noisy
+            replace(moved, kept=scene.kept),
+            moved.reference,
+            moved.inputs.find(self.inner.mask),
+            randomness,
+            noisy=noisy,
         )
         placed = first.expand(len(randomness.seeds), -1)
         return {**latents, "transform": placed.to(self.generator.like, copy=True)}
@@ -135,7 +139,8 @@ class Transformed(WrappedVariable):
         first = self.transform.identity()[None]
         if self.spatial is None or self.start_from == "identity":
             return first
-        if scene.mask is None:
+        mask = scene.inputs.find(self.inner.mask)
+        if mask is None:
             raise InputError(
                 f"`start: {self.start_from}` places the generator by a mask; give one, or write "
                 "`start: identity`."
@@ -144,13 +149,13 @@ class Transformed(WrappedVariable):
         placed = torch.stack(
             [
                 spatial_start(
-                    mask[None],
+                    each[None],
                     centre=where.centre,
                     size=where.size,
                     anisotropic=self.spatial.anisotropic,
                     form="exact" if self.start_from == "mask" else "published",
                 )
-                for mask in scene.mask.cpu()
+                for each in mask.cpu()
             ]
         )
         colours = first[:, : first.shape[1] - placed.shape[1]].expand(len(placed), -1)
@@ -159,23 +164,18 @@ class Transformed(WrappedVariable):
     def frame(self, params: Params, scene: Scene) -> Scene:
         if scene.reference is None:
             raise InputError("A transform moves a reference; give an image.")
-        transform = params["transform"]
+        transform, inputs = params["transform"], scene.inputs
         size = (self.generator.size,) * 2
-
-        def moved(mask: Tensor | None) -> Tensor | None:
-            if mask is None:
-                return None
-            return self.transform.weights(mask.expand(len(transform), -1, -1, -1), transform, size)
-
-        images = scene.reference.expand(len(transform), -1, -1, -1)
-        return replace(
-            scene,
-            size=size,
-            reference=self.transform.apply(images, transform, size),
-            mask=moved(scene.mask),
-            target=moved(scene.target),
-            kept={},
-        )
+        moved: dict[str, Tensor] = {}
+        for name, spec in inputs.specs.items():
+            if name not in inputs or inputs.lead not in (name, spec.of):
+                continue  # what does not lie on the photograph stays where it is
+            if spec.kind == "labels":
+                raise InputError(f"{name}: a label map cannot be moved with its image.")
+            values = inputs.need(name).expand(len(transform), -1, -1, -1)
+            move = self.transform.apply if name == inputs.lead else self.transform.weights
+            moved[name] = move(values, transform, size)
+        return replace(scene, size=size, inputs=inputs.replaced(moved), kept={})
 
     def raw(
         self, params: Params, scene: Scene, change: Tensor | None = None

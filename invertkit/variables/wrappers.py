@@ -14,7 +14,8 @@ from invertkit.core.images.resize import grow_mask
 from invertkit.core.params import Params
 from invertkit.core.randomness import Randomness
 from invertkit.core.ranges import Count, NonNegative
-from invertkit.core.scene import Region, Scene
+from invertkit.core.regions import MaskRegion, Region, RegionWord
+from invertkit.core.scene import Scene
 from invertkit.errors import InputError
 from invertkit.variables.base import Variable, WrappedVariable
 
@@ -83,16 +84,23 @@ class Hold(WrappedVariable):
         inner: What is optimised elsewhere.
         region: What is held; `untouched` is outside both masks.
         margin: Width of the ring around both masks that stays free, as a share of the side.
+        mask: Hold what this mask covers, instead of a region.
 
     Raises:
         InputError: The run has no reference, or no masks.
     """
 
     def __init__(
-        self, *, inner: Variable, region: Region = "untouched", margin: NonNegative = 0.02
+        self,
+        *,
+        inner: Variable,
+        region: RegionWord = "untouched",
+        margin: NonNegative = 0.02,
+        mask: str = "",
     ) -> None:
         super().__init__(inner)
-        self.region, self.margin = region, margin
+        self.region: Region = MaskRegion(mask) if mask else region
+        self.margin = margin
 
     @property
     def obstacle(self) -> str:

@@ -7,10 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from invertkit.core.images.inputs import Inputs
 from invertkit.core.images.resize import resize_image, resize_mask
+from invertkit.core.images.specs import InputSpec
 from invertkit.core.network import Network
 from invertkit.core.randomness import Randomness
-from invertkit.core.scene import REGIONS, Scene
+from invertkit.core.regions import REGIONS, MaskRegion
+from invertkit.core.scene import Scene
 from invertkit.core.view import View
 from invertkit.engine.problem import Term
 from invertkit.engine.run import Run
@@ -18,7 +21,7 @@ from invertkit.errors import InputError, TapError
 from invertkit.models.classifiers.classifier import Classifier
 from invertkit.objectives.outputs import Activation, CrossEntropy, KLDivergence
 from invertkit.objectives.statistics import BatchNormStatistics, FeatureStatistics
-from tests.helpers import SIZE, make_problem, tiny_classifier, uniform
+from tests.helpers import SIZE, make_problem, tiny_classifier, uniform, with_inputs
 
 
 class Counting(Network):
@@ -120,9 +123,7 @@ def test_draws_of_a_view_belong_to_its_seeds_and_step(scene: Scene) -> None:
 
 
 def test_regions_are_what_their_names_say(scene: Scene) -> None:
-    assert scene.mask is not None
-    assert scene.target is not None
-    y, z = scene.mask, scene.target
+    y, z = scene.inputs["mask"], scene.inputs["target"]
     wanted = {
         "object": (y, z),
         "background": (1 - y, 1 - z),
@@ -142,16 +143,49 @@ def test_regions_are_what_their_names_say(scene: Scene) -> None:
 def test_a_view_of_the_reference_uses_the_source_mask(scene: Scene) -> None:
     here = look(scene).within("object")
     there = replace(look(scene), is_reference=True).within("object")
-    assert scene.mask is not None
-    assert torch.equal(here.region(SIZE), scene.target)  # type: ignore[arg-type]
-    assert torch.equal(there.region(SIZE), scene.mask)  # type: ignore[arg-type]
+    assert torch.equal(here.region(SIZE), scene.inputs["target"])  # type: ignore[arg-type]
+    assert torch.equal(there.region(SIZE), scene.inputs["mask"])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("region", [name for name in REGIONS if name != "everywhere"])
 def test_a_region_without_masks_is_an_error(region: str, scene: Scene) -> None:
-    for missing, word in (("mask", "no mask"), ("target", "no target")):
-        with pytest.raises(InputError, match=f"{region!r}.*{word}"):
-            look(replace(scene, **{missing: None})).within(region).cut_out()
+    with pytest.raises(InputError, match=f"{region!r}.*no mask"):
+        look(with_inputs(scene, mask=None)).within(region).cut_out()
+
+
+def test_without_a_target_the_object_stays_where_it_is(scene: Scene) -> None:
+    staying = with_inputs(scene, target=None)
+    assert torch.equal(look(staying).within("object").region(SIZE), scene.inputs["mask"])  # type: ignore[arg-type]
+    assert not staying.region("vacated", of_reference=False).any()  # type: ignore[union-attr]
+
+
+def test_a_region_may_be_any_masks(scene: Scene) -> None:
+    region = MaskRegion(result="target", reference="mask")
+    here = look(scene).within(region)
+    there = replace(here, is_reference=True)
+    assert torch.equal(here.region(SIZE), scene.inputs["target"])  # type: ignore[arg-type]
+    assert torch.equal(there.region(SIZE), scene.inputs["mask"])  # type: ignore[arg-type]
+    assert replace(here, region_name=MaskRegion("target")).within(region).region(SIZE) is not None
+    assert look(scene).within(MaskRegion(reference="mask")).region(SIZE) is None
+    with pytest.raises(InputError, match="no input 'sky'; it has: image, mask and target"):
+        look(scene).within(MaskRegion("sky")).region(SIZE)
+
+
+def test_a_look_compares_with_the_image_that_its_term_names() -> None:
+    scene = Scene(
+        SIZE,
+        Inputs(
+            {"photo": uniform(1, 3, *SIZE), "style": uniform(1, 3, 8, 40, seed=4)},
+            {"photo": InputSpec(), "style": InputSpec(optional=True)},
+        ),
+    )
+    assert look(scene).reference is scene.reference is scene.inputs["photo"]
+    styled = look(scene).within("everywhere", "style")
+    assert styled.reference is scene.inputs["style"]
+    assert styled.of_reference().image is scene.inputs["style"]
+    assert [each.image.shape for each in styled.photographs()] == [(1, 3, 8, 40)]
+    with pytest.raises(InputError, match="give an image 'other'"):
+        _ = look(scene).within("everywhere", "other").reference
 
 
 def test_an_unknown_region_is_an_error(scene: Scene) -> None:
@@ -192,7 +226,7 @@ def test_a_cut_out_equals_the_reference_outside_and_the_image_inside(scene: Scen
         shown = look(scene, images).within(region).cut_out().image
         torch.testing.assert_close(shown * inside, images * inside)
         torch.testing.assert_close(shown * (1 - inside), scene.reference * (1 - inside) + 0 * shown)
-        held = look(replace(scene, reference=None), images).within(region).cut_out().image
+        held = look(with_inputs(scene, image=None), images).within(region).cut_out().image
         torch.testing.assert_close(held, images)
     assert look(scene, images).cut_out().image is images
 

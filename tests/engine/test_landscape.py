@@ -106,7 +106,10 @@ def test_gradients_are_taken_in_the_generators_frame_and_losses_in_the_photograp
 
     descended = here.gradients()
     with torch.no_grad():
-        y, m = move.apply(scene.reference, phi, (8, 8)), move.weights(scene.target, phi, (8, 8))
+        y, m = (
+            move.apply(scene.reference, phi, (8, 8)),
+            move.weights(scene.inputs["target"], phi, (8, 8)),
+        )
     z2, c2 = (point.detach().clone().requires_grad_() for point in (z, c))
     wanted = 2 * l2(generator.generate(latent=z2, embedding=c2), y, m)
     torch.testing.assert_close(descended, wanted.detach(), rtol=1e-10, atol=1e-12)
@@ -117,7 +120,7 @@ def test_gradients_are_taken_in_the_generators_frame_and_losses_in_the_photograp
 
     with torch.no_grad():
         back = variable.still(generator.generate(latent=z, embedding=c), here.points, scene)
-        judged = 2 * l2(back, scene.reference, scene.target)
+        judged = 2 * l2(back, scene.reference, scene.inputs["target"])
     torch.testing.assert_close(here.losses(), judged, rtol=1e-10, atol=1e-12)
     assert not torch.allclose(judged, descended)
 

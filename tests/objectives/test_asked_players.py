@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from invertkit.core.images.resize import resize_mask
-from invertkit.core.scene import Scene
 from invertkit.errors import InputError, TapError
 from invertkit.objectives.asked_players import CriticScore, MaskBCE
-from tests.helpers import SIZE, gradcheck, gradient, make_scene, score, setting, uniform
+from tests.helpers import SIZE, gradcheck, gradient, make_scene, scene_of, score, setting, uniform
 
 OBJECTIVES: dict[str, Any] = {"critic": CriticScore, "segmenter": MaskBCE}
 every_objective = pytest.mark.parametrize("name", OBJECTIVES)
@@ -24,8 +23,11 @@ def test_critic_score_is_minus_the_weighted_mean_of_the_map(region: str) -> None
     values = score(objective, scene, images, region=region)
     scores = scene.players["critic"].scores(images)
     size = (scores.shape[-2], scores.shape[-1])
-    assert scene.target is not None
-    weights = torch.ones(1, 1, *size) if region == "everywhere" else resize_mask(scene.target, size)
+    weights = (
+        torch.ones(1, 1, *size)
+        if region == "everywhere"
+        else resize_mask(scene.inputs["target"], size)
+    )
     for i, value in enumerate(values):
         above = below = 0.0
         for y, x in product(range(size[0]), range(size[1])):
@@ -41,12 +43,11 @@ def test_mask_bce_equals_its_slow_loop(region: str) -> None:
     values = score(objective, scene, images, region=region)
     logits = scene.players["segmenter"].logits(images)
     weights = scene.region(region, of_reference=False)
-    assert scene.target is not None
     for i, value in enumerate(values):
         above = below = 0.0
         for y, x in product(range(SIZE[0]), range(SIZE[1])):
             share = 1 / (1 + math.exp(-logits[i, 0, y, x].item()))
-            wanted = scene.target[0, 0, y, x].item()
+            wanted = scene.inputs["target"][0, 0, y, x].item()
             loss = -wanted * math.log(share) - (1 - wanted) * math.log(1 - share)
             weight = 1.0 if weights is None else weights[0, 0, y, x].item()
             above, below = above + weight * loss, below + weight
@@ -80,7 +81,7 @@ def test_the_gradient_agrees_with_finite_differences(name: str, region: str) -> 
 def test_a_region_that_is_everything_changes_nothing(name: str) -> None:
     ones, images = torch.ones(1, 1, *SIZE, dtype=torch.float64), uniform(2, 3, *SIZE)
     objective, scene = OBJECTIVES[name](), make_scene()
-    scene = setting(objective, Scene(SIZE, scene.reference, ones, ones), seeds=(0, 1))
+    scene = setting(objective, scene_of(SIZE, scene.reference, ones, ones), seeds=(0, 1))
     torch.testing.assert_close(
         score(objective, scene, images, region="object"), score(objective, scene, images)
     )

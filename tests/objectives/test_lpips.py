@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from invertkit.core.images.inputs import joined
 from invertkit.core.scene import Scene
 from invertkit.errors import InputError, RecipeError
 from invertkit.models.perceptual.network import unit_channels
@@ -29,6 +30,7 @@ from tests.helpers import (
     tiny_classifier,
     tiny_perceptual,
     uniform,
+    with_inputs,
 )
 
 Mask = Literal["layers", "maps"]
@@ -71,7 +73,7 @@ def slow_lpips(
 def soft(scene: Scene) -> Scene:
     """The same scene with masks of every weight."""
     mask, target = uniform(1, 1, *scene.size, seed=7), uniform(1, 1, *scene.size, seed=8)
-    return replace(scene, mask=mask, target=target, kept={})
+    return with_inputs(replace(scene, kept={}), mask=mask, target=target)
 
 
 # ---------------------------------------------------------------------- against slow versions
@@ -120,7 +122,7 @@ def test_it_is_zero_at_the_reference_and_positive_elsewhere(
 def test_image_and_reference_may_change_places(objective: Objective, seed: int) -> None:
     a, b = uniform(2, 1, 3, *SIZE, seed=seed)
     values = [
-        score(objective, setting(objective, replace(make_scene(), reference=there)), here)
+        score(objective, setting(objective, with_inputs(make_scene(), image=there)), here)
         for here, there in ((a, b), (b, a))
     ]
     torch.testing.assert_close(*values, rtol=1e-12, atol=0)
@@ -129,7 +131,7 @@ def test_image_and_reference_may_change_places(objective: Objective, seed: int) 
 @every_kind
 def test_a_mask_of_ones_is_no_mask(objective: Objective) -> None:
     ones = torch.ones(1, 1, *SIZE, dtype=torch.float64)
-    scene = setting(objective, replace(make_scene(), mask=ones, target=ones))
+    scene = setting(objective, with_inputs(make_scene(), mask=ones, target=ones))
     images = uniform(2, 3, *SIZE)
     whole, masked = (score(objective, scene, images, region=r) for r in ("everywhere", "object"))
     torch.testing.assert_close(masked, whole, rtol=1e-12, atol=0)
@@ -152,7 +154,7 @@ def test_what_lies_far_outside_the_region_is_not_seen_but_its_surroundings_are(
     """Layer 3 sees 86 pixels, 43 to a side; a pixel of it is 8 wide, and masks reach 2 further."""
     size = (16, 160)
     mask = rectangle(size, slice(None), slice(0, 8), torch.float64)
-    scene = setting(objective, replace(make_scene(size), mask=mask, target=mask))
+    scene = setting(objective, with_inputs(make_scene(size), mask=mask, target=mask))
     image = uniform(1, 3, *size)
     slope = gradient(lambda x: score(objective, scene, x, region="object"), image)
     assert not slope[..., 8 + 43 + 16 :].any()
@@ -182,7 +184,7 @@ def test_its_slope_at_the_reference_is_finite(objective: Objective) -> None:
 )
 def test_an_empty_region_asks_for_nothing(objective: Objective) -> None:
     empty = torch.zeros(1, 1, *SIZE, dtype=torch.float64)
-    scene = setting(objective, replace(make_scene(), mask=empty, target=empty))
+    scene = setting(objective, with_inputs(make_scene(), mask=empty, target=empty))
 
     def value(images: Tensor) -> Tensor:
         return score(objective, scene, images, region="object")
@@ -201,34 +203,25 @@ def test_a_reference_for_each_image_may_be_the_same_or_another(
 ) -> None:
     images, base = uniform(3, 3, *SIZE), soft(make_scene())
     assert base.reference is not None
-    assert base.mask is not None
-    assert base.target is not None
     one = score(objective, setting(objective, base), images, region=region)
-    same = replace(
-        base,
-        reference=base.reference.expand(3, -1, -1, -1),
-        mask=base.mask.expand(3, -1, -1, -1),
-        target=base.target.expand(3, -1, -1, -1),
-        kept={},
-    )
-    repeated = score(objective, setting(objective, same), images, region=region)
+    same = replace(base, inputs=base.inputs.map(lambda tensor: tensor.expand(3, -1, -1, -1)))
+    repeated = score(objective, setting(objective, replace(same, kept={})), images, region=region)
     torch.testing.assert_close(repeated, one, rtol=1e-12, atol=0)
     scenes = [
-        replace(
-            base,
-            reference=uniform(1, 3, *SIZE, seed=20 + i),
+        with_inputs(
+            replace(base, kept={}),
+            image=uniform(1, 3, *SIZE, seed=20 + i),
             mask=uniform(1, 1, *SIZE, seed=30 + i),
             target=uniform(1, 1, *SIZE, seed=40 + i),
-            kept={},
         )
         for i in range(3)
     ]
-    rows: dict[str, Any] = {
-        name: torch.cat([getattr(scene, name) for scene in scenes])
-        for name in ("reference", "mask", "target")
-    }
+    rows = joined([scene.inputs for scene in scenes])
     together = score(
-        objective, setting(objective, replace(base, **rows, kept={})), images, region=region
+        objective,
+        setting(objective, replace(base, inputs=rows, kept={})),
+        images,
+        region=region,
     )
     alone = [
         score(objective, setting(objective, scene), images[i : i + 1], region=region)

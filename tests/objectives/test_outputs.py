@@ -89,7 +89,6 @@ def test_attention_equals_its_slow_loop(classifier: Classifier) -> None:
     objective, images = Attention(layer="layer1"), uniform(2, 3, *SIZE)
     scene = setting(objective)
     assert scene.reference is not None
-    assert scene.target is not None
     reference = scene.reference.clone().requires_grad_()
     seen = classifier.observe(reference, ("layer1", "logits"))
     (slope,) = torch.autograd.grad(seen["logits"].max(), seen["layer1"])
@@ -100,7 +99,7 @@ def test_attention_equals_its_slow_loop(classifier: Classifier) -> None:
         for y, x in product(range(maps.shape[2]), range(maps.shape[3])):
             pairs = zip(weights, maps[i, :, y, x].tolist(), strict=True)
             answer = max(0.0, sum(w * a for w, a in pairs)) + 1e-6
-            share = scene.target[0, 0, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2].mean().item()
+            share = scene.inputs["target"][0, 0, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2].mean().item()
             inside, total = inside + answer * share, total + answer
         assert value.item() == pytest.approx(-math.log(inside / total))
 
@@ -151,9 +150,8 @@ def test_a_cut_out_shows_the_reference_outside_the_region(name: str) -> None:
         return
     objective = OBJECTIVES[name]()
     scene, images = setting(objective), uniform(2, 3, *SIZE)
-    assert scene.target is not None
     assert scene.reference is not None
-    pasted = images * scene.target + scene.reference * (1 - scene.target)
+    pasted = images * scene.inputs["target"] + scene.reference * (1 - scene.inputs["target"])
     torch.testing.assert_close(
         score(objective, scene, images, region="object"), score(objective, scene, pasted)
     )

@@ -13,7 +13,17 @@ from invertkit.core.pixel_space import IMAGENET_MEAN, IMAGENET_STD
 from invertkit.core.scene import Scene
 from invertkit.objectives.functional import total_variation_l2
 from invertkit.objectives.priors import Norm, Range, TotalVariation
-from tests.helpers import REGIONS, SIZE, gradcheck, gradient, make_scene, normal, score, uniform
+from tests.helpers import (
+    REGIONS,
+    SIZE,
+    gradcheck,
+    gradient,
+    make_scene,
+    normal,
+    scene_of,
+    score,
+    uniform,
+)
 from tests.objectives.test_functional import slow_l1, slow_l2, slow_mv
 
 PRIORS: dict[str, Any] = {
@@ -72,7 +82,7 @@ def test_the_gradient_of_a_prior_agrees_with_finite_differences(name: str, regio
 
 @every_prior
 def test_a_region_that_is_everything_changes_nothing(name: str) -> None:
-    scene = Scene(SIZE, mask=torch.zeros(1, 1, *SIZE), target=torch.ones(1, 1, *SIZE))
+    scene = scene_of(SIZE, mask=torch.zeros(1, 1, *SIZE), target=torch.ones(1, 1, *SIZE))
     prior = PRIORS[name]()
     torch.testing.assert_close(
         score(prior, scene, images(), region="object"), score(prior, scene, images())

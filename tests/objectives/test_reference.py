@@ -83,11 +83,9 @@ def test_pixel_distance_of_an_image_does_not_depend_on_its_company(
 def test_untouched_and_vacated_are_where_the_masks_say(scene: Scene) -> None:
     """A pixel changed inside a region is seen there, and in no region that does not hold it."""
     assert scene.reference is not None
-    assert scene.mask is not None
-    assert scene.target is not None
     places = {(1, 0): "both", (1, 1): "neither"}
     for y, x in product(range(SIZE[0]), range(SIZE[1])):
-        inside = bool(scene.mask[0, 0, y, x]), bool(scene.target[0, 0, y, x])
+        inside = bool(scene.inputs["mask"][0, 0, y, x]), bool(scene.inputs["target"][0, 0, y, x])
         places[y, x] = {
             (False, False): "untouched",
             (True, False): "vacated",

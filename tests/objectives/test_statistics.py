@@ -22,6 +22,7 @@ from tests.helpers import (
     gradient,
     make_scene,
     rectangle,
+    scene_of,
     score,
     setting,
     uniform,
@@ -93,7 +94,7 @@ def test_feature_statistics_in_a_binary_region_are_those_of_its_pixels(
     scene = make_scene((16, 16))
     mask = rectangle((16, 16), slice(0, 8), slice(4, 12), double)
     target = rectangle((16, 16), slice(8, 16), slice(0, 12), double)
-    scene = Scene((16, 16), scene.reference, mask, target)
+    scene = scene_of((16, 16), scene.reference, mask, target)
     objective = FeatureStatistics(layers=layers, form=form)
     scene, images = setting(objective, scene, region="object"), uniform(2, 3, 16, 16)
     here = classifier.observe(images, layers)
@@ -118,9 +119,9 @@ def test_feature_statistics_in_a_binary_region_are_those_of_its_pixels(
 def test_feature_statistics_vanish_at_the_reference(form: Form, region: str) -> None:
     scene = make_scene()
     if region == "vacated":  # nothing is vacated where the masks agree
-        scene = Scene(SIZE, scene.reference, scene.mask, 1 - scene.mask)  # type: ignore[operator]
+        scene = scene_of(SIZE, scene.reference, scene.inputs["mask"], 1 - scene.inputs["mask"])  # type: ignore[operator]
     else:
-        scene = Scene(SIZE, scene.reference, scene.mask, scene.mask)
+        scene = scene_of(SIZE, scene.reference, scene.inputs["mask"], scene.inputs["mask"])
     objective = FeatureStatistics(form=form)
     scene = setting(objective, scene, region=region)
     assert scene.reference is not None
@@ -179,7 +180,7 @@ def test_coupled_batch_norm_statistics_are_those_of_the_batch(
 ) -> None:
     objective, images = BatchNormStatistics(coupled=True), uniform(3, 3, *SIZE)
     nothing = torch.zeros(1, 1, *SIZE, dtype=torch.float64)
-    scene = setting(objective, Scene(SIZE, mask=nothing, target=1 - nothing))
+    scene = setting(objective, scene_of(SIZE, mask=nothing, target=1 - nothing))
     values = score(
         objective, scene, images, region="object" if region == "all of it" else "everywhere"
     )
@@ -230,7 +231,7 @@ def test_statistics_in_a_region_that_is_everything_are_those_of_the_image(name: 
     reference, values = make_scene().reference, []
     for region in ("everywhere", "object"):
         objective = OBJECTIVES[name]()
-        scene = setting(objective, Scene(SIZE, reference, ones, ones), region=region)
+        scene = setting(objective, scene_of(SIZE, reference, ones, ones), region=region)
         values.append(score(objective, scene, images, region=region))
     torch.testing.assert_close(*values)
 
@@ -239,7 +240,9 @@ def test_statistics_in_a_region_that_is_everything_are_those_of_the_image(name: 
 def test_statistics_of_an_empty_region_are_finite(name: str) -> None:
     zeros = torch.zeros(1, 1, *SIZE, dtype=torch.float64)
     objective = OBJECTIVES[name]()
-    scene = setting(objective, Scene(SIZE, make_scene().reference, zeros, zeros), region="object")
+    scene = setting(
+        objective, scene_of(SIZE, make_scene().reference, zeros, zeros), region="object"
+    )
     images = uniform(2, 3, *SIZE)
     assert score(objective, scene, images, region="object").isfinite().all()
     slope = gradient(lambda x: score(objective, scene, x, region="object"), images)

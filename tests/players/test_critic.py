@@ -20,7 +20,7 @@ from invertkit.models.stacked.normed_leaky import NormKind
 from invertkit.models.stacked.stack import Stack
 from invertkit.players.critic import PatchCritic
 from invertkit.players.critic_gradients import critic_gradients
-from tests.helpers import make_scene, normal, same, through_a_file, tiny_critic, uniform
+from tests.helpers import make_scene, normal, same, scene_of, through_a_file, tiny_critic, uniform
 from tests.players.plain import Form, assert_same_network, critic_loss, learnt, plain
 
 Way = Literal["joined", "apart"]
@@ -165,7 +165,7 @@ def test_each_critic_learns_what_plain_autograd_teaches_it_alone(
     scene = make_scene()
     assert scene.reference is not None
     rows = uniform(batch, 3, 16, 20, seed=5) if photographs == "each" else scene.reference
-    scene = Scene(scene.size, rows, scene.mask, scene.target)
+    scene = scene_of(scene.size, rows, scene.inputs["mask"], scene.inputs["target"])
     options = {"norm": norm, "penalty_form": form, "penalty": penalty, "lr": 1e-2}
     critic = begun(
         tiny_critic(**options), tuple(range(batch)), scene, dtype=torch.float64, enlarged=6
@@ -210,7 +210,7 @@ def test_a_shared_critic_learns_what_plain_autograd_teaches_it(
     scene = make_scene()
     assert scene.reference is not None
     real = uniform(3, 3, 16, 20, seed=5) if photographs == "each" else scene.reference
-    scene = Scene(scene.size, real, scene.mask, scene.target)
+    scene = scene_of(scene.size, real, scene.inputs["mask"], scene.inputs["target"])
     made = tiny_critic(norm=norm, penalty_form=form, shared=True, lr=1e-2)
     critic = begun(made, (4, 5, 6), scene, dtype=torch.float64, enlarged=6)
     start, images = plain(the(critic)), pictures(3, dtype=torch.float64)
@@ -310,7 +310,7 @@ def test_learning_separates_the_image_from_the_reference() -> None:
         return float(critic.scores(images).mean() - critic.scores(reference * 0.5).mean())
 
     scene = make_scene(dtype=torch.float32)
-    dark = Scene(scene.size, reference * 0.5, scene.mask, scene.target)
+    dark = scene_of(scene.size, reference * 0.5, scene.inputs["mask"], scene.inputs["target"])
     critic.begin(dark, Randomness((0,)), purpose=PURPOSE)
     before = gap()
     critic.learn(images, step=0)

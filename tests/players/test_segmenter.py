@@ -17,16 +17,27 @@ from invertkit.models.segmenters.encoder_decoder import EncoderDecoder
 from invertkit.models.stacked.normed_leaky import NormKind
 from invertkit.models.stacked.stack import Stack
 from invertkit.players.segmenter import Segmenter
-from tests.helpers import make_scene, same, through_a_file, tiny_segmenter, uniform
+from tests.helpers import (
+    make_scene,
+    same,
+    scene_of,
+    through_a_file,
+    tiny_segmenter,
+    uniform,
+)
 from tests.players.plain import assert_same_network, learnt, plain
 
 
 def coloured() -> Scene:
     """An object that is red on green."""
     scene = make_scene(dtype=torch.float32)
-    assert scene.mask is not None
     red, green = torch.eye(3)[:2].reshape(2, 1, 3, 1, 1)
-    return Scene(scene.size, scene.mask * red + (1 - scene.mask) * green, scene.mask, scene.target)
+    return scene_of(
+        scene.size,
+        scene.inputs["mask"] * red + (1 - scene.inputs["mask"]) * green,
+        scene.inputs["mask"],
+        scene.inputs["target"],
+    )
 
 
 def begun(segmenter: Segmenter, seeds: tuple[int, ...] = (0,)) -> Segmenter:
@@ -38,8 +49,7 @@ def loss(segmenter: Segmenter, image: Tensor | None = None) -> float:
     scene = coloured()
     image = scene.reference if image is None else image
     assert image is not None
-    assert scene.mask is not None
-    return F.binary_cross_entropy_with_logits(segmenter.logits(image), scene.mask).item()
+    return F.binary_cross_entropy_with_logits(segmenter.logits(image), scene.inputs["mask"]).item()
 
 
 def updates_taken(segmenter: Segmenter) -> int:
@@ -54,10 +64,9 @@ def test_it_learns_where_the_object_is() -> None:
     assert loss(trained) < 0.6 * loss(untrained)
     scene = coloured()
     assert scene.reference is not None
-    assert scene.mask is not None
     logits = trained.logits(scene.reference)
     assert logits.shape == (1, 1, *scene.size)
-    assert logits[scene.mask == 1].mean() > logits[scene.mask == 0].mean()
+    assert logits[scene.inputs["mask"] == 1].mean() > logits[scene.inputs["mask"] == 0].mean()
 
 
 def test_before_means_before_the_first_step_of_every_stage() -> None:
@@ -104,15 +113,15 @@ def test_released_statistics_are_shared_by_the_batch() -> None:
     assert not torch.allclose(segmenter.logits(images)[1:2], segmenter.logits(images[1:2]))
 
 
-def scene_of(references: int, masks: int) -> Scene:
+def scene_with(references: int, masks: int) -> Scene:
     """Photographs and masks, one or one for each image, in float64."""
     size, scene = (12, 13), make_scene((12, 13))
     images = max(references, masks)
-    return Scene(
+    return scene_of(
         size,
         uniform(references, 3, *size, seed=1),
         (uniform(masks, 1, *size, seed=2) > 0.6).double(),
-        scene.target,
+        scene.inputs["target"],
         owners=tuple(range(images)) if images > 1 else (),
     )
 
@@ -143,7 +152,7 @@ def test_every_network_learns_what_plain_autograd_teaches_it_alone(
     norm: NormKind, rows_of: tuple[int, int], way: str
 ) -> None:
     """One network while there is one photograph and one mask, else one for each image."""
-    scene = scene_of(*rows_of)
+    scene = scene_with(*rows_of)
     segmenter, count = begun_on(scene, 3, norm=norm), max(rows_of)
     assert segmenter.net is not None
     assert segmenter.net.networks == count
@@ -154,7 +163,7 @@ def test_every_network_learns_what_plain_autograd_teaches_it_alone(
         for step in range(3):
             segmenter.learn(uniform(3, 3, 12, 13), step=step)
     for i, start in enumerate(alone):
-        image, mask = rows(scene.reference, i), rows(scene.mask, i)
+        image, mask = rows(scene.reference, i), rows(scene.inputs["mask"], i)
 
         def loss(net: Any, image: Tensor = image, mask: Tensor = mask) -> Tensor:
             return F.binary_cross_entropy_with_logits(net(image), mask)
@@ -165,8 +174,10 @@ def test_every_network_learns_what_plain_autograd_teaches_it_alone(
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 @pytest.mark.parametrize("way", ["joined", "apart"])
 def test_with_photographs_of_their_own_images_do_not_meet(norm: NormKind, way: str) -> None:
-    scene, images = scene_of(3, 3), uniform(3, 3, 12, 13)
-    one = Scene(scene.size, rows(scene.reference, 1), rows(scene.mask, 1), scene.target)
+    scene, images = scene_with(3, 3), uniform(3, 3, 12, 13)
+    one = scene_of(
+        scene.size, rows(scene.reference, 1), rows(scene.inputs["mask"], 1), scene.inputs["target"]
+    )
     together, alone = begun_on(scene, 3, norm=norm), begun_on(one, 1, norm=norm)
     assert together.net is not None
     assert alone.net is not None
@@ -197,7 +208,7 @@ def test_its_phase_says_whether_a_step_changes_it(when: str, updates: int) -> No
 
 @pytest.mark.parametrize("masks", [1, 2])
 def test_an_update_can_be_recorded_and_replayed(masks: int) -> None:
-    scene = scene_of(1, masks)
+    scene = scene_with(1, masks)
     one, other = (begun_on(scene, 2, updates=9) for _ in range(2))
     for step in range(5):
         other.learn(torch.empty(0), step=step)
@@ -235,8 +246,8 @@ def test_its_weights_take_no_gradient_outside_its_updates(when: str) -> None:
 def test_what_it_needs_is_said() -> None:
     scene = coloured()
     for missing in (
-        Scene(scene.size, None, scene.mask, scene.target),
-        Scene(scene.size, scene.reference, None, scene.target),
+        scene_of(scene.size, None, scene.inputs["mask"], scene.inputs["target"]),
+        scene_of(scene.size, scene.reference, None, scene.inputs["target"]),
     ):
         with pytest.raises(InputError, match="give both"):
             Segmenter().begin(missing, Randomness((0,)), purpose="s")

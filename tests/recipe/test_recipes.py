@@ -518,8 +518,8 @@ def test_a_page_with_any_value_replaced_is_taken_or_refused_with_a_sentence(
         from invertkit.recipe.build import build
 
         build(
-            page, [Inputs(image, mask, target)], seeds=(0,), device=torch.device("cpu"),
-            registry=Registry(),
+            page, [Inputs.of({"image": image, "mask": mask, "target": target})], seeds=(0,),
+            device=torch.device("cpu"), registry=Registry(),
         )  # fmt: skip
     except InvertkitError as error:
         said = str(error)

@@ -19,6 +19,7 @@ from torch import Tensor
 import invertkit as package
 from invertkit.core.images.inputs import Inputs
 from invertkit.core.images.load import load_image
+from invertkit.core.images.specs import InputSpec
 from invertkit.core.scene import Scene
 from invertkit.engine.problem import Problem, Status, Term
 from invertkit.engine.run import Report, Run
@@ -28,7 +29,7 @@ from invertkit.objectives.statistics import BatchNormStatistics
 from invertkit.optimizers.torch_optim import LBFGS
 from invertkit.players.critic import PatchCritic
 from invertkit.players.segmenter import Segmenter
-from invertkit.recipe.page import validate
+from invertkit.recipe.page import specs_of, validate
 from invertkit.runs.collection import load_each
 from invertkit.runs.job import Job
 from invertkit.runs.observers import STOP
@@ -76,7 +77,9 @@ def photographs(count: int, size: tuple[int, int] = (48, 48)) -> tuple[Inputs, .
         inside, outside = uniform(2, 1, 3, 1, 1, seed=number, dtype=torch.float32)
         noise = 0.2 * uniform(1, 3, *size, seed=10 + number, dtype=torch.float32)
         image = (0.8 * (mask * inside + (1 - mask) * outside) + noise).clamp(0, 1)
-        made.append(Inputs(image, mask, target, name=f"photograph {number}"))
+        made.append(
+            Inputs.of({"image": image, "mask": mask, "target": target}, name=f"photograph {number}")
+        )
     return tuple(made)
 
 
@@ -86,12 +89,7 @@ def doubled(problem: Problem) -> Problem:
     def scene(size: tuple[int, int]) -> Scene:
         made = problem.scene(size)
 
-        def wide(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor.double()
-
-        return replace(
-            made, reference=wide(made.reference), mask=wide(made.mask), target=wide(made.target)
-        )
+        return replace(made, inputs=made.inputs.map(Tensor.double))
 
     return replace(problem, scene=scene)
 
@@ -198,11 +196,10 @@ shapes = st.sampled_from([(48, 48), (48, 64), (64, 48)])
 def test_every_image_has_its_batch(
     sizes: list[tuple[int, int]], seeds: int, batch: int | None, device: str, fit: str
 ) -> None:
-    whole = Inputs(torch.zeros(1, 3, 48, 48), torch.ones(1, 1, 48, 48))
     job = Job(
         page=PAGE.model_copy(update={"fit": fit}),
         raw={},
-        photographs=tuple(replace(whole, image=torch.zeros(1, 3, *s), mask=None) for s in sizes),
+        photographs=tuple(Inputs.of({"image": torch.zeros(1, 3, *s)}) for s in sizes),
         settings=Settings(seed=10, seeds=seeds, device=device, batch=batch),
     )
     most = batch or (1 if device == "cpu" else 16)
@@ -242,20 +239,28 @@ def folder_of(path: Path, count: int = 3, **names: str) -> Path:
     for inputs in photographs(count, (24, 32)):
         (path / inputs.name).mkdir(parents=True)
         for kind in ("image", "mask", "target"):
-            tensor = getattr(inputs, kind)
+            tensor = inputs.need(kind)
             picture(tensor).save(path / inputs.name / f"{names.get(kind, kind)}.png")
     (path / ".hidden").mkdir(exist_ok=True)
     (path / "notes.txt").write_text("no photograph")
     return path
 
 
+def loaded(given_: Any, wanted: Sequence[str], files: Any = None) -> tuple[Inputs, ...]:
+    """With `target` as an input that a run may do without, where it is not wanted."""
+    return load_each(given_, {**OPTIONAL, **specs_of(tuple(wanted))}, files)
+
+
+OPTIONAL = {"image": InputSpec(), "target": InputSpec("mask", of="image", optional=True)}
+
+
 def test_a_folder_a_list_and_names_of_files_mean_the_same(tmp_path: Path) -> None:
-    plain = load_each(folder_of(tmp_path / "a"), ["image", "mask", "target"])
+    plain = loaded(folder_of(tmp_path / "a"), ["image", "mask", "target"])
     named = folder_of(tmp_path / "b", target="target_position")
     wanted = ["image", "mask"]
-    other = load_each(named, wanted, {"target": "target_position"})
-    with_ending = load_each(str(named), wanted, {"target": "target_position.png", "mask": None})
-    listed = load_each(
+    other = loaded(named, wanted, {"target": "target_position"})
+    with_ending = loaded(str(named), wanted, {"target": "target_position.png", "mask": None})
+    listed = loaded(
         [
             {"name": f"photograph {n}", **{
                 kind: tmp_path / "a" / f"photograph {n}" / f"{kind}.png"
@@ -267,7 +272,7 @@ def test_a_folder_a_list_and_names_of_files_mean_the_same(tmp_path: Path) -> Non
     )  # fmt: skip
     for way in (other, with_ending, listed):
         for ours, theirs in zip(way, plain, strict=True):
-            assert same(ours.save(), theirs.save())
+            assert same(ours.save()["values"], theirs.save()["values"])
     assert [each.name for each in plain] == [f"photograph {n}" for n in range(3)]
 
 
@@ -277,17 +282,17 @@ def test_a_recipe_without_masks_takes_a_folder_of_pictures(tmp_path: Path) -> No
     (tmp_path / "read me.txt").write_text("no photograph")
     (tmp_path / "paper.pdf").write_bytes(b"Pillow writes it, and does not read it")
     (tmp_path / "runs" / "of-before").mkdir(parents=True)
-    made = load_each(tmp_path, ["image"])
+    made = loaded(tmp_path, ["image"])
     assert [each.name for each in made] == ["a", "b", "c.png"]
-    assert all(each.mask is None for each in made)
+    assert all(each.find("mask") is None for each in made)
     picture(IMAGE).save(tmp_path / "a.png")
     picture(IMAGE).save(tmp_path / "a.png.png")
     names = ["a.JPG", "a.png", "a.png.png", "b.png", "c.png.png"]
-    assert [each.name for each in load_each(tmp_path, ["image"])] == names
+    assert [each.name for each in loaded(tmp_path, ["image"])] == names
     picture(IMAGE).save(tmp_path / "runs" / "image.png")
     with pytest.raises(InputError, match="holds pictures and folders with pictures"):
-        load_each(tmp_path, ["image"])
-    listed = load_each([{"image": uniform(1, 3, 20, 24)}] * 11, ["image"])
+        loaded(tmp_path, ["image"])
+    listed = loaded([{"image": uniform(1, 3, 20, 24)}] * 11, ["image"])
     assert [each.name for each in listed] == [f"{n:02}" for n in range(11)]
 
 
@@ -323,7 +328,7 @@ def test_what_is_wrong_with_one_photograph_is_said_with_its_name(
     folder = folder_of(tmp_path / "edits")
     damage(folder)
     with pytest.raises(InputError, match=said):
-        load_each(folder, ["image", "mask", "target"])
+        loaded(folder, ["image", "mask", "target"])
 
 
 IMAGE = torch.full((1, 3, 20, 20), 0.5)
@@ -334,7 +339,7 @@ IMAGE = torch.full((1, 3, 20, 20), 0.5)
     [
         ([], ["image"], "photographs: expected at least one, got an empty list"),
         ([{"image": IMAGE}], ["image", "mask"], "0: has no mask; this recipe needs image and mask"),
-        ([{"image": IMAGE, "goal": 1}], ["image"], "0: expected image, mask, .*got 'goal'"),
+        ([{"image": IMAGE, "goal": 1}], ["image"], "0: expected image, .* name, got 'goal'"),
         ([{"image": IMAGE, "name": "a"}] * 2, ["image"], "two are called 'a'"),
         ([{"image": IMAGE, "name": "a/b"}], ["image"], "'a/b' cannot be the name of a folder"),
         ([{"image": IMAGE, "name": "Checkpoint"}], ["image"], "one is called 'Checkpoint'"),
@@ -342,7 +347,7 @@ IMAGE = torch.full((1, 3, 20, 20), 0.5)
         (
             [{"image": IMAGE}, {"image": IMAGE, "mask": IMAGE[:, :1].round()}],
             ["image"],
-            "1: has image and mask, and 0 has image; photographs of one run have the same inputs",
+            "1: expected image, target and name, got 'mask'",
         ),
         ("nowhere", ["image"], "nowhere: no such folder; expected a folder of photographs"),
         ("tests/runs/test_collection.py", ["image"], "is a file; expected a folder of photographs"),
@@ -363,12 +368,12 @@ def test_photographs_that_cannot_be_used_are_refused(
 ) -> None:
     given_ = ROOT / given_ if isinstance(given_, str) and "/" in given_ else given_
     with pytest.raises(InputError, match=said):
-        load_each(given_, wanted)
+        loaded(given_, wanted)
 
 
 def test_names_of_files_belong_to_a_folder() -> None:
     with pytest.raises(InputError, match="target: names a file in every sub-folder"):
-        load_each([{"image": IMAGE}], ["image"], {"target": "goal"})
+        loaded([{"image": IMAGE}], ["image"], {"target": "goal"})
 
 
 # ---------------------------------------------------------------------- what comes out

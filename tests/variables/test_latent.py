@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from invertkit.core.images.inputs import Inputs
 from invertkit.core.params import Params
 from invertkit.core.randomness import Randomness
 from invertkit.core.scene import Scene
@@ -31,7 +32,7 @@ from invertkit.variables.transformed import Transformed
 from invertkit.variables.transforms.composition import Composition
 from invertkit.variables.transforms.spatial import Spatial, spatial_start
 from invertkit.variables.tuned import Tuned
-from tests.helpers import normal
+from tests.helpers import normal, with_inputs
 from tests.latents import (
     SMALL,
     finished,
@@ -118,10 +119,10 @@ def test_the_class_is_predicted_by_name_from_the_object(
 ) -> None:
     """The object is green; what is around it is red."""
     scene = latent_scene(generator=generator64(names=NAMES), classifier=colour_classifier(names))
-    mask = torch.zeros_like(scene.mask)
+    mask = torch.zeros_like(scene.inputs["mask"])
     mask[:, :, 4:9, 3:8] = 1
     red, green = (torch.eye(3)[i].reshape(1, 3, 1, 1).double() for i in (0, 1))
-    scene = replace(scene, mask=mask, reference=red * (1 - mask) + green * mask)
+    scene = with_inputs(scene, mask=mask, image=red * (1 - mask) + green * mask)
     expected = scene.models["generator"].tables["embedding"][[NAMES.index(wanted)] * 3]
     assert torch.equal(begun(Latent(), scene)["embedding"], expected)
     moved = replace(scene, kept={})
@@ -132,7 +133,7 @@ def test_without_a_mask_the_whole_picture_is_looked_at() -> None:
     scene = latent_scene(generator=generator64(names=NAMES), classifier=colour_classifier(NAMES))
     for mask in (None, torch.zeros(1, 1, *SMALL).double()):
         blue = torch.eye(3)[2].reshape(1, 3, 1, 1).double().expand(-1, -1, *SMALL)
-        at = replace(scene, mask=mask, reference=blue, kept={})
+        at = with_inputs(replace(scene, kept={}), mask=mask, image=blue)
         assert torch.equal(
             begun(Latent(), at)["embedding"], at.models["generator"].tables["embedding"][[2] * 3]
         )
@@ -155,7 +156,7 @@ def test_the_classifier_is_asked_once_a_stage(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"reference": None}, InputError, "`embedding: predicted` looks at a reference; give"),
+        ({"inputs": Inputs()}, InputError, "`embedding: predicted` looks at a reference; give"),
         ({"models": {"generator"}}, TapError, "no classifier 'classifier' in `models`"),
         ({"models": {"classifier"}}, TapError, "no generator 'generator' in `models`; .*: none"),
         ({}, InputError, "a tiny network knows none of them. Name the class: `--set variable"),
@@ -252,7 +253,7 @@ def test_what_an_encoder_lacks_is_told() -> None:
         begun(latents(start="encoder", encoder="generator"))
     scene = latent_scene(encoder=encoder64())
     with pytest.raises(InputError, match="`start: encoder` begins at a reference; give an image"):
-        begun(variable, replace(scene, reference=None))
+        begun(variable, with_inputs(scene, image=None))
     other = latent_scene(encoder=encoder64(latent=7))
     with pytest.raises(
         InputError, match=r"a tiny encoder gives latent as \(7,\), and a tiny generator tak"
@@ -439,7 +440,7 @@ def test_the_transform_begins_at_the_mask(spatial: Any, start: Any) -> None:
         at = scene.models["generator"].statistics
         form: Any = "exact" if start == "mask" else "published"
         wanted = spatial_start(
-            scene.mask, centre=at.centre, size=at.size, anisotropic=wide, form=form
+            scene.inputs["mask"], centre=at.centre, size=at.size, anisotropic=wide, form=form
         )
     torch.testing.assert_close(where, wanted.expand(3, -1), rtol=1e-6, atol=1e-6)
 
@@ -457,8 +458,8 @@ def test_the_frame_holds_photograph_and_masks_as_each_row_moves_them() -> None:
         row = params["transform"][i : i + 1]
         for mine, wanted in (
             (frame.reference, move.apply(scene.reference, row, size)),
-            (frame.mask, move.weights(scene.mask, row, size)),
-            (frame.target, move.weights(scene.target, row, size)),
+            (frame.inputs["mask"], move.weights(scene.inputs["mask"], row, size)),
+            (frame.inputs["target"], move.weights(scene.inputs["target"], row, size)),
         ):
             torch.testing.assert_close(mine[i : i + 1], wanted, rtol=1e-12, atol=1e-12)
 
@@ -511,14 +512,14 @@ def test_without_any_transform_the_photograph_is_seen_at_the_generators_size() -
     params = begun(variable, scene)
     assert params["transform"].shape == (3, 0)
     frame = variable.frame(params, scene)
-    assert frame.reference.shape[-2:] == frame.mask.shape[-2:] == (8, 8)
+    assert frame.reference.shape[-2:] == frame.inputs["mask"].shape[-2:] == (8, 8)
     assert torch.equal(variable.image(params, scene), variable.inner.image(params, scene))
 
 
 def test_what_a_transform_lacks_is_told() -> None:
     scene, variable = latent_scene(), Transformed(inner=latents())
     with pytest.raises(InputError, match="`start: mask` places the generator by a mask; give one"):
-        begun(variable, replace(scene, mask=None))
+        begun(variable, with_inputs(scene, mask=None))
     with pytest.raises(InputError, match="A transform moves a reference; give an image"):
         finished(latent_problem((1, Adam()), variable=variable, scene=_without_reference))
     for inner in (Pixels(), variable):
@@ -530,7 +531,7 @@ def test_what_a_transform_lacks_is_told() -> None:
 
 
 def _without_reference(size: tuple[int, int]) -> Scene:
-    return replace(latent_scene(size), reference=None)
+    return with_inputs(latent_scene(size), image=None)
 
 
 # ---------------------------------------------------------------------- weights

@@ -62,7 +62,7 @@ def test_normalised_pixels_become_an_image_by_the_statistics_of_imagenet() -> No
 @spaces
 def test_without_noise_it_starts_where_it_is_told(space: Any) -> None:
     scene = scene32()
-    reference, mask, target = scene.reference, scene.mask, scene.target
+    reference, mask, target = scene.reference, scene.inputs["mask"], scene.inputs["target"]
     assert reference is not None
     assert mask is not None
     assert target is not None

@@ -11,7 +11,7 @@ from typing import Any, Final, final
 
 from PIL import Image
 
-from invertkit.apps.ablation.plan import Edit, Variant
+from invertkit.apps.ablation.plan import Case, Variant
 from invertkit.apps.ablation.table import Row
 from invertkit.core.files import whole_file
 from invertkit.errors import InputError
@@ -26,14 +26,14 @@ class Cell:
     """One photograph and target in one variant.
 
     Args:
-        edit: Which.
-        variant: Which.
+        case: The photograph and what is wanted of it.
+        variant: The change of the recipe.
         job: What to run; its models are put in when it is about to run.
         settings: All that decides its pictures.
         folder: Of its run, or None.
     """
 
-    edit: Edit
+    case: Case
     variant: Variant
     job: Job
     settings: Mapping[str, Any]
@@ -59,7 +59,7 @@ def write_cell(cell: Cell, facts: Mapping[str, Any]) -> None:
     assert cell.folder is not None  # noqa: S101
     path = cell.folder / _CELL
     page = {
-        "edit": cell.edit.name,
+        "edit": cell.case.name,
         "variant": cell.variant.name,
         **facts,
         "settings": cell.settings,
@@ -114,7 +114,7 @@ def rows_of(cell: Cell, said: Mapping[str, Any]) -> list[Row] | None:
         state, error = said["state"], said.get("error", "")
         rows.append(
             Row(
-                cell.edit.name, cell.variant.name, facts["seed"], state,
+                cell.case.name, cell.variant.name, facts["seed"], state,
                 numbers, losses, picture, error,
             )
         )  # fmt: skip

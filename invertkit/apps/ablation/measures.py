@@ -18,6 +18,7 @@ from invertkit.core.files import whole_file
 from invertkit.core.images.inputs import Inputs
 from invertkit.core.images.save import to_picture
 from invertkit.core.log import log
+from invertkit.core.regions import SOURCE_MASK, TARGET_MASK
 from invertkit.engine.problem import Status
 from invertkit.errors import InvertkitError
 from invertkit.metrics.judge import Judge, train_judge
@@ -58,7 +59,7 @@ class Measures:
         rows = []
         for seed in cell.job.seeds:
             if seed not in result.seeds:
-                rows += [Row(cell.edit.name, cell.variant.name, seed, state, error=error)]
+                rows += [Row(cell.case.name, cell.variant.name, seed, state, error=error)]
                 continue
             i = result.seeds.index(seed)
             step = result.best_steps[i] if result.result == "best" else -1
@@ -72,14 +73,15 @@ class Measures:
             numbers["steps"] = result.steps
             picture = to_picture(result.images[i])
             rows.append(
-                Row(cell.edit.name, cell.variant.name, seed, state, numbers, losses, picture, error)
+                Row(cell.case.name, cell.variant.name, seed, state, numbers, losses, picture, error)
             )
         return rows
 
     def _compared(self, cell: Cell, image: Tensor, inputs: Inputs) -> dict[str, float]:
         """What the judge and the patches say of a picture."""
         numbers: dict[str, float] = {}
-        source, mask, target = inputs.image, inputs.mask, inputs.target
+        source = inputs.reference
+        mask, target = inputs.find(SOURCE_MASK), inputs.find(TARGET_MASK)
         if source is None:
             return numbers
         if self._judge and mask is not None and target is not None:
@@ -93,16 +95,17 @@ class Measures:
         """Trained once for every photograph and size, and kept beside the runs."""
         height, width = image.shape[-2:]
         sums = cell.settings["inputs"]
-        key = (sums["image"], sums["mask"], cell.job.page.fit, height, width)
+        photograph = sums[cell.job.photographs[0].lead]
+        key = (photograph, sums[SOURCE_MASK], cell.job.page.fit, height, width)
         if key in self._judges:
             return self._judges[key]
         path = None
         if self._folder is not None:
-            name = f"{slug(cell.edit.photograph)}-{width}x{height}.safetensors"
+            name = f"{slug(cell.case.photograph)}-{width}x{height}.safetensors"
             path = self._folder / name
         judge = _kept_judge(path, str(key))
         if judge is None:
-            log.info(f"Training the judge of {cell.edit.photograph} at {width}×{height}.")
+            log.info(f"Training the judge of {cell.case.photograph} at {width}×{height}.")
             judge = train_judge(image, mask)
             _keep(judge, path, str(key))
         ceiling = mask_iou(image, mask, image, mask, judge=judge).item()

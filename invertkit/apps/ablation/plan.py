@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from invertkit.apps.labels import named_classifiers
-from invertkit.core.images.load import ImageLike
+from invertkit.core.images.folder import entries_of, files_in, versions_of
+from invertkit.core.images.kinds import KINDS
+from invertkit.core.images.specs import InputSpec, lead
 from invertkit.errors import InputError, RecipeError
 from invertkit.models.loading.weights_file import sha256
 from invertkit.runs.job import Job
@@ -25,28 +27,23 @@ from invertkit.runs.job import Job
 CLASSIFIER: Final = "classifier"
 """The key of `--over` that stands for `models.classifier` and takes words of the catalogue."""
 
-_PICTURES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _WORDS_OF_PAGE: Final = ("summary", "source", "cite", "notes", "choices")
 
 
 @final
 @dataclass(frozen=True)
-class Edit:
+class Case:
     """A photograph with what shall become of it.
 
     Args:
         name: On the sheet and in the table.
-        photograph: Name of the photograph; edits of one photograph share a judge.
-        image: As `invertkit.run` takes it, or None.
-        mask: Likewise.
-        target: Likewise.
+        photograph: Name of the photograph; cases of one photograph share a judge.
+        inputs: As `invertkit.run` takes them, by name.
     """
 
     name: str
     photograph: str
-    image: ImageLike | None = None
-    mask: ImageLike | None = None
-    target: ImageLike | None = None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @final
@@ -70,54 +67,62 @@ class Variant:
 # ---------------------------------------------------------------------- photographs
 
 
-def edits_in(data: Path, only: Sequence[str] = ()) -> list[Edit]:
-    """Every edit of a folder with `NAME/{image.jpg, mask.png, target_*.png}`.
+def cases_in(data: Path, specs: Mapping[str, InputSpec], only: Sequence[str] = ()) -> list[Case]:
+    """Every case of a folder with `NAME/{image,mask,…}.*`, one file for each of a recipe's inputs.
+
+    Where an input has several versions, such as `target_left.png` and `target_right.png`, each is
+    a case.
 
     Args:
-        data: The folder. A photograph without target is one edit, with its mask if it has one.
-        only: Take those alone: names of photographs, or `NAME:TARGET`.
+        data: The folder.
+        specs: The recipe's inputs.
+        only: Take those alone: names of photographs, or `NAME:VERSION`.
 
     Raises:
         InputError: The folder holds nothing of that kind, or lacks what `only` names.
     """
+    layout = f"NAME/{{{','.join(specs)}}}.*, such as NAME/{next(iter(specs), 'image')}.jpg"
     if not data.is_dir():
         what = "is no folder" if data.exists() else "no such folder"
-        raise InputError(
-            f"{data}: {what}; expected one of NAME/{{image.jpg,mask.png,target_*.png}}."
-        )
-    found = [edit for folder in sorted(data.iterdir()) for edit in _edits_of(folder)]
-    if not found:
-        raise InputError(
-            f"{data}: holds no photographs; expected NAME/image.jpg, with NAME/mask.png and "
-            "NAME/target_*.png beside it."
-        )
+        raise InputError(f"{data}: {what}; expected one of {layout}.")
+    folders = [entry for entry in entries_of(data) if entry.is_dir()]
+    cases = [case for folder in folders for case in _cases_of(folder, specs)]
+    if not cases:
+        raise InputError(f"{data}: holds no photographs; expected {layout}.")
     for wanted in only:
-        if not any(_is(edit, wanted) for edit in found):
-            known = ", ".join(dict.fromkeys(edit.photograph for edit in found))
+        if not any(_is(case, wanted) for case in cases):
+            known = ", ".join(dict.fromkeys(case.photograph for case in cases))
             raise InputError(
-                f"--only {wanted}: {data} has no such photograph or target. Known: {known}."
+                f"--only {wanted}: {data} has no such photograph or version. Known: {known}."
             )
-    return [edit for edit in found if not only or any(_is(edit, wanted) for wanted in only)]
+    return [case for case in cases if not only or any(_is(case, wanted) for wanted in only)]
 
 
-def _is(edit: Edit, wanted: str) -> bool:
-    return wanted in (edit.photograph, f"{edit.photograph}:{edit.name.split(' ')[-1]}")
+def _is(case: Case, wanted: str) -> bool:
+    return wanted in (case.photograph, f"{case.photograph}:{case.name.split(' ')[-1]}")
 
 
-def _edits_of(folder: Path) -> Iterator[Edit]:
-    images = [folder / f"image{ending}" for ending in _PICTURES]
-    image = next((path for path in images if path.is_file()), None)
-    if image is None:
-        return
-    mask = folder / "mask.png"
-    targets = sorted(folder.glob("target_*.png")) or sorted(folder.glob("target.png"))
-    if targets and not mask.is_file():
-        raise InputError(f"{folder}: has {targets[0].name} but no mask.png; a target needs both.")
-    if not targets:
-        yield Edit(folder.name, folder.name, image, mask if mask.is_file() else None)
-    for target in targets:
-        kind = target.stem.removeprefix("target").removeprefix("_")
-        yield Edit(f"{folder.name} {kind}".strip(), folder.name, image, mask, target)
+def _cases_of(folder: Path, specs: Mapping[str, InputSpec]) -> Iterator[Case]:
+    endings = {ending for spec in specs.values() for ending in KINDS[spec.kind].endings}
+    files = files_in(folder, endings)
+    versions = {
+        name: found
+        for name, spec in specs.items()
+        if (found := versions_of([file for file in files if KINDS[spec.kind].reads(file)], name))
+    }
+    if lead(specs) not in versions:
+        return  # not a photograph's folder
+    lacking = [n for n, spec in specs.items() if not spec.optional and n not in versions]
+    if lacking:
+        noun = KINDS[specs[lacking[0]].kind].noun
+        raise InputError(
+            f"{folder}: has no {lacking[0]}: expected a {noun} {lacking[0]!r} there, or "
+            f"{lacking[0]}_VERSION."
+        )
+    for chosen in itertools.product(*(found.items() for found in versions.values())):
+        title = " ".join([folder.name, *(version for version, _ in chosen if version)])
+        paths = {name: file for name, (_, file) in zip(versions, chosen, strict=True)}
+        yield Case(title, folder.name, paths)
 
 
 # ---------------------------------------------------------------------- variants
@@ -286,9 +291,8 @@ def settings_of(job: Job, models: Mapping[str, nn.Module]) -> dict[str, Any]:
         "seeds": list(job.seeds),
         "device": str(job.device),
         "inputs": {
-            name: None if value is None else _checksum(value)
-            for name, value in job.photographs[0].save().items()
-            if name != "name"
+            name: _checksum(*((value,) if isinstance(value, Tensor) else value))
+            for name, value in job.photographs[0].save()["values"].items()
         },
         "files": {str(path): _file_sum(path, path.stat().st_mtime_ns) for path in known},
         "models": {name: _module_sum(model) for name, model in models.items()},

@@ -20,11 +20,11 @@ from invertkit.apps.ablation.cells import (
 from invertkit.apps.ablation.measures import Measures
 from invertkit.apps.ablation.plan import (
     CLASSIFIER,
-    Edit,
+    Case,
     Variant,
+    cases_in,
     changes,
     check_classifier,
-    edits_in,
     settings_of,
     variants_of,
 )
@@ -32,7 +32,6 @@ from invertkit.apps.ablation.table import Ablation, Row, State
 from invertkit.apps.labels import opened_classifier, slug
 from invertkit.apps.tables import finite
 from invertkit.core.files import new_folder
-from invertkit.core.images.load import ImageLike
 from invertkit.core.log import log
 from invertkit.engine.problem import Status
 from invertkit.errors import InputError, InvertkitError
@@ -40,7 +39,7 @@ from invertkit.runs import checkpoint
 from invertkit.runs.carry_out import carry_out
 from invertkit.runs.job import Job
 from invertkit.runs.prepare import prepare_job
-from invertkit.runs.settings import override_texts, takes_settings
+from invertkit.runs.settings import override_texts, settings_and_inputs, takes_settings
 from invertkit.runs.watching import watching
 
 _SHOWN: Final = 128
@@ -53,9 +52,6 @@ def ablate(
     *,
     over: Mapping[str, Any] | None = None,
     variants: Mapping[str, Sequence[str] | Mapping[str, Any]] | None = None,
-    image: ImageLike | None = None,
-    mask: ImageLike | None = None,
-    target: ImageLike | None = None,
     data: str | Path | None = None,
     only: Sequence[str] = (),
     judge: bool = True,
@@ -78,17 +74,15 @@ def ablate(
             paths of weights or modules. Several keys give every combination.
         variants: Overrides by name, beside the recipe as it is: `{"no patches":
             {"objective.patches": None}}`, or `KEY=VALUE` texts.
-        image: Photograph, as in `invertkit.run`.
-        mask: Where its object is.
-        target: Where it shall be.
-        data: Folder of `NAME/{image.jpg, mask.png, target_*.png}` instead of the three.
-        only: Of `data`: names of photographs, or `NAME:TARGET`.
+        data: Folder of photographs, instead of inputs: see `cases_in`.
+        only: Of `data`: names of photographs, or `NAME:VERSION`.
         judge: Measure intersection over union with the target by a segmenter that is trained once
             for every photograph and size (15 s at 128×128); it only looks.
         out: Folder to make, or that of an earlier call to go on with.
         progress: Show a progress bar; by default on a terminal or in a notebook.
         checkpoint_every: Seconds between checkpoints.
-        **given: The settings below, by name, of every run and variant.
+        **given: Inputs of one photograph, by the recipe's names; and the settings below, by name,
+            of every run and variant.
 
     Returns:
         Pictures and numbers. A run that fails, or meets a loss that is not finite, is told of in
@@ -101,30 +95,33 @@ def ablate(
     Source: MAGIC, section 4 and Fig. 5, which shows IMAGINE over the ε of the classifier; here any
     recipe over any key.
     """
-    if data is not None and not (image is mask is target is None):
+    _, named = settings_and_inputs(given)
+    inputs = {name: value for name, value in named.items() if value is not None}
+    given = {name: value for name, value in given.items() if name not in named}
+    if data is not None and inputs:
         raise InputError("data: give either a folder of photographs or a single one, not both.")
     if only and data is None:
         raise InputError("only: chooses among the photographs of `data`; give that folder.")
     made = variants_of(over or {}, variants or {})
     common = list(override_texts(given.pop("overrides", ())))
-    base = prepare_job(recipe, overrides=common, **given)
+    base = prepare_job(recipe, overrides=common, **given, **inputs)
     if any(CLASSIFIER in variant.models for variant in made):
         check_classifier(base)
     if data is not None:
-        edits = edits_in(Path(data), only)
+        cases = cases_in(Path(data), base.page.specs, only)
     else:
-        name = _name_of(image, base)
-        edits = [Edit(name, name, image, mask, target)]
+        name = _name_of(inputs, base)
+        cases = [Case(name, name, inputs)]
     folder = None if out is None else Path(out)
     again = folder is not None and _continues(folder)
     cells = [
         _cell(
-            edit,
+            case,
             variant,
-            _prepared(edit, recipe, data, overrides=[*common, *variant.sets], **given),
+            _prepared(case, recipe, data, overrides=[*common, *variant.sets], **given),
             folder,
         )
-        for edit in edits
+        for case in cases
         for variant in made
     ]
     for sentence in cells[0].job.sentences:
@@ -150,20 +147,21 @@ def ablate(
     return study.result()
 
 
-def _prepared(edit: Edit, recipe: str | Path, data: str | Path | None, **options: Any) -> Job:
+def _prepared(case: Case, recipe: str | Path, data: str | Path | None, **options: Any) -> Job:
     """The job of one photograph; a complaint about one of several says which it is."""
     try:
-        return prepare_job(recipe, image=edit.image, mask=edit.mask, target=edit.target, **options)
+        return prepare_job(recipe, **options, **case.inputs)
     except InputError as error:
         if data is None:
             raise
-        raise type(error)(f"{Path(data) / edit.photograph}: {error}") from error
+        raise type(error)(f"{Path(data) / case.photograph}: {error}") from error
 
 
-def _name_of(image: ImageLike | None, base: Job) -> str:
+def _name_of(inputs: Mapping[str, Any], base: Job) -> str:
     """What a single photograph is called."""
-    if image is None:
-        return "demonstration" if base.page.inputs else base.page.name
+    if not inputs:
+        return "demonstration" if base.page.specs else base.page.name
+    image = inputs.get(base.photographs[0].lead)
     return Path(image).stem if isinstance(image, str | Path) else "photograph"
 
 
@@ -183,15 +181,15 @@ def _continues(out: Path) -> bool:
     return True
 
 
-def _cell(edit: Edit, variant: Variant, job: Job, out: Path | None) -> Cell:
+def _cell(case: Case, variant: Variant, job: Job, out: Path | None) -> Cell:
     given = {
         name: model
         for name, model in {**job.settings.models, **variant.models}.items()
         if isinstance(model, nn.Module)
     }
-    folder = None if out is None else out / "runs" / slug(edit.name) / slug(variant.name)
+    folder = None if out is None else out / "runs" / slug(case.name) / slug(variant.name)
     settings = json.loads(json.dumps(settings_of(job, given), default=str))
-    return Cell(edit, variant, job, settings, folder)
+    return Cell(case, variant, job, settings, folder)
 
 
 @final
@@ -199,7 +197,7 @@ class _Study:
     """All runs of an ablation: which are done, doing the others, and what came out.
 
     Args:
-        cells: Edit by edit, in each variant by variant.
+        cells: Case by case, in each variant by variant.
         variants: Values of every varied key, by variant.
         facts: What is run.
         folder: Of the ablation, or None.
@@ -282,7 +280,7 @@ class _Study:
             for number, cell in enumerate(self._cells)
             for row in self._rows.get(number) or self._without_pictures(cell, "missing", "")
         ]
-        sources = {cell.edit.name: self._source(cell) for cell in self._cells}
+        sources = {cell.case.name: self._source(cell) for cell in self._cells}
         return Ablation(tuple(rows), self._variants, sources, self._facts)
 
     def _tell(self, number: int) -> None:
@@ -297,7 +295,7 @@ class _Study:
         state = "" if row.state == "finished" else f" {row.state.replace('_', '-')} {row.error}"
         done = sum(1 for i in range(len(self._cells)) if i in self._rows)
         log.info(
-            f"{done} of {len(self._cells)}: {cell.edit.name}, {cell.variant.name}:{state} {said}"
+            f"{done} of {len(self._cells)}: {cell.case.name}, {cell.variant.name}:{state} {said}"
         )
 
     # ------------------------------------------------------------------ running
@@ -359,22 +357,19 @@ class _Study:
 
     def _without_pictures(self, cell: Cell, state: State, error: str) -> list[Row]:
         return [
-            Row(cell.edit.name, cell.variant.name, seed, state, error=error)
+            Row(cell.case.name, cell.variant.name, seed, state, error=error)
             for seed in cell.job.seeds
         ]
 
     def _source(self, cell: Cell) -> Mapping[str, Tensor]:
-        """Photograph and target with the cut of the last stage."""
-        name = cell.edit.name
+        """The inputs with the cut of the last stage."""
+        name = cell.case.name
         if name not in self._sources:
             job = cell.job
             sides = [stage.size for _, stage in job.page.in_order() if stage.size]
             size = job.photographs[0].size(max([_SHOWN, *sides[-1:]]), job.page.fit)
             fitted = job.photographs[0].at(size, job.page.fit)
-            shown = {"source": fitted.image, "target": fitted.target}
-            if fitted.target is None:
-                shown["mask"] = fitted.mask
             self._sources[name] = {
-                key: value[0].expand(3, -1, -1) for key, value in shown.items() if value is not None
+                label: picture.expand(3, -1, -1) for label, picture in fitted.shown()
             }
         return self._sources[name]

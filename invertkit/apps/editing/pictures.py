@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any, final
 
 from jaxtyping import Bool, Float
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 
 from invertkit.apps.editing.change import Change
-from invertkit.core.images.save import save_png, to_picture
+from invertkit.core.images.save import save_png
+from invertkit.core.images.sheet import Panel, draw_sheet
 from invertkit.core.version import __version__
 from invertkit.errors import InputError
 
-_TILE, _LABEL, _GAP = 256, 18, 4
+_TILE = 256
 _COLUMNS = 9
 
 
@@ -88,30 +89,8 @@ def _grid(
     rows: Sequence[Sequence[tuple[str, Tensor]]], title: str = "", *, tile: int = _TILE
 ) -> Image.Image:
     """Pictures of one height under their labels."""
-    tiles = [[(label, _sized(to_picture(image), tile)) for label, image in row] for row in rows]
-    columns = [max(tile.width for _, tile in column) for column in zip(*tiles, strict=True)]
-    top = _LABEL if title else 0
-    size = (
-        sum(columns) + _GAP * (len(columns) - 1),
-        top + len(rows) * (tile + _LABEL),
-    )
-    canvas = Image.new("RGB", size, "white")
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=13)
-    draw.text((2, 1), title, fill="black", font=font)
-    for r, row in enumerate(tiles):
-        left = 0
-        for (label, picture), width in zip(row, columns, strict=True):
-            draw.text((left + 2, top + r * (tile + _LABEL) + 1), label, fill="black", font=font)
-            canvas.paste(picture, (left, top + r * (tile + _LABEL) + _LABEL))
-            left += width + _GAP
-    return canvas
-
-
-def _sized(picture: Image.Image, height: int) -> Image.Image:
-    width = max(1, round(picture.width * height / picture.height))
-    if (width, height) == picture.size:
-        return picture
-    return picture.resize((width, height), Image.Resampling.BICUBIC)
+    panels = [[Panel(image, heading=label) for label, image in row] for row in rows]
+    return draw_sheet(panels, title=title, height=tile)
 
 
 def write_edited(result: Edited, folder: Path) -> None:

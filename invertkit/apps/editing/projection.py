@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from invertkit.core.images.inputs import Inputs
+from invertkit.core.regions import SOURCE_MASK
 from invertkit.errors import InputError
 from invertkit.models.generators.generator import Generator
 from invertkit.models.loading.weights_file import read_weights
@@ -61,7 +62,7 @@ class Projection:
         Raises:
             InputError: There is no photograph or no mask, or the size is too small.
         """
-        image, mask = self.inputs.image, self.inputs.mask
+        image, mask = self.inputs.reference, self.inputs.find(SOURCE_MASK)
         if image is None or mask is None:
             lacking = "photograph" if image is None else "mask"
             raise InputError(f"{self.run}: has no {lacking}, so there is nowhere to blend.")
@@ -71,9 +72,7 @@ class Projection:
         fit = self.page.fit
         largest = round(math.sqrt(height * width)) if fit == "keep" else min(height, width)
         fitted = self.inputs.at(self.inputs.size(min(largest, size), fit), fit)
-        assert fitted.image is not None  # noqa: S101 # as there was one
-        assert fitted.mask is not None  # noqa: S101
-        return fitted.image[0], fitted.mask[0]
+        return fitted.need(fitted.lead)[0], fitted.need(SOURCE_MASK)[0]
 
 
 def read_projection(

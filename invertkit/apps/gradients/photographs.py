@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast, final
 from jaxtyping import Float
 from torch import Tensor
 
-from invertkit.core.images.demo import CREDIT, demo_inputs
+from invertkit.core.images.demo import demo_inputs, find_picture
 from invertkit.core.images.inputs import Inputs
 from invertkit.core.images.load import Fit, load_image
 from invertkit.core.log import log
@@ -36,8 +36,8 @@ class Photograph(NamedTuple):
 
     def fitted(self, side: int, fit: Fit) -> Float[Tensor, "1 3 i j"]:
         """At the size that a classifier of that side sees."""
-        inputs = Inputs(self.image)
-        return cast(Tensor, inputs.at(inputs.size(side, fit), fit).image)
+        inputs = Inputs.of({"image": self.image})
+        return cast(Tensor, inputs.at(inputs.size(side, fit), fit).reference)
 
 
 @final
@@ -90,8 +90,10 @@ def photographs_of(
             raise InputError("data: give either single photographs or a folder or zip, not both.")
         return _from_files(Path(data).expanduser(), every=every, limit=limit)
     if images is None:
-        log.info(f"No photograph given: taking the demonstration ({CREDIT}).")
-        named = {"demonstration": demo_inputs().image}
+        log.info(
+            f"No photograph given: taking the demonstration ({find_picture('flower').credit})."
+        )
+        named = {"demonstration": demo_inputs().reference}
     elif isinstance(images, Mapping):
         named = {name: load_image(image, who=f"image {name}") for name, image in images.items()}
     else:

@@ -97,7 +97,7 @@ def _to_tensor(source: ImageLike, *, who: str) -> tuple[Tensor, str]:
     """`(1, 1 or 3, h, w)` float32 in [0, 1], and what to call it in messages."""
     if isinstance(source, str | os.PathLike):
         path = Path(source).expanduser()
-        return _from_picture(_open(path, who=who), name=f"{who} {path}"), f"{who} {path}"
+        return _from_picture(open_picture(path, who=who), name=f"{who} {path}"), f"{who} {path}"
     if isinstance(source, Image.Image):
         return _from_picture(source, name=who), who
     if isinstance(source, np.ndarray):
@@ -131,7 +131,12 @@ def _quietly() -> Iterator[None]:
         yield
 
 
-def _open(path: Path, *, who: str) -> Image.Image:
+def open_picture(path: Path, *, who: str) -> Image.Image:
+    """A picture file, decoded.
+
+    Raises:
+        InputError: Missing, a folder, or damaged.
+    """
     try:
         with _quietly(), Image.open(path) as picture:
             picture.load()

@@ -26,7 +26,7 @@ _SPELT: Final[Mapping[str, str]] = {
 @final
 @dataclass(frozen=True)
 class Panel:
-    """A picture with lines of text beneath it.
+    """A picture with a heading above it and lines of text beneath.
 
     Args:
         picture: In [0, 1], `(3, h, w)` or `(1, h, w)`, or a PIL picture; None leaves its place
@@ -34,12 +34,14 @@ class Panel:
         lines: Beneath the picture; each is broken where it is wider.
         inside: What to write where there is no picture.
         pixels: Show enlarged pixels as squares instead of smoothing between them.
+        heading: Above the picture, broken where it is wider.
     """
 
     picture: Float[Tensor, "c h w"] | Image.Image | None = None
     lines: Sequence[str] = ()
     inside: str = ""
     pixels: bool = False
+    heading: str = ""
 
 
 def draw_sheet(
@@ -74,35 +76,74 @@ def draw_sheet(
         max([p.width for row in pictures for p in row[i : i + 1] if p is not None], default=height)
         for i in range(count)
     ]
-    lefts = [sum(widths[:i]) + GAP * i for i in range(count)]
     whole = max(sum(widths) + GAP * (count - 1), min(text.width(title), 3 * height))
     heads = [text.broken(name, widths[i]) for i, name in enumerate(columns[:count])]
-    above = [text.broken(label, whole) for label in [*labels, *[""] * len(rows)][: len(rows)]]
-    beneath = [
-        [_broken(text, panel.lines, width) for panel, width in zip(row, widths, strict=False)]
-        for row in rows
+    made = [
+        _Row(text, panels, row, widths, height, text.broken(label, whole))
+        for panels, row, label in zip(rows, pictures, [*labels, *[""] * len(rows)], strict=False)
     ]
-    tall = text.tall(text.broken(title, whole)) + max(map(text.tall, heads), default=0)
-    for label, row_lines in zip(above, beneath, strict=True):
-        tall += text.tall(label) + height + max(map(text.tall, row_lines), default=0) + GAP
+    first = text.tall(text.broken(title, whole))
+    tall = first + max(map(text.tall, heads), default=0) + sum(row.tall for row in made)
     canvas = Image.new("RGB", (whole, max(1, tall)), "white")
     draw = ImageDraw.Draw(canvas)
     top = text.write(draw, 0, 0, text.broken(title, whole))
-    top = max([text.write(draw, lefts[i], top, lines) for i, lines in enumerate(heads)] or [top])
-    for row, made, label, row_lines in zip(rows, pictures, above, beneath, strict=True):
-        top = text.write(draw, 0, top, label)
-        under = top + height
-        for i, (panel, picture) in enumerate(zip(row, made, strict=True)):
-            if picture is not None:
-                canvas.paste(picture, (lefts[i], top))
-            else:
-                corner = (lefts[i] + widths[i] - 1, top + height - 1)
-                draw.rectangle((lefts[i], top, *corner), fill="#e6e6e6")
-                fitting = text.broken(panel.inside, widths[i])[: height // text.line]
-                text.write(draw, lefts[i], top, fitting)
-            under = max(under, text.write(draw, lefts[i], top + height, row_lines[i]))
-        top = under + GAP
+    top = max(
+        [text.write(draw, sum(widths[:i]) + GAP * i, top, lines) for i, lines in enumerate(heads)]
+        or [top]
+    )
+    for row in made:
+        top = row.draw(canvas, draw, top)
     return canvas
+
+
+@final
+class _Row:
+    """One row of a sheet: its label, its panels, and how tall it is.
+
+    Args:
+        text: Writes.
+        panels: From the left.
+        pictures: Theirs, as they are drawn.
+        widths: Of the columns.
+        height: Of every picture.
+        label: Lines above the row.
+    """
+
+    def __init__(
+        self,
+        text: _Text,
+        panels: Sequence[Panel],
+        pictures: Sequence[Image.Image | None],
+        widths: Sequence[int],
+        height: int,
+        label: Sequence[str],
+    ) -> None:
+        self.text, self.panels, self.pictures = text, panels, pictures
+        self.widths, self.height, self.label = widths, height, label
+        columns = list(zip(panels, widths, strict=False))
+        self.above = [text.broken(panel.heading, width) for panel, width in columns]
+        self.beneath = [_broken(text, panel.lines, width) for panel, width in columns]
+        self.head = max(map(text.tall, self.above), default=0)
+        foot = max(map(text.tall, self.beneath), default=0)
+        self.tall = text.tall(label) + self.head + height + foot + GAP
+
+    def draw(self, canvas: Image.Image, draw: ImageDraw.ImageDraw, top: int) -> int:
+        """Draw it; where the next row begins."""
+        bottom = top + self.tall
+        top = self.text.write(draw, 0, top, self.label)
+        under = top + self.head
+        for i, (panel, picture) in enumerate(zip(self.panels, self.pictures, strict=True)):
+            left = sum(self.widths[:i]) + GAP * i
+            self.text.write(draw, left, top, self.above[i])
+            if picture is not None:
+                canvas.paste(picture, (left, under))
+            else:
+                corner = (left + self.widths[i] - 1, under + self.height - 1)
+                draw.rectangle((left, under, *corner), fill="#e6e6e6")
+                fitting = self.text.broken(panel.inside, self.widths[i])
+                self.text.write(draw, left, under, fitting[: self.height // self.text.line])
+            self.text.write(draw, left, under + self.height, self.beneath[i])
+        return bottom
 
 
 def beside(sheets: Sequence[Image.Image], *, gap: int = 6 * GAP) -> Image.Image:

@@ -44,6 +44,8 @@ class NearestPatches(Objective):
         keys: Background patches considered: the nearest to the place that is filled.
         margin: Width of the ring around both masks in which pixels may change, as a share of the
             side.
+        mask: Name of the mask of the object in the reference.
+        target: Name of the mask of where it shall be; without it, `mask`.
 
     Source: ours, from texture optimisation (Kwatra et al. 2005), space-time completion (Wexler et
     al. 2007) and GPNN (Granot et al. 2022, arXiv:2103.15545).
@@ -62,11 +64,14 @@ class NearestPatches(Objective):
         coherence: Annotated[float, Gt(0), Le(1)] = 0.6,
         keys: Count = 6000,
         margin: NonNegative = 0.02,
+        mask: str = "mask",
+        target: str = "target",
     ) -> None:
         if kernel % 2 == 0:
             raise ValueError(f"kernel: expected an odd side such as 7, got {kernel}")
         self.kernel, self.every, self.place, self.drift = kernel, every, place, drift
         self.coherence, self.keys, self.margin = coherence, keys, margin
+        self.mask, self.target = mask, target
         self._searches: list[PatchSearch] = []
         self._goals: dict[str, Tensor] = {}
         self._asked: dict[str, int] = {}
@@ -79,7 +84,7 @@ class NearestPatches(Objective):
         self._searches = [
             PatchSearch(
                 photograph.image,
-                photograph.scene,
+                *photograph.scene.masks(self.mask, self.target, of=photograph.of),
                 kernel=self.kernel,
                 place=self.place,
                 drift=self.drift,

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from invertkit.core.images.resize import grow_mask
 from invertkit.core.precision import exactly
-from invertkit.core.scene import Scene
 from invertkit.objectives.patches.correspondence import choose_keys, grid, register_masks
 
 _FAINT = 1e-4  # added to distances and vote weights, so that none is infinite or 0
@@ -44,7 +43,8 @@ class PatchSearch:
 
     Args:
         image: The photograph.
-        scene: With its mask and target, if there are any.
+        inside: Where its object is, binary; None if that is not known.
+        wanted: Where the object shall be; likewise.
         kernel: Side of the patches; at most 3 below 32 pixels and 5 below 64.
         place: Weight of the place in the distance of object patches.
         drift: The same for background.
@@ -56,7 +56,8 @@ class PatchSearch:
     def __init__(
         self,
         image: Float[Tensor, "1 3 h w"],
-        scene: Scene,
+        inside: Float[Tensor, "1 1 h w"] | None,
+        wanted: Float[Tensor, "1 1 h w"] | None,
         *,
         kernel: int,
         place: float,
@@ -70,7 +71,10 @@ class PatchSearch:
         side = math.sqrt(size[0] * size[1])
         self._side = min(kernel, 3 if side < 32 else 5 if side < 64 else kernel)
         self._size, self._reference = size, image
-        inside, wanted = _masks(scene, image)
+        nothing = image.new_zeros(1, 1, *size)
+        if inside is None or wanted is None:
+            inside, wanted = nothing, nothing
+        inside, wanted = (inside > 0.5).to(image), (wanted > 0.5).to(image)
         self._wanted = wanted
         self.free: Float[Tensor, "1 1 h w"] = grow_mask(
             torch.maximum(inside, wanted), margin * side
@@ -224,14 +228,6 @@ torch.library.register_fake(
     lambda own, cross, features, lengths: own.new_empty(len(own), len(lengths)),
     lib=_OURS,
 )
-
-
-def _masks(scene: Scene, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Source mask and target, binary; nothing where there are none."""
-    nothing = image.new_zeros(1, 1, *image.shape[-2:])
-    if scene.mask is None or scene.target is None:
-        return nothing, nothing
-    return (scene.mask > 0.5).to(image), (scene.target > 0.5).to(image)
 
 
 def _distance_to(mask: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:

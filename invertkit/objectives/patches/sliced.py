@@ -44,6 +44,8 @@ class PatchSWD(Objective):
         filters: Directions a step; cost is linear in it, noise falls with its root.
         kernel: Side of the patches in pixels; smaller where the image is smaller.
         split: Compare object and background separately where there are masks.
+        mask: Name of the mask of the object in the reference.
+        target: Name of the mask of where it shall be; without it, `mask`.
 
     Source: ours; the distance: Rabin et al. 2011, Bonneel et al. 2015; patches by random filters:
     Elnekave & Weiss 2022 (arXiv:2203.11862). It stands where MAGIC estimates a Wasserstein
@@ -53,8 +55,17 @@ class PatchSWD(Objective):
     weighs_region: ClassVar[bool] = True
     holds_reference: ClassVar[bool] = True
 
-    def __init__(self, *, filters: Count = 64, kernel: Count = 7, split: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        filters: Count = 64,
+        kernel: Count = 7,
+        split: bool = True,
+        mask: str = "mask",
+        target: str = "target",
+    ) -> None:
         self.filters, self.kernel, self.split = filters, kernel, split
+        self.mask, self.target = mask, target
         self._references: list[Tensor] = []
         self._parts: list[list[_Part]] = []
         self._side = kernel
@@ -63,32 +74,40 @@ class PatchSWD(Objective):
         """Where the patches of every part are centred, in each photograph."""
         if reference is None:
             raise InputError("`patch_swd` compares with a reference; give an image.")
-        self._side = min(self.kernel, *reference.image.shape[-2:])
+        self._side = min(self.kernel, *reference.image.shape[-2:], *reference.scene.size)
         photographs = reference.photographs()
         self._references = [photograph.image for photograph in photographs]
         self._parts = [self._parts_of(photograph) for photograph in photographs]
 
     def _parts_of(self, reference: View) -> list[_Part]:
-        image = reference.image
         scene = reference.scene
-        names = ["object", "background"] if self.split and scene.mask is not None else []
-        if reference.region_name != "everywhere" or not names or scene.target is None:
-            names = [reference.region_name]
+        mask, target = scene.masks(self.mask, self.target, of=reference.of)
+        regions: list[tuple[Tensor | None, Tensor | None]] = [
+            (
+                scene.region(reference.region_name, of_reference=True),
+                scene.region(reference.region_name, of_reference=False),
+            )
+        ]
+        everywhere = reference.region_name == "everywhere"
+        if self.split and everywhere and mask is not None and target is not None:
+            regions = [(mask, target), (1 - mask, 1 - target)]
         parts = []
-        count = (image.shape[-2] - self._side + 1) * (image.shape[-1] - self._side + 1)
-        for name in names:
-            source = self._centres(scene.region(name, of_reference=True), image)
-            result = self._centres(scene.region(name, of_reference=False), image)
+        count = (scene.size[0] - self._side + 1) * (scene.size[1] - self._side + 1)
+        for there, wanted in regions:
+            source = self._centres(there, reference.image, reference.image.shape[-2:])
+            result = self._centres(wanted, reference.image, scene.size)
             if len(source) and len(result):
                 parts.append(_Part(source, result, math.sqrt(len(result) / count)))
         return parts
 
-    def _centres(self, weights: Tensor | None, image: Tensor) -> Int[Tensor, " n"]:
+    def _centres(
+        self, weights: Tensor | None, like: Tensor, size: Sequence[int]
+    ) -> Int[Tensor, " n"]:
         """Flat positions, among all patches, of those whose centre is more inside than out."""
         before, after = (self._side - 1) // 2, self._side // 2
-        height, width = image.shape[-2:]
+        height, width = size
         if weights is None:
-            weights = image.new_ones(1, 1, height, width)
+            weights = like.new_ones(1, 1, height, width)
         inner = weights[0, 0, before : height - after, before : width - after]
         return (inner.flatten() > 0.5).nonzero()[:, 0]
 

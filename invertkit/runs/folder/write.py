@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from invertkit.core.images.save import save_png
+from invertkit.core.regions import SOURCE_MASK, TARGET_MASK
 from invertkit.core.version import __version__
 from invertkit.errors import WriteError
 from invertkit.runs.folder.page import html, resolved_page
@@ -130,11 +131,11 @@ def metrics(result: Result, *, judge: bool = False) -> dict[str, Any]:
             "best_step": result.best_steps[i],
             "best_loss": _finite(result.best_losses[i]),
         }
-        if fitted.image is not None:
+        if fitted.reference is not None:
             entry["bidirectional_similarity"] = round(
-                bidirectional_similarity(image, fitted.image).item(), 5
+                bidirectional_similarity(image, fitted.reference).item(), 5
             )
-        triple = (fitted.target, fitted.image, fitted.mask)
+        triple = (fitted.find(TARGET_MASK), fitted.reference, fitted.find(SOURCE_MASK))
         if judge and all(part is not None for part in triple):
             entry["mask_iou"] = round(mask_iou(image, *triple)[0].item(), 4)  # type: ignore[arg-type]
         facts["images"].append(entry)

@@ -15,10 +15,11 @@ from PIL import Image
 
 from invertkit.apps.ablation import measures as measuring
 from invertkit.apps.ablation import run as module
-from invertkit.apps.ablation.plan import changes, edits_in, read_over, read_variant, variants_of
+from invertkit.apps.ablation.plan import cases_in, changes, read_over, read_variant, variants_of
 from invertkit.apps.ablation.run import ablate
 from invertkit.apps.ablation.table import Ablation, Row
 from invertkit.core.images.save import to_picture
+from invertkit.core.images.specs import SHORT, InputSpec
 from invertkit.engine.run import Report
 from invertkit.errors import InputError, RecipeError
 from invertkit.metrics.judge import train_judge
@@ -147,15 +148,13 @@ def test_the_numbers_are_those_of_the_judge_and_the_patches(
     result = api.run(page, image=image, mask=mask, target=target, device="cpu", progress=False)
     size = result.images.shape[-2:]
     fitted = result.inputs.at((size[0], size[1]), "keep")
-    assert fitted.image is not None
-    assert fitted.mask is not None
-    assert fitted.target is not None
-    judge = train_judge(fitted.image, fitted.mask, steps=20)
-    iou = mask_iou(result.images, fitted.target, fitted.image, fitted.mask, judge=judge).item()
-    top = mask_iou(fitted.image, fitted.mask, fitted.image, fitted.mask, judge=judge).item()
+    source, own, wanted = map(fitted.need, ("image", "mask", "target"))
+    judge = train_judge(source, own, steps=20)
+    iou = mask_iou(result.images, wanted, source, own, judge=judge).item()
+    top = mask_iou(source, own, source, own, judge=judge).item()
     assert row.numbers["mask_iou"] == pytest.approx(iou)
     assert row.numbers["ceiling"] == pytest.approx(top)
-    patches = bidirectional_similarity(result.images, fitted.image).item()
+    patches = bidirectional_similarity(result.images, source).item()
     assert row.numbers["patch_distance"] == pytest.approx(patches)
 
 
@@ -208,7 +207,7 @@ def test_a_recipe_without_inputs_and_the_demonstration_have_their_names(tmp_path
     assert made.sheet().width == 2 * 128 + 4
     shown = tried(write_page(tmp_path, stages=[{"size": 16, "steps": 1}]), **nothing)
     assert shown.rows[0].edit == "demonstration"
-    assert list(shown.sources["demonstration"]) == ["source", "target"]
+    assert list(shown.sources["demonstration"]) == ["source", "mask", "target"]
 
 
 def test_a_variant_without_a_term_lacks_its_column_alone(page: Path) -> None:
@@ -484,7 +483,7 @@ def test_a_mask_that_does_not_fit_is_told_of_with_its_photograph(
 ) -> None:
     data = write_data(tmp_path / "data")
     shutil.copy(data / "duck" / "mask.png", data / "fish" / "mask.png")
-    with pytest.raises(InputError, match=r"data/fish: mask: is 24×24 pixels, the image is 24×28"):
+    with pytest.raises(InputError, match=r"data/fish: mask: is 24×24 pixels, image is 24×28"):
         tried(page, data=data, image=None, mask=None, target=None, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -500,24 +499,27 @@ def test_without_a_folder_a_judge_is_trained_once_too(
 
 def test_some_of_the_photographs_may_be_chosen(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data")
-    assert [edit.name for edit in edits_in(data)] == [
+    assert [edit.name for edit in cases_in(data, SHORT)] == [
         "duck position", "duck shape", "fish position",
     ]  # fmt: skip
-    assert [edit.name for edit in edits_in(data, ["duck"])] == ["duck position", "duck shape"]
-    chosen = edits_in(data, ["fish", "duck:shape"])
+    assert [edit.name for edit in cases_in(data, SHORT, ["duck"])] == [
+        "duck position",
+        "duck shape",
+    ]
+    chosen = cases_in(data, SHORT, ["fish", "duck:shape"])
     assert [edit.name for edit in chosen] == ["duck shape", "fish position"]
     for wanted in ("goose", "duck:colour"):
         with pytest.raises(InputError, match=r"Known: duck, fish\."):
-            edits_in(data, [wanted])
+            cases_in(data, SHORT, [wanted])
     (data / "fish" / "mask.png").unlink()
-    with pytest.raises(InputError, match=r"no mask\.png"):
-        edits_in(data)
+    with pytest.raises(InputError, match=r"fish: has no mask: expected a picture 'mask' there"):
+        cases_in(data, SHORT)
     (data / "fish" / "target_position.png").unlink()
-    assert edits_in(data)[-1].mask is None
+    assert list(cases_in(data, {"image": InputSpec()})[-1].inputs) == ["image"]
     with pytest.raises(InputError, match="holds no photographs"):
-        edits_in(data / "fish")
+        cases_in(data / "fish", SHORT)
     with pytest.raises(InputError, match="no such folder"):
-        edits_in(data / "goose")
+        cases_in(data / "goose", SHORT)
 
 
 # ---------------------------------------------------------------------- tables and texts

@@ -330,7 +330,7 @@ def test_the_commands_mistakes_are_one_sentence(
 
 def test_gradients_of_the_twins_grow_smoother_with_the_radius() -> None:
     twins = ["embedded-eps0", "embedded-eps0.05", "embedded-eps1"]
-    photograph = demo_inputs().image
+    photograph = demo_inputs().reference
     assert photograph is not None
     pieces = F.interpolate(photograph, (128, 192), mode="area").unfold(2, 64, 32).unfold(3, 64, 32)
     images = pieces.permute(0, 2, 3, 1, 4, 5).reshape(-1, 3, 64, 64)

@@ -121,7 +121,7 @@ def test_a_mask_keeps_its_area_when_resized(
     mask = rectangle((height, width), rows, columns, torch.float32)
     size = (round(height * scale), round(width * scale))
     assert resize_mask(mask, size).mean() == pytest.approx(mask.mean().item(), abs=0.02)
-    cut = Inputs(mask=mask).at(size, "keep").mask
+    cut = Inputs.of({"mask": mask}).at(size, "keep").find("mask")
     assert cut is not None
     assert set(cut.unique().tolist()) <= {0.0, 1.0}
     edge = 2 / size[0] + 2 / size[1]  # half a pixel along each edge
@@ -130,7 +130,7 @@ def test_a_mask_keeps_its_area_when_resized(
 
 @given(height=sides, width=sides, side=st.integers(16, 256))
 def test_keeping_the_shape_keeps_the_number_of_pixels(height: int, width: int, side: int) -> None:
-    inputs = Inputs(torch.zeros(1, 3, height, width))
+    inputs = Inputs.of({"image": torch.zeros(1, 3, height, width)})
     h, w = inputs.size(side, "keep")
     assert h * w == pytest.approx(side**2, rel=2.1 / min(h, w))
     assert h / w == pytest.approx(height / width, rel=2.1 / min(h, w))
@@ -142,13 +142,10 @@ def test_cropping_takes_the_middle_of_all_three() -> None:
     image, mask = uniform(1, 3, 20, 32, dtype=torch.float32), torch.zeros(1, 1, 20, 32)
     mask[..., :6] = 1
     mask[..., 10:16] = 1
-    there = Inputs(image, mask, mask.flip(3)).at((20, 20), "crop")
-    assert there.image is not None
-    assert there.mask is not None
-    assert there.target is not None
-    assert torch.allclose(there.image, image[..., 6:26], atol=1e-6)
-    assert torch.equal(there.mask, mask[..., 6:26])
-    assert torch.equal(there.target, mask.flip(3)[..., 6:26])
+    there = Inputs.of({"image": image, "mask": mask, "target": mask.flip(3)}).at((20, 20), "crop")
+    assert torch.allclose(there.need("image"), image[..., 6:26], atol=1e-6)
+    assert torch.equal(there["mask"], mask[..., 6:26])
+    assert torch.equal(there["target"], mask.flip(3)[..., 6:26])
 
 
 # ---------------------------------------------------------------------- pictures of every mode

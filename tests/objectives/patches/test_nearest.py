@@ -9,13 +9,12 @@ from torch.nn import functional as F
 
 from invertkit.core.precision import exactly, products
 from invertkit.core.randomness import Randomness
-from invertkit.core.scene import Scene
 from invertkit.core.view import View
 from invertkit.objectives.base import evaluate
 from invertkit.objectives.patches.correspondence import grid, register_masks
 from invertkit.objectives.patches.nearest import NearestPatches
 from invertkit.objectives.patches.search import PatchSearch
-from tests.helpers import uniform
+from tests.helpers import scene_of, uniform
 
 
 def test_a_moved_object_of_the_reference_is_what_the_patches_ask_for() -> None:
@@ -24,7 +23,7 @@ def test_a_moved_object_of_the_reference_is_what_the_patches_ask_for() -> None:
     mask[..., 10:22, 4:16] = 1
     target = mask.roll((6, 18), (2, 3))
     moved = reference.roll((6, 18), (2, 3)) * target + reference * (1 - target)
-    scene = Scene((40, 40), reference, mask, target)
+    scene = scene_of((40, 40), reference, mask, target)
     term = NearestPatches()
     term.prepare(View(reference, scene, Randomness((0,)), is_reference=True))
     right = evaluate(term, View(moved, scene, Randomness((0,))), "object")
@@ -107,7 +106,7 @@ def test_the_search_does_what_its_words_say(shift: tuple[int, int], margin: floa
     mask = torch.zeros(1, 1, *size, dtype=reference.dtype)
     mask[..., 2:6, 1:6] = 1
     target = mask.roll(shift, (2, 3))
-    scene = Scene(size, reference, mask, target)
+    scene = scene_of(size, reference, mask, target)
     search = PatchSearch(
         reference, scene, kernel=3, place=PLACE, drift=DRIFT, coherence=1.0, keys=10**4,
         margin=margin / math.sqrt(size[0] * size[1]),

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -18,7 +17,17 @@ from invertkit.core.view import View
 from invertkit.core.wasserstein import resample, wasserstein_1d
 from invertkit.errors import InputError
 from invertkit.objectives.patches.sliced import PatchSWD
-from tests.helpers import SIZE, gradcheck, gradient, make_scene, normal, score, setting, uniform
+from tests.helpers import (
+    SIZE,
+    gradcheck,
+    gradient,
+    make_scene,
+    normal,
+    score,
+    setting,
+    uniform,
+    with_inputs,
+)
 
 counts = st.integers(1, 12)
 seeds = st.integers(0, 999)
@@ -77,15 +86,13 @@ def test_the_gradient_in_one_dimension_agrees_with_finite_differences() -> None:
 def slow_patch_swd(scene: Scene, image: Tensor, objective: PatchSWD, seed: int, step: int) -> float:
     """Patches one by one, filters one by one; SciPy's distance where counts are equal."""
     assert scene.reference is not None
-    assert scene.mask is not None
-    assert scene.target is not None
     k, f = objective.kernel, objective.filters
     drawn = Randomness((seed,)).normal(f"patch_swd/{k}", (f, 3 * k * k), step=step)[0].double()
     h, w = image.shape[-2:]
     places = list(product(range(h - k + 1), range(w - k + 1)))
     parts: list[tuple[Any, Any]] = [(lambda y, x: True, lambda y, x: True)]
     if objective.split:
-        mask, target = scene.mask[0, 0], scene.target[0, 0]
+        mask, target = scene.inputs["mask"][0, 0], scene.inputs["target"][0, 0]
         parts = [
             (lambda y, x: mask[y, x] > 0.5, lambda y, x: target[y, x] > 0.5),
             (lambda y, x: mask[y, x] <= 0.5, lambda y, x: target[y, x] <= 0.5),
@@ -133,7 +140,7 @@ def test_patch_swd_equals_its_slow_loop(*, split: bool, kernel: int) -> None:
 @pytest.mark.parametrize("split", [False, True])
 def test_patch_swd_is_zero_at_the_reference(*, split: bool) -> None:
     objective, scene = PatchSWD(filters=8, split=split), make_scene()
-    scene = setting(objective, replace(scene, target=scene.mask))
+    scene = setting(objective, with_inputs(scene, target=scene.inputs["mask"]))
     assert scene.reference is not None
     images = scene.reference.expand(2, -1, -1, -1)
     assert score(objective, scene, images).tolist() == pytest.approx([0, 0], abs=1e-12)
@@ -186,16 +193,14 @@ def test_patches_centred_outside_a_region_do_not_count() -> None:
     slope = gradient(
         lambda x: score(objective, scene, x, region="object"), uniform(2, 3, *SIZE)
     ).abs().sum((0, 1))  # fmt: skip
-    assert scene.target is not None
-    near = torch.nn.functional.max_pool2d(scene.target, 3, 1, 1)[0, 0]
+    near = torch.nn.functional.max_pool2d(scene.inputs["target"], 3, 1, 1)[0, 0]
     assert not slope[near == 0].any()
-    assert slope[scene.target[0, 0] == 1].all()
+    assert slope[scene.inputs["target"][0, 0] == 1].all()
 
 
 def test_a_part_without_patches_is_left_out() -> None:
     scene = make_scene()
-    assert scene.mask is not None
-    empty = replace(scene, target=torch.zeros_like(scene.mask))
+    empty = with_inputs(scene, target=torch.zeros_like(scene.inputs["mask"]))
     split, plain = PatchSWD(filters=4), PatchSWD(filters=4)
     images = uniform(2, 3, *SIZE)
     background = score(plain, setting(plain, empty, region="background"), images)

@@ -29,7 +29,7 @@ from invertkit.optimizers.population.cma_es import CmaEs
 from invertkit.optimizers.torch_optim import LBFGS, Adam, TorchOptimizer
 from invertkit.optimizers.wrappers import Clip, KeepBest
 from invertkit.variables.transformed import Transformed
-from tests.helpers import make_problem, normal, same, through_a_file, tiny_critic
+from tests.helpers import make_problem, normal, same, through_a_file, tiny_critic, with_inputs
 from tests.landscapes import FunctionLandscape
 from tests.latents import finished, latent_problem, latents, state
 
@@ -669,7 +669,7 @@ def test_a_latent_is_found_again_from_the_picture_it_made() -> None:
         picture = (
             latents().bind(problem.models).image({"latent": wanted, "embedding": embedding}, scene)
         )
-    scene = replace(scene, reference=picture)
+    scene = with_inputs(scene, image=picture)
     inner = Adam(lr=0.1, over=("latent",))
     searching = BasinCMA(
         CmaEs(over=("latent",), sigma=1.0, mean="zero"), inner, inner_steps=10, last_steps=150

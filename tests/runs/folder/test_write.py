@@ -26,7 +26,8 @@ def result(**changes: object) -> Result:
         "best": image, "last": image.flip(3), "result": "last", "seeds": (7,), "best_steps": (2,),
         "best_losses": (0.5,), "status": Status.FINISHED, "steps": 3, "seconds": 1.25,
         "rows": (rows,), "batches": (1,), "recipe": {"name": "tiny", "fit": "keep"},
-        "inputs": Inputs(image, mask, target), "models": {"net": "a network"},
+        "inputs": Inputs.of({"image": image, "mask": mask, "target": target}),
+        "models": {"net": "a network"},
     }  # fmt: skip
     return Result(**{**facts, **changes})  # type: ignore[arg-type]
 
@@ -83,9 +84,9 @@ def test_the_page_loads_nothing_from_elsewhere() -> None:
 
 def test_the_sheet_shows_what_there_is() -> None:
     with_inputs = sheet(result(), height=48)
-    assert with_inputs.size == (4 * 64 + 3 * 4, 48 + 18)
+    assert with_inputs.size == (4 * 64 + 3 * 4, 48 + 17 + 4)
     alone = sheet(result(inputs=Inputs()), height=48)
-    assert alone.size == (64, 66)
+    assert alone.size == (64, 48 + 17 + 4)
 
 
 def test_the_resolved_page_says_where_it_came_from() -> None:
@@ -109,7 +110,9 @@ def test_the_judge_speaks_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         package_metrics, "train_judge", lambda image, mask: train_judge(image, mask, steps=2)
     )
     image, mask, target = red_on_green()
-    made = result(best=image, last=image, inputs=Inputs(image, mask, target))
+    made = result(
+        best=image, last=image, inputs=Inputs.of({"image": image, "mask": mask, "target": target})
+    )
     (entry,) = metrics(made, judge=True)["images"]
     assert 0 <= entry["mask_iou"] <= 1
     assert entry["bidirectional_similarity"] == pytest.approx(0, abs=2e-4)
