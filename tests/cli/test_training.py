@@ -20,7 +20,8 @@ from invertkit.models.classifiers.open import open_classifier
 from invertkit.models.loading.safetensors_file import metadata
 from invertkit.models.loading.weights_file import sha256
 from invertkit.training.loop.bar import TrainingBar
-from invertkit.training.loop.history import Moment, Row
+from invertkit.training.loop.history import Moment
+from invertkit.training.loop.history import TrainingRow as Row
 from tests.faces import invertkit
 from tests.photographs import write_photographs
 

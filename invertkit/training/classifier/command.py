@@ -16,7 +16,7 @@ from invertkit.errors import InputError, InvertkitError
 from invertkit.training.classifier.card import Facts, save_classifier, write_card
 from invertkit.training.classifier.measuring import (
     STREAMED_FROM,
-    Measured,
+    MeasuredCounts,
     measure,
     resolution_for,
     shown_for_tests,
@@ -31,7 +31,7 @@ from invertkit.training.data.photographs import load_photographs
 from invertkit.training.data.streaming import Streamed, spare_processors
 from invertkit.training.loop.bar import TrainingBar
 from invertkit.training.loop.checkpoints import CHECKPOINT, expect_begun, expect_new, make_folder
-from invertkit.training.loop.history import History, Moment, Observer, TensorBoard
+from invertkit.training.loop.history import Moment, TensorBoard, TrainingHistory, TrainingObserver
 from invertkit.training.loop.options import Machines, Tell, Telling
 from invertkit.training.processes.team import Team, team_of
 from invertkit.training.robustness.attack import Attack
@@ -146,7 +146,7 @@ def _carry_out(
         path, report = out / WEIGHTS, audience.report
         save_classifier(model, plan, start, start.classes, path)
         report(f"{path}: {path.stat().st_size / 1e6:.1f} MB.")
-        measured: Measured = {}
+        measured: MeasuredCounts = {}
         if test is not None:
             measured = measure(
                 model,
@@ -178,7 +178,7 @@ class _Audience(NamedTuple):
     """Who hears of a training: the user a line at a time, observers every step."""
 
     report: Tell
-    observers: Sequence[Observer]
+    observers: Sequence[TrainingObserver]
     board: TensorBoard | None
 
 
@@ -190,7 +190,7 @@ def _audience(out: Path, telling: Telling, *, step: int, team: Team) -> Iterator
         return
     make_folder(out)
     report, board = telling.report, None
-    observers: list[Observer] = [History(out / "history.csv", step=step)]
+    observers: list[TrainingObserver] = [TrainingHistory(out / "history.csv", step=step)]
     with ExitStack() as stack:
         if telling.tensorboard:
             board = TensorBoard(out / "tensorboard", step=step)
@@ -249,7 +249,7 @@ def _in_memory(source: Path, resolution: int, *, labelled: bool) -> InMemory:
     return InMemory(load_photographs(source, resolution=resolution, labelled=labelled), str(source))
 
 
-def _numbers(measured: Measured) -> dict[str, float]:
+def _numbers(measured: MeasuredCounts) -> dict[str, float]:
     """What was measured, by the names under which TensorBoard shows it."""
     return {
         f"test/{name} {one.norm} eps {one.eps:g}": one.share

@@ -23,7 +23,7 @@ from invertkit.training.robustness.robustness import Batches, RobustAccuracy, ro
 STREAMED_FROM: Final = 128
 """Photographs kept at this side or a larger one are read from the disk as they are wanted."""
 
-Measured = dict[str, Sequence[RobustAccuracy]]
+MeasuredCounts = dict[str, Sequence[RobustAccuracy]]
 """By what was measured and with which attack, the counts at each radius."""
 
 
@@ -76,7 +76,7 @@ def measure(
     attacks: Sequence[str] = ("pgd-20",),
     first: Normalized | None = None,
     report: Callable[[str], None],
-) -> Measured:
+) -> MeasuredCounts:
     """Robust accuracy, or agreement with a starting network, which is then measured too.
 
     Args:
@@ -96,7 +96,7 @@ def measure(
     if first is not None:
         first = first.to(model.mean.device).eval()
         rivals = {"starting network": first, **rivals}
-    measured: Measured = {}
+    measured: MeasuredCounts = {}
     for attack in attacks:
         for name, network in rivals.items():
             batches = _predicted(first, test()) if first is not None else test()

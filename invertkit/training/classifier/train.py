@@ -20,8 +20,8 @@ from invertkit.training.classifier.normalized import Normalized as Normalized
 from invertkit.training.classifier.plan import TrainingPlan as TrainingPlan
 from invertkit.training.classifier.plan import as_json, difference
 from invertkit.training.classifier.start import Start, behind_normalisation, starting_network
-from invertkit.training.data.batches import Batch, InMemory, TrainingData, mixed
-from invertkit.training.data.photographs import Photographs
+from invertkit.training.data.batches import InMemory, TrainingBatch, TrainingData, mixed
+from invertkit.training.data.photographs import PhotographSet
 from invertkit.training.loop.checkpoints import (
     CHECKPOINT,
     make_folder,
@@ -29,7 +29,7 @@ from invertkit.training.loop.checkpoints import (
     write_checkpoint,
 )
 from invertkit.training.loop.ema import Average
-from invertkit.training.loop.history import Moment, Observer, Row
+from invertkit.training.loop.history import Moment, TrainingObserver, TrainingRow
 from invertkit.training.loop.options import Tell
 from invertkit.training.processes.team import Team
 from invertkit.training.robustness.attack import Attack
@@ -41,7 +41,7 @@ _STOP: Final = 3  # place of the wish to stop among the tallies: loss, right, im
 
 def train_classifier(
     plan: TrainingPlan,
-    data: Photographs | TrainingData,
+    data: PhotographSet | TrainingData,
     *,
     out: Path,
     start: Start | None = None,
@@ -49,7 +49,7 @@ def train_classifier(
     device: str = "cpu",
     team: Team | None = None,
     report: Tell = print,
-    observers: Sequence[Observer] = (),
+    observers: Sequence[TrainingObserver] = (),
     log_every: int = 50,
     save_every: float = 300.0,
 ) -> Normalized:
@@ -81,7 +81,7 @@ def train_classifier(
     Source: MAGIC Eq. 3; Madry et al. 2018; the details of MadryLab/robustness 1.2: the attack sees
     the network in evaluation mode, the update in training mode.
     """
-    shown = InMemory(data) if isinstance(data, Photographs) else data
+    shown = InMemory(data) if isinstance(data, PhotographSet) else data
     training = _Training(
         plan, shown, start=start, team=team or Team(torch.device(device)), path=out / CHECKPOINT
     )
@@ -132,7 +132,12 @@ class _Training:
         self.tallies = torch.zeros(4, dtype=torch.float64, device=team.device)
 
     def run(
-        self, report: Tell, observers: Sequence[Observer], *, log_every: int, save_every: float
+        self,
+        report: Tell,
+        observers: Sequence[TrainingObserver],
+        *,
+        log_every: int,
+        save_every: float,
     ) -> None:
         """All the steps that are left."""
         plan, total = self.plan, self.plan.epochs * self.per_epoch
@@ -175,7 +180,7 @@ class _Training:
         self.tallies[_STOP] = 0  # the checkpoint shall not ask again
         return asked
 
-    def update(self, batch: Batch, *, epoch: int, asked: bool) -> Float[Tensor, " 4"]:
+    def update(self, batch: TrainingBatch, *, epoch: int, asked: bool) -> Float[Tensor, " 4"]:
         """Attack, descend, average: one step; its tallies over all processes."""
         plan, device = self.plan, self.team.device
         images = batch.images.to(device, memory_format=torch.channels_last, non_blocking=True)
@@ -210,7 +215,7 @@ class _Training:
         return self.teacher(images).float().softmax(1)  # type: ignore[no-any-return]
 
     def attacked(
-        self, attack: Attack, images: Tensor, wanted: Tensor, batch: Batch, epoch: int
+        self, attack: Attack, images: Tensor, wanted: Tensor, batch: TrainingBatch, epoch: int
     ) -> Tensor:
         """The images on which the network does worse.
 
@@ -232,7 +237,7 @@ class _Training:
         with _frozen(self.model):
             return pgd(attack, self.model, images, wanted, generator=generator, start=start)
 
-    def row(self, epoch: int, rate: float) -> Row:
+    def row(self, epoch: int, rate: float) -> TrainingRow:
         """Means since the row before, and new tallies.
 
         Raises:
@@ -247,7 +252,7 @@ class _Training:
             )
         done = (self.step - 1) % self.per_epoch / self.per_epoch
         attack = self.plan.attack_at(epoch, done)
-        return Row(
+        return TrainingRow(
             step=self.step,
             epoch=epoch + 1,
             size=self.plan.size_at(epoch),
@@ -258,7 +263,7 @@ class _Training:
             images_per_second=rate,
         )
 
-    def line(self, row: Row) -> str:
+    def line(self, row: TrainingRow) -> str:
         """A row in words."""
         kind = "agreement" if self.plan.label_free else "train accuracy"
         return (
@@ -343,7 +348,7 @@ def _frozen(model: nn.Module) -> Iterator[None]:
         model.train().requires_grad_(True)
 
 
-def accuracy(model: nn.Module, data: Photographs, *, size: int) -> float:
+def accuracy(model: nn.Module, data: PhotographSet, *, size: int) -> float:
     """Share of photographs that `model` labels rightly, resized to `size`."""
     (clean,) = robust_accuracy(model, data, radii=[0.0], size=size)
     return clean.share

@@ -17,12 +17,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invertkit.errors import InputError
-from invertkit.training.data.photographs import Photographs, resized
+from invertkit.training.data.photographs import PhotographSet, resized
 
 _STRIDE: Final = 0x9E3779B97F4A7C15
 
 
-class Batch(NamedTuple):
+class TrainingBatch(NamedTuple):
     """One process's share of a step's photographs.
 
     Attributes:
@@ -76,7 +76,7 @@ class TrainingData(Protocol):
 
     def epoch(
         self, epoch: int, *, size: int, batch: int, seed: int, share: Share, first: int = 0
-    ) -> Iterator[Batch]:
+    ) -> Iterator[TrainingBatch]:
         """One shuffled epoch from batch number `first` on; an incomplete last batch is dropped.
 
         Args:
@@ -132,7 +132,7 @@ class InMemory:
         source: What to call them.
     """
 
-    data: Photographs
+    data: PhotographSet
     source: str = "photographs"
 
     @property
@@ -150,7 +150,7 @@ class InMemory:
 
     def epoch(
         self, epoch: int, *, size: int, batch: int, seed: int, share: Share, first: int = 0
-    ) -> Iterator[Batch]:
+    ) -> Iterator[TrainingBatch]:
         """One shuffled epoch; see `TrainingData`."""
         rows = rows_of_epoch(len(self), epoch=epoch, batch=batch, seed=seed)
         side = self.data.images.shape[-1]
@@ -169,4 +169,4 @@ class InMemory:
                     for window in [picture[:, top : top + side, left : left + side]]
                 ]
             )
-            yield Batch(resized(images, size), self.data.labels[mine], mine)
+            yield TrainingBatch(resized(images, size), self.data.labels[mine], mine)

@@ -20,7 +20,7 @@ from invertkit.training.data.files import PictureFiles
 
 @final
 @dataclass(frozen=True)
-class Photographs:
+class PhotographSet:
     """A labelled set held as bytes: 50,000 photographs of 32×32 take 154 MB.
 
     Args:
@@ -37,7 +37,7 @@ class Photographs:
         return len(self.labels)
 
 
-def load_photographs(source: Path, *, resolution: int, labelled: bool = True) -> Photographs:
+def load_photographs(source: Path, *, resolution: int, labelled: bool = True) -> PhotographSet:
     """Read every picture of a folder or zip laid out as `class/name.jpg`.
 
     Args:
@@ -53,17 +53,17 @@ def load_photographs(source: Path, *, resolution: int, labelled: bool = True) ->
     images = torch.empty(len(files), 3, resolution, resolution, dtype=torch.uint8)
     for i in range(len(files)):
         images[i] = _square(files.picture(i), resolution)
-    return Photographs(images, torch.tensor(files.labels), files.classes)
+    return PhotographSet(images, torch.tensor(files.labels), files.classes)
 
 
-def as_labelled(data: Photographs, classes: tuple[str, ...]) -> Photographs:
+def as_labelled(data: PhotographSet, classes: tuple[str, ...]) -> PhotographSet:
     """The same photographs with labels that are indices into other names.
 
     Raises:
         InputError: A class of `data` is not among them.
     """
     places = torch.tensor(places_of(data.classes, classes))
-    return Photographs(data.images, places[data.labels], classes)
+    return PhotographSet(data.images, places[data.labels], classes)
 
 
 def places_of(names: tuple[str, ...], classes: tuple[str, ...]) -> list[int]:
@@ -95,7 +95,7 @@ def _square(picture: Image.Image, resolution: int) -> Tensor:
 
 
 def plain_batches(
-    data: Photographs, *, batch: int, size: int
+    data: PhotographSet, *, batch: int, size: int
 ) -> Iterator[tuple[Float[Tensor, "b 3 h w"], Int[Tensor, " b"]]]:
     """Every photograph once, in order, resized to `size`; the last batch may be short."""
     for images, labels in zip(data.images.split(batch), data.labels.split(batch), strict=True):

@@ -18,7 +18,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as pictures
 
 from invertkit.errors import InputError
-from invertkit.training.data.batches import Batch, Share, mixed, rows_of_epoch
+from invertkit.training.data.batches import Share, TrainingBatch, mixed, rows_of_epoch
 from invertkit.training.data.files import PictureFiles
 
 _EIGENVALUES: Final = (0.2175, 0.0188, 0.0045)
@@ -182,12 +182,12 @@ class Streamed:
 
     def epoch(
         self, epoch: int, *, size: int, batch: int, seed: int, share: Share, first: int = 0
-    ) -> Iterator[Batch]:
+    ) -> Iterator[TrainingBatch]:
         """One shuffled epoch; see `TrainingData`."""
         rows = rows_of_epoch(len(self), epoch=epoch, batch=batch, seed=seed)
         shown = _Augmented(self.files, epoch=epoch, size=size, seed=seed)
         for images, labels, numbers in self._loader(shown, share.of(rows)[first:].tolist()):
-            yield Batch(images, labels, numbers)
+            yield TrainingBatch(images, labels, numbers)
 
     def plain(
         self, *, size: int, batch: int

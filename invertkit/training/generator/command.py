@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,11 +19,13 @@ from invertkit.core.images.save import save_png
 from invertkit.errors import InputError
 from invertkit.models.classifiers.sources.embedded import embedded
 from invertkit.models.generators.kitgan import KitDiscriminator, KitEncoder, KitGenerator, baked
-from invertkit.training.data.photographs import Photographs, load_photographs
+from invertkit.models.loading.safetensors_file import save_in_order
+from invertkit.training.data.photographs import PhotographSet, load_photographs
 from invertkit.training.generator.encoder import train_encoder
 from invertkit.training.generator.measures import expect_same_classes, measure_generator, pictures
 from invertkit.training.generator.plan import GeneratorOrders, GeneratorPlan
-from invertkit.training.generator.train import CHECKPOINT, train_generator
+from invertkit.training.generator.train import train_generator
+from invertkit.training.loop.checkpoints import CHECKPOINT
 from invertkit.training.loop.options import Tell
 
 
@@ -95,7 +96,7 @@ def _check(plan: GeneratorPlan) -> None:
 
 def _make(
     plan: GeneratorPlan,
-    photographs: Photographs,
+    photographs: PhotographSet,
     *,
     orders: GeneratorOrders,
     device: str,
@@ -153,7 +154,7 @@ def save_generator(
         "statistics": object_statistics(generator.cpu(), plan, classes=classes),
         "plan": asdict(plan),
     }
-    save_file(state, path, metadata={key: json.dumps(value) for key, value in facts.items()})
+    save_in_order(state, path, {key: json.dumps(value) for key, value in facts.items()})
 
 
 def sheet(

@@ -5,14 +5,9 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from invertkit.models.generators.kitgan import (
-    KitEncoder,
-    KitGenerator,
-)
+from invertkit.models.generators.kitgan import KitEncoder, KitGenerator
 from invertkit.training.generator.plan import GeneratorPlan
-from invertkit.training.generator.train import (
-    Report,
-)
+from invertkit.training.loop.options import Tell
 
 
 def train_encoder(
@@ -21,7 +16,7 @@ def train_encoder(
     *,
     classes: int,
     device: str = "cpu",
-    report: Report = print,
+    report: Tell = print,
 ) -> KitEncoder:
     """Train an encoder on the generator's own pictures: from G(z, c) and c back to z.
 

@@ -24,14 +24,14 @@ from invertkit.models.classifiers.classifier import Classifier
 from invertkit.models.classifiers.sources.embedded import embedded
 from invertkit.models.generators.kitgan import KitGenerator
 from invertkit.training.classifier.train import TrainingPlan, accuracy, train_classifier
-from invertkit.training.data.photographs import Photographs, plain_batches
+from invertkit.training.data.photographs import PhotographSet, plain_batches
 from invertkit.training.generator.plan import GeneratorPlan
 from invertkit.training.robustness.attack import Attack
 
 
 @final
 @dataclass(frozen=True)
-class Measured:
+class GeneratorMeasure:
     """One measure of generated pictures, and of real ones for scale.
 
     Args:
@@ -52,12 +52,12 @@ def measure_generator(
     generator: KitGenerator,
     plan: GeneratorPlan,
     *,
-    train: Photographs,
-    test: Photographs,
+    train: PhotographSet,
+    test: PhotographSet,
     per_class: int = 1000,
     epochs: int = 6,
     device: str = "cpu",
-) -> Iterator[Measured]:
+) -> Iterator[GeneratorMeasure]:
     """Every measure of this module, one after another.
 
     Args:
@@ -78,24 +78,24 @@ def measure_generator(
     made = generated(generator, plan, per_class=per_class, classes=train.classes)
     real = some_of(train, per_class=per_class)
     goal, of_made, of_real = (last_features(data) for data in (test, made, real))
-    yield Measured(
+    yield GeneratorMeasure(
         "Fréchet distance to the test photographs, last features of the embedded classifier",
         frechet(goal, of_made),
         frechet(goal, of_real),
     )
-    yield Measured(
+    yield GeneratorMeasure(
         "sliced Wasserstein distance of 7×7 patches to the test photographs'",
         patch_distance(test, made),
         patch_distance(test, real),
     )
-    yield Measured(
+    yield GeneratorMeasure(
         "classification accuracy score ↑",
         accuracy_score(made, test, epochs=epochs, device=device),
         accuracy_score(real, test, epochs=epochs, device=device),
     )
 
 
-def expect_same_classes(train: Photographs, test: Photographs) -> None:
+def expect_same_classes(train: PhotographSet, test: PhotographSet) -> None:
     """Refuse test photographs of other classes.
 
     Raises:
@@ -140,21 +140,21 @@ def generated(
     per_class: int,
     classes: tuple[str, ...],
     seed: int = 2,
-) -> Photographs:
+) -> PhotographSet:
     """`per_class` pictures of every class as bytes, like a data set."""
     labels = torch.arange(len(classes)).repeat_interleave(per_class)
     made = pictures(generator, plan, labels, seed=seed)
-    return Photographs((made * 255).round().to(torch.uint8), labels, classes)
+    return PhotographSet((made * 255).round().to(torch.uint8), labels, classes)
 
 
-def some_of(photographs: Photographs, *, per_class: int, seed: int = 0) -> Photographs:
+def some_of(photographs: PhotographSet, *, per_class: int, seed: int = 0) -> PhotographSet:
     """`per_class` photographs of every class, drawn without replacement; fewer if it has fewer."""
     order = torch.randperm(len(photographs), generator=torch.Generator().manual_seed(seed))
     labels = photographs.labels[order]
     rows = torch.cat(
         [order[labels == label][:per_class] for label in range(len(photographs.classes))]
     )
-    return Photographs(photographs.images[rows], photographs.labels[rows], photographs.classes)
+    return PhotographSet(photographs.images[rows], photographs.labels[rows], photographs.classes)
 
 
 # ---------------------------------------------------------------------- Fréchet distance
@@ -162,7 +162,7 @@ def some_of(photographs: Photographs, *, per_class: int, seed: int = 0) -> Photo
 
 @torch.no_grad()
 def last_features(
-    data: Photographs, *, classifier: Classifier | None = None
+    data: PhotographSet, *, classifier: Classifier | None = None
 ) -> Float[Tensor, "n c"]:
     """What the classifier's last layer says of every picture at 64×64, averaged over places.
 
@@ -182,8 +182,8 @@ def last_features(
 
 
 def patch_distance(
-    real: Photographs,
-    made: Photographs,
+    real: PhotographSet,
+    made: PhotographSet,
     *,
     side: int = 7,
     directions: int = 128,
@@ -213,7 +213,7 @@ def patch_distance(
     return float(wasserstein_1d(second, first).mean())
 
 
-def _patches(data: Photographs, side: int, count: int, seed: int) -> Float[Tensor, "p n"]:
+def _patches(data: PhotographSet, side: int, count: int, seed: int) -> Float[Tensor, "p n"]:
     draw, taken = torch.Generator().manual_seed(seed + 1), []
     for images, _ in plain_batches(data, batch=100, size=data.images.shape[-1]):
         columns = F.unfold(images, side)
@@ -227,8 +227,8 @@ def _patches(data: Photographs, side: int, count: int, seed: int) -> Float[Tenso
 
 
 def accuracy_score(
-    made: Photographs,
-    test: Photographs,
+    made: PhotographSet,
+    test: PhotographSet,
     *,
     epochs: int = 6,
     size: int = 32,

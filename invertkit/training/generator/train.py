@@ -2,89 +2,42 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Mapping
-from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, final
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import Tensor
 
 from invertkit.errors import InputError
 from invertkit.models.classifiers.classifier import Classifier
-from invertkit.models.generators.kitgan import (
-    ClassHead,
-    FeatureHead,
-    KitDiscriminator,
-    KitGenerator,
-)
-from invertkit.training.data.photographs import Photographs
+from invertkit.models.generators.kitgan import KitDiscriminator, KitGenerator
+from invertkit.training.data.photographs import PhotographSet
+from invertkit.training.generator.draws import ByClass, draws_of_step
+from invertkit.training.generator.networks import GameNetworks, hinge
 from invertkit.training.generator.plan import GeneratorPlan
-
-Report = Callable[[str], None]
-CHECKPOINT: Final = "checkpoint.pt"
-
-
-@final
-class Players(nn.Module):
-    """The networks of the game.
-
-    Args:
-        plan: Their sizes.
-        classes: Number of classes.
-        guide: Frozen classifier whose layers are judged too, or None.
-    """
-
-    def __init__(self, plan: GeneratorPlan, classes: int, guide: Classifier | None) -> None:
-        super().__init__()
-        self.generator = KitGenerator(
-            classes, latent=plan.latent, embedding=plan.embedding, widths=plan.widths
-        )
-        self.discriminator = KitDiscriminator(classes)
-        self.heads = nn.ModuleDict()
-        self.plan = plan
-        self.guide: tuple[Classifier | None] = (None,)  # in a tuple: not a part of the state
-        if guide is not None:
-            guide = folded(guide)
-            self.guide = (guide,)
-            layers = guide.resolve(plan.guide_layers)
-            probe = torch.zeros(1, 3, plan.guide_size, plan.guide_size)
-            for name, features in guide.observe(probe, layers).items():
-                self.heads[name] = FeatureHead(features.shape[1], classes)
-        for module in self.modules():
-            if isinstance(module, ClassHead):
-                module.group = plan.group
-
-    def scores(
-        self, image: Float[Tensor, "b 3 h w"], labels: Int[Tensor, " b"]
-    ) -> list[Float[Tensor, " b"]]:
-        """What every discriminator thinks of pictures in [-1, 1]."""
-        scores = [self.discriminator(image, labels)]
-        (guide,) = self.guide
-        if guide is not None and len(self.heads):
-            size = (self.plan.guide_size,) * 2
-            seen = F.interpolate(image / 2 + 0.5, size, mode="bilinear", align_corners=False)
-            seen = seen.contiguous(memory_format=torch.channels_last)
-            taps = guide.observe(seen, tuple(self.heads))
-            scores += [head(taps[name], labels) for name, head in self.heads.items()]
-        return scores
+from invertkit.training.generator.settling import settle
+from invertkit.training.loop.checkpoints import (
+    CHECKPOINT,
+    make_folder,
+    read_checkpoint,
+    write_checkpoint,
+)
+from invertkit.training.loop.ema import Average
+from invertkit.training.loop.options import Tell
 
 
 def train_generator(
     plan: GeneratorPlan,
-    photographs: Photographs,
+    photographs: PhotographSet,
     *,
     out: Path,
     guide: Classifier | None = None,
     resume: Path | None = None,
     device: str = "cpu",
-    report: Report = print,
+    report: Tell = print,
     every: int = 500,
 ) -> tuple[KitGenerator, KitDiscriminator]:
     """Train, leaving `checkpoint.pt` in `out` every `every` steps; the averaged generator.
@@ -107,18 +60,15 @@ def train_generator(
         InputError: `resume` is no checkpoint of this training, `out` cannot be written, or the
             training has diverged.
     """
-    data = _ByClass(photographs)
+    data = ByClass(photographs)
     game = _Game(plan, classes=len(data.classes), guide=guide, device=device)
     if resume is not None:
         game.restore(resume)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror}).") from None
+    make_folder(out)
     started, first, told = time.monotonic(), game.step, game.step
     tallies = torch.zeros(2, device=device)
     while game.step < plan.steps:
-        tallies = tallies + game.update(*_draws(plan, data, game.step, device))
+        tallies = tallies + game.update(*draws_of_step(plan, data, game.step, device))
         if game.step % every and game.step < plan.steps:
             continue
         if not tallies.isfinite().all():
@@ -126,16 +76,17 @@ def train_generator(
                 f"the scores were not finite before step {game.step}; the checkpoint before is "
                 "kept. Use a smaller --lr and --critic-lr."
             )
-        _write(game.state(), out / CHECKPOINT)
-        real, made = (tallies / (game.step - told)).tolist()
+        write_checkpoint(game.state(), out / CHECKPOINT)
+        real, fake = (tallies / (game.step - told)).tolist()
         rate = (game.step - first) * plan.batch / (time.monotonic() - started)
         report(
-            f"step {game.step}/{plan.steps} real {real:+.2f}, made {made:+.2f}, "
+            f"step {game.step}/{plan.steps} real {real:+.2f}, made {fake:+.2f}, "
             f"{rate:.0f} pictures/s"
         )
         tallies, told = torch.zeros_like(tallies), game.step
-    settle(game.mean, plan, classes=len(data.classes))
-    return game.mean.eval(), game.players.discriminator.eval()
+    generator: KitGenerator = game.average.model  # type: ignore[assignment]
+    settle(generator, plan, classes=len(data.classes))
+    return generator.eval(), game.players.discriminator.eval()
 
 
 @final
@@ -148,12 +99,12 @@ class _Game:
         self.plan, self.device, self.step = plan, device, 0
         with torch.random.fork_rng(devices=[]):  # PyTorch's initialisers read the global generator
             torch.manual_seed(plan.seed)
-            self.players = Players(plan, classes, guide).to(device)
+            self.players = GameNetworks(plan, classes, guide).to(device)
         self.players.to(memory_format=torch.channels_last)
         for frozen in self.players.guide:
             if frozen is not None:
                 frozen.to(device).to(memory_format=torch.channels_last)
-        self.mean = deepcopy(self.players.generator)
+        self.average = Average(self.players.generator, plan.decay, buffers=False)
         self.critics = [
             *self.players.discriminator.parameters(),
             *self.players.heads.parameters(),
@@ -192,7 +143,8 @@ class _Game:
         self.climbing.step()
         for parameter in self.critics:
             parameter.requires_grad_(True)
-        average(self.mean, players.generator, min(plan.decay, (self.step + 1) / (self.step + 10)))
+        # While there is little to average, an average of many steps would lag behind.
+        self.average.update(min(plan.decay, (self.step + 1) / (self.step + 10)))
         self.step += 1
         return torch.stack([real.mean(), fake.mean()]).float()
 
@@ -200,7 +152,7 @@ class _Game:
         """All of it, as tensors, numbers, strings and dicts."""
         return {
             "players": self.players.state_dict(),
-            "mean": self.mean.state_dict(),
+            "mean": self.average.model.state_dict(),
             "climbing": self.climbing.state_dict(),
             "judging": self.judging.state_dict(),
             "step": self.step,
@@ -213,15 +165,15 @@ class _Game:
         Raises:
             InputError: It does not, or it is of another plan.
         """
+        state = read_checkpoint(path, device=torch.device(self.device))
         try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
             self.players.load_state_dict(state["players"])
-            self.mean.load_state_dict(state["mean"])
+            self.average.model.load_state_dict(state["mean"])
             self.climbing.load_state_dict(state["climbing"])
             self.judging.load_state_dict(state["judging"])
             self.step = int(state["step"])
             before = dict(state.get("plan", {}))
-        except Exception as error:  # a damaged pickle may raise anything
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
             what = str(error).strip().split("\n")[0]
             raise InputError(
                 f"{path}: is not a checkpoint of this training ({what:.120}). Give the "
@@ -237,121 +189,3 @@ class _Game:
             raise InputError(
                 f"{path}: is at step {self.step}, beyond the {self.plan.steps} asked for."
             )
-
-
-def _write(state: Mapping[str, Any], path: Path) -> None:
-    """To a file beside it first, forced to the disk, then renamed: never half a file."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            torch.save(dict(state), file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:
-        raise InputError(
-            f"{path}: the checkpoint cannot be written ({error}). The one before, if any, is whole."
-        ) from None
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@final
-class _ByClass:
-    """Photographs with the rows of each class together."""
-
-    def __init__(self, data: Photographs) -> None:
-        self.images, self.labels, self.classes = data.images, data.labels, data.classes
-        self._order = data.labels.argsort(stable=True)
-        self._counts = torch.bincount(data.labels, minlength=len(data.classes))
-        self._starts = self._counts.cumsum(0) - self._counts
-
-    def rows_of(
-        self, classes: Int[Tensor, " g"], draws: Float[Tensor, "g k"]
-    ) -> Int[Tensor, "g k"]:
-        """Rows of photographs of those classes; draws are uniform in [0, 1)."""
-        places = (draws * self._counts[classes, None]).long()
-        return self._order[self._starts[classes, None] + places]
-
-
-def _draws(
-    plan: GeneratorPlan, data: _ByClass, step: int, device: str
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Photographs in [-1, 1] with labels, latents and wanted classes; all from the step alone."""
-    generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + step)
-    groups, classes = plan.batch // plan.group, len(data.classes)
-
-    def classes_of_groups() -> Tensor:
-        return torch.randint(classes, (groups,), generator=generator)
-
-    shown = classes_of_groups()
-    draws = torch.rand(groups, plan.group, generator=generator)
-    rows = data.rows_of(shown, draws).flatten()
-    images = data.images[rows].float() / 127.5 - 1
-    mirrored = torch.rand(len(rows), generator=generator) < 0.5
-    images[mirrored] = images[mirrored].flip(-1)
-    latent = torch.randn(len(rows), plan.latent, generator=generator)
-    wanted = classes_of_groups().repeat_interleave(plan.group)
-    return images.to(device), data.labels[rows].to(device), latent.to(device), wanted.to(device)
-
-
-def hinge(scores: Float[Tensor, " b"], real: int) -> Float[Tensor, ""]:
-    """Mean `max(0, 1 - s)` of the first `real` scores plus mean `max(0, 1 + s)` of the rest.
-
-    Source: Lim & Ye 2017.
-    """
-    return F.relu(1 - scores[:real]).mean() + F.relu(1 + scores[real:]).mean()
-
-
-@torch.no_grad()
-def average(mean: nn.Module, now: nn.Module, decay: float) -> None:
-    """Move the weights of `mean` to `decay · mean + (1 - decay) · now`; buffers stay.
-
-    Source: exponential moving average of a generator's weights, Yazıcı et al. 2019.
-    """
-    torch._foreach_lerp_(list(mean.parameters()), list(now.parameters()), 1 - decay)
-
-
-@torch.no_grad()
-def settle(
-    generator: KitGenerator, plan: GeneratorPlan, *, classes: int, batches: int = 64
-) -> None:
-    """Batch-norm statistics of the averaged weights, over many batches.
-
-    Args:
-        generator: Left in evaluation mode.
-        plan: `latent` and `seed`.
-        classes: Number of classes.
-        batches: Of 128 pictures.
-
-    Source: "standing statistics", Brock et al. 2019.
-    """
-    norms = [m for m in generator.modules() if isinstance(m, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over the batches
-    generator.train()
-    device = generator.gen_z.weight.device
-    for index in range(batches):
-        draw = torch.Generator().manual_seed(plan.seed * 1_000_003 - 1 - index)
-        latent = torch.randn(128, plan.latent, generator=draw).to(device)
-        labels = torch.randint(classes, (128,), generator=draw).to(device)
-        generator(latent, generator.embeddings.weight.T[labels])
-    generator.eval()
-
-
-def folded(classifier: Classifier) -> Classifier:
-    """A copy whose batch norms are part of the convolutions before them.
-
-    Only where both follow each other in an `nn.Sequential`. What comes after a norm is unchanged to
-    rounding; the convolutions themselves now put out what the norm did.
-    """
-    copy = deepcopy(classifier)
-    for parent in copy.net.modules():
-        if not isinstance(parent, nn.Sequential):
-            continue
-        for index in range(len(parent) - 1):
-            conv, norm = parent[index], parent[index + 1]
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                parent[index], parent[index + 1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
-    return copy.requires_grad_(False)

@@ -14,7 +14,7 @@ from invertkit.errors import InputError
 
 @final
 @dataclass(frozen=True)
-class Row:
+class TrainingRow:
     """Means over the steps since the row before, of all processes.
 
     Args:
@@ -50,14 +50,14 @@ class Moment(NamedTuple):
 
     step: int
     total: int
-    row: Row | None
+    row: TrainingRow | None
 
 
-Observer = Callable[[Moment], None]
+TrainingObserver = Callable[[Moment], None]
 
 
 @final
-class History:
+class TrainingHistory:
     """An observer that appends the rows to a CSV file.
 
     Args:
@@ -73,7 +73,7 @@ class History:
 
     def _begin(self) -> None:
         """Keep the rows up to the step; done when the first new row comes."""
-        names = [field.name for field in fields(Row)]
+        names = [field.name for field in fields(TrainingRow)]
         kept: list[list[str]] = []
         if self._step and self.path.exists():
             with self.path.open(newline="", encoding="utf-8") as file:

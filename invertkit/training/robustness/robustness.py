@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from invertkit.errors import InputError, ShapeError
-from invertkit.training.data.photographs import Photographs, plain_batches
+from invertkit.training.data.photographs import PhotographSet, plain_batches
 from invertkit.training.robustness.attack import Attack, Norm
 from invertkit.training.robustness.pgd import pgd
 
@@ -68,7 +68,7 @@ def measuring_attack(norm: Norm, eps: float, *, steps: int = 20) -> Attack:
 
 def robust_accuracy(
     model: nn.Module,
-    photographs: Photographs | Batches,
+    photographs: PhotographSet | Batches,
     *,
     radii: Sequence[float],
     norm: Norm = "l2",
@@ -110,7 +110,7 @@ def robust_accuracy(
     for radius in radii:
         Attack(norm, radius)  # complains of a norm or a radius that cannot be
     find = finder(attack, norm)
-    if isinstance(photographs, Photographs):
+    if isinstance(photographs, PhotographSet):
         side = photographs.images.shape[-1] if size is None else size
         batches: Batches = plain_batches(photographs, batch=batch, size=side)
     else:
@@ -217,7 +217,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def every(photographs: Photographs, stride: int) -> Photographs:
+def every(photographs: PhotographSet, stride: int) -> PhotographSet:
     """Each `stride`-th photograph, in the order of the classes: fewer of each class.
 
     Raises:

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from invertkit.errors import InputError, WeightsError
-from invertkit.models.classifiers.kitnet import KitNet
 from invertkit.models.classifiers.open import open_classifier
 from invertkit.models.classifiers.sources.embedded import EMBEDDED
 from invertkit.models.loading.safetensors_file import metadata
@@ -32,11 +31,10 @@ from invertkit.training.classifier.card import save_classifier
 from invertkit.training.classifier.normalized import Normalized
 from invertkit.training.classifier.start import Start, starting_network
 from invertkit.training.classifier.train import TrainingPlan, accuracy, train_classifier
-from invertkit.training.data.batches import Batch, InMemory, Share
-from invertkit.training.data.photographs import Photographs, load_photographs
+from invertkit.training.data.batches import InMemory, Share, TrainingBatch
+from invertkit.training.data.photographs import PhotographSet, load_photographs
 from invertkit.training.loop.checkpoints import CHECKPOINT, read_checkpoint, write_checkpoint
-from invertkit.training.loop.ema import Average
-from invertkit.training.loop.history import History, Moment
+from invertkit.training.loop.history import Moment, TrainingHistory
 from invertkit.training.robustness.attack import Attack
 from invertkit.training.robustness.pgd import pgd
 from tests.photographs import write_photographs
@@ -47,7 +45,7 @@ QUIET: Callable[[str], None] = lambda line: None
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory: pytest.TempPathFactory) -> Photographs:
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> PhotographSet:
     folder = write_photographs(tmp_path_factory.mktemp("data") / "photographs")
     return load_photographs(folder, resolution=16)
 
@@ -74,7 +72,7 @@ def alike(first: nn.Module, second: nn.Module) -> bool:
 
 
 def test_a_tiny_training_lowers_the_loss_and_can_be_stored(
-    photographs: Photographs, tmp_path: Path
+    photographs: PhotographSet, tmp_path: Path
 ) -> None:
     said: list[str] = []
     chosen, before = plan(epochs=5, ema=0.5), torch.random.get_rng_state()
@@ -114,7 +112,7 @@ def test_weights_beyond_float16_are_stored_whole(tmp_path: Path) -> None:
     assert all(value.isfinite().all() for value in kept.values())
 
 
-def test_one_step_is_the_step_of_the_equation(photographs: Photographs, tmp_path: Path) -> None:
+def test_one_step_is_the_step_of_the_equation(photographs: PhotographSet, tmp_path: Path) -> None:
     """Attack in evaluation mode, update in training mode, by hand."""
     attack = Attack("l2", 0.5, 2)
     chosen = plan(attack=attack, epochs=1, clean_epochs=0, lr_schedule="constant", batch=12,
@@ -149,34 +147,7 @@ def test_one_step_is_the_step_of_the_equation(photographs: Photographs, tmp_path
         assert torch.allclose(value.double(), wanted.double(), atol=1e-6), name
 
 
-@given(decay=st.floats(0.01, 0.99))
-def test_the_average_is_the_sum_of_its_past(decay: float) -> None:
-    net = nn.BatchNorm2d(2).double()
-    average = Average(net, decay)
-    states = [deepcopy(net.state_dict())]
-    for step in range(4):
-        with torch.no_grad():
-            net.weight += step + 1.0
-            net(torch.rand(3, 2, 2, 2, generator=torch.Generator().manual_seed(step)).double())
-        states.append(deepcopy(net.state_dict()))
-        average.update()
-    for name, value in average.model.state_dict().items():
-        if name == "num_batches_tracked":
-            assert value == 4
-            continue
-        wanted = decay**4 * states[0][name] + sum(
-            (1 - decay) * decay ** (4 - k) * states[k][name] for k in range(1, 5)
-        )
-        assert torch.allclose(value, wanted, atol=1e-12), name
-    assert not average.model.training
-
-
-def test_without_decay_the_average_is_the_network(photographs: Photographs) -> None:
-    net = KitNet(2, widths=WIDTHS)
-    assert Average(net, 0.0).model is net
-
-
-def test_low_epochs_show_smaller_pictures(photographs: Photographs, tmp_path: Path) -> None:
+def test_low_epochs_show_smaller_pictures(photographs: PhotographSet, tmp_path: Path) -> None:
     rows: list[Any] = []
     train_classifier(
         plan(size=20, low_epochs=2, low_size=16), photographs, out=tmp_path, start=kitnet(),
@@ -187,7 +158,7 @@ def test_low_epochs_show_smaller_pictures(photographs: Photographs, tmp_path: Pa
     assert [row.step for row in rows] == [*range(1, 10)]
 
 
-def test_bfloat16_trains_too(photographs: Photographs, tmp_path: Path) -> None:
+def test_bfloat16_trains_too(photographs: PhotographSet, tmp_path: Path) -> None:
     model = train_classifier(
         plan(epochs=1, clean_epochs=0, bf16=True), photographs, out=tmp_path, report=QUIET
     )
@@ -196,14 +167,14 @@ def test_bfloat16_trains_too(photographs: Photographs, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_without_labels_the_network_keeps_to_what_it_said(
-    norm: Any, photographs: Photographs, tmp_path: Path
+    norm: Any, photographs: PhotographSet, tmp_path: Path
 ) -> None:
     labelled = train_classifier(
         plan(epochs=4), photographs, out=tmp_path / "a", start=kitnet(), report=QUIET
     )
     start = replace(kitnet(), net=labelled.net)
     before = deepcopy(labelled).eval()
-    unlabelled = Photographs(photographs.images, torch.zeros_like(photographs.labels), ())
+    unlabelled = PhotographSet(photographs.images, torch.zeros_like(photographs.labels), ())
     eps = 1.5 if norm == "l2" else 0.08
     chosen = plan(label_free=True, epochs=20, clean_epochs=0, lr=0.05,
                   attack=Attack(norm, eps, 2, random_start=True))  # fmt: skip
@@ -234,11 +205,11 @@ def interrupted(step: int, number: int = signal.SIGINT) -> Callable[[Moment], No
 
 
 @pytest.fixture(scope="module")
-def whole(photographs: Photographs, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def whole(photographs: PhotographSet, tmp_path_factory: pytest.TempPathFactory) -> Any:
     out = tmp_path_factory.mktemp("whole")
     model = train_classifier(
         plan(ema=0.9), photographs, out=out, start=kitnet(), report=QUIET,
-        observers=[History(out / "history.csv")], log_every=2,
+        observers=[TrainingHistory(out / "history.csv")], log_every=2,
     )  # fmt: skip
     return model, numbers(out / "history.csv")
 
@@ -252,13 +223,14 @@ def numbers(path: Path) -> list[list[str]]:
 @pytest.mark.parametrize("step", [1, 3, 5, 8])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_training_goes_on_where_it_was_stopped(
-    step: int, number: int, whole: Any, photographs: Photographs, tmp_path: Path
+    step: int, number: int, whole: Any, photographs: PhotographSet, tmp_path: Path
 ) -> None:
     def train(*, resume: bool, at: int, stop: int = 0) -> nn.Module:
         return train_classifier(
             plan(ema=0.9), photographs, out=tmp_path, start=kitnet(), resume=resume, report=QUIET,
-            observers=[interrupted(stop, number), History(tmp_path / "history.csv", step=at)],
-            log_every=2,
+            observers=[
+                interrupted(stop, number), TrainingHistory(tmp_path / "history.csv", step=at),
+            ], log_every=2,
         )  # fmt: skip
 
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
@@ -272,11 +244,11 @@ def test_a_training_goes_on_where_it_was_stopped(
 
 
 def test_a_stop_asked_for_between_two_steps_is_not_kept(
-    photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photographs: PhotographSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches = InMemory.epoch
 
-    def asking(*args: Any, **options: Any) -> Iterator[Batch]:
+    def asking(*args: Any, **options: Any) -> Iterator[TrainingBatch]:
         for batch in batches(*args, **options):
             signal.raise_signal(signal.SIGINT)
             yield batch
@@ -290,11 +262,11 @@ def test_a_stop_asked_for_between_two_steps_is_not_kept(
 
 
 def test_photographs_kept_otherwise_are_another_training(
-    photographs: Photographs, tmp_path: Path
+    photographs: PhotographSet, tmp_path: Path
 ) -> None:
     options: Any = {"out": tmp_path, "report": QUIET}
     train_classifier(plan(), photographs, start=kitnet(), **options)
-    larger = Photographs(
+    larger = PhotographSet(
         photographs.images.repeat_interleave(2, 2).repeat_interleave(2, 3),
         photographs.labels,
         photographs.classes,
@@ -305,7 +277,7 @@ def test_photographs_kept_otherwise_are_another_training(
 
 @given(step=st.integers(2, 9))
 def test_a_killed_training_goes_on_from_its_last_checkpoint(
-    step: int, whole: Any, photographs: Photographs, tmp_path: Path
+    step: int, whole: Any, photographs: PhotographSet, tmp_path: Path
 ) -> None:
     class Killed(BaseException):
         pass
@@ -332,9 +304,9 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(
     ],
 )
 def test_a_checkpoint_of_another_training_is_refused(
-    change: Any, start: Any, rows: int, message: str, photographs: Photographs, tmp_path: Path
+    change: Any, start: Any, rows: int, message: str, photographs: PhotographSet, tmp_path: Path
 ) -> None:
-    fewer = Photographs(photographs.images[:rows], photographs.labels[:rows], CLASSES)
+    fewer = PhotographSet(photographs.images[:rows], photographs.labels[:rows], CLASSES)
     train_classifier(plan(epochs=2), photographs, out=tmp_path, start=kitnet(), report=QUIET)
     kept = (tmp_path / CHECKPOINT).read_bytes()
     with pytest.raises(InputError, match=message):
@@ -347,7 +319,7 @@ def test_a_checkpoint_of_another_training_is_refused(
 
 @pytest.mark.parametrize("content", [None, b"", b"no checkpoint"])
 def test_no_checkpoint_is_a_sentence(
-    content: bytes | None, photographs: Photographs, tmp_path: Path
+    content: bytes | None, photographs: PhotographSet, tmp_path: Path
 ) -> None:
     if content is not None:
         (tmp_path / CHECKPOINT).write_bytes(content)
@@ -366,7 +338,9 @@ def files_up_to(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_keeps_the_checkpoint_before(photographs: Photographs, tmp_path: Path) -> None:
+def test_a_full_disk_keeps_the_checkpoint_before(
+    photographs: PhotographSet, tmp_path: Path
+) -> None:
     with pytest.raises(KeyboardInterrupt):
         train_classifier(
             plan(), photographs, out=tmp_path, start=kitnet(), report=QUIET,
@@ -387,7 +361,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(photographs: Photographs, tmp_p
 
 
 def test_a_diverged_training_keeps_the_checkpoint_before(
-    photographs: Photographs, tmp_path: Path
+    photographs: PhotographSet, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=r"loss was not finite before step \d.*smaller --lr"):
         train_classifier(
@@ -409,7 +383,7 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         read_checkpoint(path, device=torch.device("cpu"))
 
 
-def test_too_few_photographs_are_a_sentence(photographs: Photographs, tmp_path: Path) -> None:
+def test_too_few_photographs_are_a_sentence(photographs: PhotographSet, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has 12 photographs, fewer than a batch of 256"):
         train_classifier(plan(batch=256), photographs, out=tmp_path, report=QUIET)
 
@@ -494,7 +468,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         starting_network(classes=CLASSES, init=tmp_path / "other.safetensors")
 
 
-def test_rows_are_what_they_say(photographs: Photographs, tmp_path: Path) -> None:
+def test_rows_are_what_they_say(photographs: PhotographSet, tmp_path: Path) -> None:
     seen: list[Moment] = []
     train_classifier(
         plan(epochs=2), photographs, out=tmp_path, start=kitnet(), report=QUIET,
@@ -527,7 +501,7 @@ class _Recorder(nn.Module):
 
 def test_random_starts_lie_on_the_sphere_and_never_come_again(tmp_path: Path) -> None:
     grey = torch.full((12, 3, 16, 16), 128, dtype=torch.uint8)  # on which no augmentation shows
-    data = Photographs(grey, torch.arange(12) % 2, CLASSES)
+    data = PhotographSet(grey, torch.arange(12) % 2, CLASSES)
     net = _Recorder()
     start = Start(net, "kitnet", CLASSES, mean=(0.0,) * 3, std=(1.0,) * 3)
     noise = plan(attack=Attack("l2", 0.5, 0, random_start=True), epochs=2, clean_epochs=0)

@@ -17,16 +17,16 @@ from PIL import Image
 
 from invertkit.errors import InputError
 from invertkit.training.data.batches import (
-    Batch,
     InMemory,
     Share,
+    TrainingBatch,
     TrainingData,
     mixed,
     rows_of_epoch,
 )
 from invertkit.training.data.files import PictureFiles
 from invertkit.training.data.photographs import (
-    Photographs,
+    PhotographSet,
     as_labelled,
     load_photographs,
     plain_batches,
@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def photographs(folder: Path) -> Photographs:
+def photographs(folder: Path) -> PhotographSet:
     return load_photographs(folder, resolution=16)
 
 
@@ -58,11 +58,11 @@ def data(request: pytest.FixtureRequest, folder: Path, tmp_path: Path) -> Traini
 
 def show(
     data: TrainingData, epoch: int = 0, *, seed: int = 0, share: Share = ALONE, first: int = 0
-) -> list[Batch]:
+) -> list[TrainingBatch]:
     return list(data.epoch(epoch, size=16, batch=4, seed=seed, share=share, first=first))
 
 
-def same(first: list[Batch], second: list[Batch]) -> bool:
+def same(first: list[TrainingBatch], second: list[TrainingBatch]) -> bool:
     return len(first) == len(second) and all(
         torch.equal(a, b)
         for one, other in zip(first, second, strict=True)
@@ -117,7 +117,7 @@ def test_processes_share_a_batch_and_together_see_it(data: TrainingData) -> None
     whole = show(data)
     halves = [show(data, share=Share(rank, 2)) for rank in (0, 1)]
     joined = [
-        Batch(*(torch.cat(parts) for parts in zip(*two, strict=True)))
+        TrainingBatch(*(torch.cat(parts) for parts in zip(*two, strict=True)))
         for two in zip(*halves, strict=True)
     ]
     assert same(joined, whole)
@@ -141,7 +141,7 @@ def test_reading_workers_change_nothing(folder: Path) -> None:
 
 
 def test_a_crop_in_memory_is_a_window_of_the_reflected_photograph(
-    photographs: Photographs,
+    photographs: PhotographSet,
 ) -> None:
     (batch, *_) = show(InMemory(photographs))
     padded = torch.nn.functional.pad(photographs.images.float() / 255, (2,) * 4, mode="reflect")
@@ -307,14 +307,14 @@ def test_a_damaged_photograph_is_named(damaged: Path, workers: int) -> None:
         load_photographs(damaged, resolution=8)
 
 
-def test_plain_batches_show_every_photograph_once(photographs: Photographs) -> None:
+def test_plain_batches_show_every_photograph_once(photographs: PhotographSet) -> None:
     batches = list(plain_batches(photographs, batch=5, size=16))
     assert [len(labels) for _, labels in batches] == [5, 5, 2]
     images = torch.cat([images for images, _ in batches])
     assert torch.equal((images * 255).round().to(torch.uint8), photographs.images)
 
 
-def test_labels_follow_the_names_of_other_classes(photographs: Photographs) -> None:
+def test_labels_follow_the_names_of_other_classes(photographs: PhotographSet) -> None:
     moved = as_labelled(photographs, ("red", "green", "blue"))
     assert moved.labels.tolist() == [2] * 6 + [0] * 6
     with pytest.raises(InputError, match=r"trained on \(red, green\), got blue too"):

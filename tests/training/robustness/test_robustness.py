@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from invertkit.errors import InputError, ShapeError
 from invertkit.models.classifiers.sources.embedded import embedded
-from invertkit.training.data.photographs import Photographs, plain_batches, resized
+from invertkit.training.data.photographs import PhotographSet, plain_batches, resized
 from invertkit.training.robustness.accuracy import class_numbers, measure_classifiers, shown
 from invertkit.training.robustness.attack import Attack
 from invertkit.training.robustness.autoattack import autoattack
@@ -66,12 +66,12 @@ def grey(count: int, *, side: int = 8, dtype: torch.dtype = torch.float32) -> Te
     return 0.5 + 0.1 * (uniform(count, 3, side, side, seed=8, dtype=dtype) - 0.5)
 
 
-def labelled(model: nn.Module, *, size: int) -> Photographs:
+def labelled(model: nn.Module, *, size: int) -> PhotographSet:
     """Twelve photographs of 8×8; of their labels three are wrong for the model at `size`."""
     images = (uniform(12, 3, 8, 8, seed=4) * 255).to(torch.uint8)
     labels = model(resized(images / 255, size)).argmax(1)
     labels[::4] = (labels[::4] + 1) % 5
-    return Photographs(images, labels, ("ant", "bee", "cat", "dog", "eel"))
+    return PhotographSet(images, labels, ("ant", "bee", "cat", "dog", "eel"))
 
 
 # ---------------------------------------------------------------------- counting

@@ -1,0 +1,59 @@
+"""What a step looks at."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from invertkit.training.data.photographs import PhotographSet
+from invertkit.training.generator.draws import ByClass, draws_of_step
+from tests.helpers import same
+from tests.training.generator.tiny import PLAN, some_photographs
+
+
+@given(
+    labels=st.lists(st.integers(0, 3), min_size=1, max_size=30),
+    asked=st.lists(st.integers(0, 29), min_size=1, max_size=5),
+    draw=st.floats(0, 1, exclude_max=True, width=32),
+)
+def test_rows_are_of_the_classes_asked_for(
+    labels: list[int], asked: list[int], draw: float
+) -> None:
+    images = torch.zeros(len(labels), 3, 1, 1, dtype=torch.uint8)
+    data = ByClass(PhotographSet(images, torch.tensor(labels), tuple("abcd")))
+    classes = torch.tensor([labels[place % len(labels)] for place in asked])
+    draws = torch.tensor([draw, 0.0, 1 - 2**-24]).expand(len(classes), -1)
+    rows = data.rows_of(classes, draws)
+    assert torch.equal(torch.tensor(labels)[rows], classes[:, None].expand(-1, 3))
+    for label, (_, first, last) in zip(classes.tolist(), rows.tolist(), strict=True):
+        assert first == labels.index(label)
+        assert last == len(labels) - 1 - labels[::-1].index(label)
+
+
+@pytest.mark.parametrize("count", [4095, 4096, 4097, 5000, 65_537])
+def test_the_largest_draw_stays_in_its_class(count: int) -> None:
+    labels = torch.zeros(count + 1, dtype=torch.long)
+    labels[-1] = 1
+    data = ByClass(PhotographSet(torch.zeros(count + 1, 3, 1, 1), labels, ("a", "b")))
+    assert data.rows_of(torch.tensor([0]), torch.tensor([[1 - 2**-24]])).item() == count - 1
+
+
+def test_draws_follow_from_the_step_alone() -> None:
+    data = ByClass(some_photographs())
+    plan = replace(PLAN, batch=8)
+    first = draws_of_step(plan, data, 3, "cpu")
+    draws_of_step(plan, data, 4, "cpu")
+    again = draws_of_step(plan, data, 3, "cpu")
+    other = draws_of_step(plan, data, 4, "cpu")
+    assert same(list(first), list(again))
+    assert not torch.equal(first[2], other[2])
+    images, labels, latent, wanted = first
+    assert images.shape == (8, 3, 32, 32)
+    assert -1 <= images.min() < images.max() <= 1
+    assert latent.shape == (8, PLAN.latent)
+    for classes in (labels, wanted):
+        assert (classes.unflatten(0, (-1, 4)).diff(dim=1) == 0).all()
