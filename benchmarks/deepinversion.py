@@ -22,7 +22,7 @@ from invertkit.objectives.statistics import BatchNormStatistics
 from invertkit.optimizers.base import Optimizer
 from invertkit.optimizers.torch_optim import Adam
 from invertkit.optimizers.wrappers import Clip
-from invertkit.variables.pixels import Jitter
+from invertkit.variables.wrappers import Jitter
 
 PHASES = {"full": 2, "half": 0}  # and the setting that begins so
 LABEL = 1

@@ -246,7 +246,7 @@ def solve(problem: Problem, *, bf16: bool, members: bool) -> tuple[Tensor, float
         for _ in run.steps():
             pass
     seconds = time.perf_counter() - started
-    candidates = getattr(run._state, "candidates", None)
+    candidates = getattr(run.search_state, "candidates", None)
     if not members or candidates is None:
         return run.best_images().float(), seconds
     with torch.no_grad():

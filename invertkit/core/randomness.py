@@ -27,7 +27,7 @@ Kind = Literal["normal", "uniform"]
 
 
 @final
-class Standing:
+class StepDraws:
     """Draws that are made before a step and keep their tensors, for steps that are replayed.
 
     While it is `open`, a draw of the step it stands at is looked up here, made on the first
@@ -91,13 +91,13 @@ class Randomness:
         seeds: One per image.
         device: Where the numbers are wanted.
         suffixes: One per image, added to every purpose: which candidate of its seed it is.
-        standing: Draws of the run's present step, if its steps are replayed.
+        step_draws: Draws of the run's present step, if its steps are replayed.
     """
 
     seeds: tuple[int, ...]
     device: torch.device = torch.device("cpu")
     suffixes: tuple[str, ...] = ()
-    standing: Standing | None = field(default=None, repr=False, compare=False)
+    step_draws: StepDraws | None = field(default=None, repr=False, compare=False)
 
     def candidates(self, count: int, tag: str = "") -> Randomness:
         """Draws for `count` candidates an image, side by side; one without a tag is the image."""
@@ -107,12 +107,12 @@ class Randomness:
         own = self.suffixes or ("",) * len(self.seeds)
         seeds = tuple(seed for seed in self.seeds for _ in range(count))
         numbers = tuple(f"{before}{which}{k}" for before in own for k in range(count))
-        return Randomness(seeds, self.device, numbers, self.standing)
+        return Randomness(seeds, self.device, numbers, self.step_draws)
 
     def rows(self, start: int, stop: int) -> Randomness:
         """Draws for some of the images."""
         seeds, suffixes = self.seeds[start:stop], self.suffixes[start:stop]
-        return Randomness(seeds, self.device, suffixes, self.standing)
+        return Randomness(seeds, self.device, suffixes, self.step_draws)
 
     def _generators(self, purpose: str, step: int) -> list[torch.Generator]:
         suffixes = self.suffixes or ("",) * len(self.seeds)
@@ -128,12 +128,12 @@ class Randomness:
         return self._drawn("uniform", purpose, tuple(shape), step)
 
     def _drawn(self, kind: Kind, purpose: str, shape: tuple[int, ...], step: int) -> Tensor:
-        standing = None
-        if self.standing is not None:
-            standing = self.standing.of(kind, self, purpose, shape, step)
-        if standing is None:
+        step_draws = None
+        if self.step_draws is not None:
+            step_draws = self.step_draws.of(kind, self, purpose, shape, step)
+        if step_draws is None:
             return self.fresh(kind, purpose, shape, step=step).to(self.device)
-        return standing
+        return step_draws
 
     def fresh(self, kind: Kind, purpose: str, shape: tuple[int, ...], *, step: int) -> Tensor:
         """The draw, on the CPU."""

@@ -64,8 +64,8 @@ class View:
         An objective that reads it says in `phase` which steps are alike: a step that is replayed
         does what it did when it was recorded. `normal` needs no such care.
         """
-        if self.randomness.standing is not None:
-            self.randomness.standing.step_read = True
+        if self.randomness.step_draws is not None:
+            self.randomness.step_draws.step_read = True
         return self.now
 
     def within(self, region: Region | str, of: str = "") -> View:

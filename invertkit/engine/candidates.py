@@ -14,7 +14,7 @@ from invertkit.core.params import Params
 
 @final
 @dataclass
-class Seen:
+class StepBest:
     """The best that one step has evaluated, per image.
 
     Args:

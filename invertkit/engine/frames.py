@@ -16,10 +16,8 @@ from invertkit.variables.base import Variable
 
 
 @final
-class Frames:
+class FrameCache:
     """The scenes of a batch's chunks, computed again only when the tensors behind them change.
-
-    It also remembers, for the stage, how much memory a row takes, by the terms that count.
 
     Args:
         images: How many images the run has.
@@ -32,7 +30,6 @@ class Frames:
         self._scenes: list[Scene] = []
         self._lying: Scene | None = None
         self._plain: dict[tuple[int, int, int], Scene] = {}
-        self.bytes_per_row: dict[tuple[str, ...], int] = {}
 
     def of(
         self,

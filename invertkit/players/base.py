@@ -56,6 +56,20 @@ class Player(ABC):
         """What `learn` does on this step of the run: steps of equal phases are the same work."""
         return Phase()
 
+    @property
+    def updates_before(self) -> int:
+        """How many updates `begin` takes before the first step of a stage; none by default."""
+        return 0
+
+    def trial(self, updates: int = 2) -> Player:
+        """The same player for trying something out, with fewer updates; not begun.
+
+        Args:
+            updates: The most that it takes at a time, by `begin` or by one `learn`. A player that
+                cannot take fewer gives itself, the default.
+        """
+        return self
+
     @abstractmethod
     def save(self) -> dict[str, Any]:
         """Everything it has learnt, as tensors, numbers, lists and dicts."""

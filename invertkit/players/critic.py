@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from typing import Annotated, Any, final
 
 import torch
@@ -179,6 +179,12 @@ class PatchCritic(Player):
         if len(found) == 1:
             return found[0]
         return [torch.cat(gradients) for gradients in zip(*found, strict=True)]
+
+    def trial(self, updates: int = 2) -> PatchCritic:
+        short = copy(self)
+        short.updates = min(self.updates, updates)
+        short.net = short._optimizer = None
+        return short
 
     def save(self) -> dict[str, Any]:
         if self.net is None or self._optimizer is None:

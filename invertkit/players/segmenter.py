@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
+from copy import copy, deepcopy
 from typing import Any, Literal, final
 
 import torch
@@ -134,6 +134,17 @@ class Segmenter(Player):
         for weight in weights:
             weight.requires_grad_(False)
         self._optimizer.zero_grad()
+
+    @property
+    def updates_before(self) -> int:
+        """All of them, or none where it learns during the run."""
+        return self.updates if self.when == "before" else 0
+
+    def trial(self, updates: int = 2) -> Segmenter:
+        short = copy(self)
+        short.updates = min(self.updates, updates)
+        short.net = short._optimizer = None
+        return short
 
     def save(self) -> dict[str, Any]:
         if self.net is None or self._optimizer is None:

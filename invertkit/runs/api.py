@@ -10,7 +10,7 @@ from typing import Any
 
 from invertkit.core.files import new_folder
 from invertkit.core.log import log
-from invertkit.engine.run import Report
+from invertkit.engine.run import StepReport
 from invertkit.errors import InputError
 from invertkit.recipe.overlay import RecipeLike
 from invertkit.runs.carry_out import carry_out_each
@@ -212,7 +212,7 @@ def prepare(
         return Inversion(job, folder=folder, checkpoint_every=checkpoint_every, judge=judge)
 
 
-def steps(inversion: Inversion) -> Iterator[Report]:
+def steps(inversion: Inversion) -> Iterator[StepReport]:
     """Take the steps that are left, one at a time.
 
     Between two of them the tensors may be looked at and changed in place, and the loop may be left

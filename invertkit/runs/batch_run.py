@@ -10,7 +10,7 @@ from torch import Tensor
 
 from invertkit.core.images.resize import resize_image
 from invertkit.engine.problem import Status
-from invertkit.engine.run import Report, Run
+from invertkit.engine.run import Run, StepReport
 from invertkit.runs.batch_outcome import BatchOutcome
 from invertkit.runs.history import History
 
@@ -42,7 +42,7 @@ class BatchRun:
         if state:
             run.restore(state["run"])
 
-    def steps(self) -> Iterator[Report]:
+    def steps(self) -> Iterator[StepReport]:
         """Take the steps that are left, one at a time, and record them."""
         for report in self.run.steps():
             self.history.add(report)

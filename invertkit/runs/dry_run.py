@@ -20,11 +20,9 @@ def dry_run(job: Job, *, steps: int = 2) -> int:
         for i, stage in enumerate(problem.stages)
     ]
     terms = [replace(term, start=0, stop=None) for term in problem.terms]
-    for player in problem.players.values():
-        if hasattr(player, "updates"):
-            player.updates = min(player.updates, steps)
+    players = {name: player.trial(steps) for name, player in problem.players.items()}
     taken = 0
-    for report in Run(replace(problem, stages=stages, terms=terms)).steps():
+    for report in Run(replace(problem, stages=stages, terms=terms, players=players)).steps():
         taken = report.step
         if not report.losses.isfinite().all():
             bad = [name for name, value in report.values.items() if not value.isfinite().all()]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 
-from invertkit.engine.run import Report
+from invertkit.engine.run import StepReport
 
 if TYPE_CHECKING:
     pass
@@ -28,9 +28,9 @@ class History:
 
     def __init__(self, rows: Sequence[Mapping[str, Any]] = ()) -> None:
         self._rows = [dict(row) for row in rows]
-        self._waiting: list[Report] = []
+        self._waiting: list[StepReport] = []
 
-    def add(self, report: Report) -> None:
+    def add(self, report: StepReport) -> None:
         """Take in a step."""
         self._waiting.append(report)
         if len(self._waiting) >= _FLUSH:

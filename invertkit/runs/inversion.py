@@ -10,7 +10,7 @@ from typing import final
 from invertkit.core.log import log
 from invertkit.core.precision import products
 from invertkit.engine.problem import Status
-from invertkit.engine.run import Report, Run
+from invertkit.engine.run import Run, StepReport
 from invertkit.errors import InputError, WriteError
 from invertkit.runs.batch_outcome import UNFINISHED, BatchFailure, EndedBatch
 from invertkit.runs.batch_run import BatchRun
@@ -94,7 +94,7 @@ class Inversion:
                 run.go_to(run.step)
         return run
 
-    def steps(self) -> Iterator[Report]:
+    def steps(self) -> Iterator[StepReport]:
         """Take the steps that are left, one at a time, of all images.
 
         Breaking out of it leaves an inversion that can be iterated again.
@@ -166,7 +166,7 @@ class Inversion:
             self._now = None
         return self._going
 
-    def _taken(self, going: BatchRun) -> Iterator[Report]:
+    def _taken(self, going: BatchRun) -> Iterator[StepReport]:
         """Its steps; between two of them the process computes as it did before."""
         steps = going.steps()
         while True:

@@ -9,7 +9,7 @@ from typing import Any, Final, final
 from PIL import Image
 
 from invertkit.core.images.save import to_picture
-from invertkit.engine.run import Report
+from invertkit.engine.run import StepReport
 
 _REFRESH: Final = 0.5
 _HEIGHT: Final = 224
@@ -43,7 +43,7 @@ class LivePicture:
 
         return cls(DisplayHandle())
 
-    def __call__(self, report: Report) -> None:
+    def __call__(self, report: StepReport) -> None:
         """Take in a step."""
         now = self._clock()
         if now - self._drawn < _REFRESH and report.step < report.total:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from invertkit.engine.run import Report
+from invertkit.engine.run import StepReport
 
-Observer = Callable[[Report], object]
+Observer = Callable[[StepReport], object]
 """Called after every step. Returning `STOP` ends the run."""
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from invertkit.core.live_bar import LiveBar
 
 if TYPE_CHECKING:
-    from invertkit.engine.run import Report
+    from invertkit.engine.run import StepReport
 
 
 @final
@@ -27,7 +27,7 @@ class RunBar(LiveBar):
         self._images, self._made, self._making = images, made, 0
         self._last_step = 0
 
-    def __call__(self, report: Report) -> None:
+    def __call__(self, report: StepReport) -> None:
         """Take in a step."""
         if report.step <= self._last_step:
             self._made += self._making

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +14,12 @@ from invertkit.core.params import Params
 from invertkit.core.randomness import Randomness
 from invertkit.core.scene import Scene
 from invertkit.core.view import View
-from invertkit.engine.candidates import Seen
-from invertkit.engine.frames import Frames
-from invertkit.engine.landscape import Evaluation
+from invertkit.engine.candidates import StepBest
+from invertkit.engine.frames import FrameCache
+from invertkit.engine.landscape import StepLandscape, StepSetting
+from invertkit.engine.memory import Chunking
 from invertkit.engine.problem import Term
+from invertkit.errors import InputError
 from invertkit.objectives.base import Objective
 from invertkit.objectives.feature_cosine import FeatureCosine
 from invertkit.objectives.lpips import LPIPS
@@ -44,14 +46,15 @@ def moved(**options: Any) -> Transformed:
 def evaluation(
     *terms: Term,
     variable: Variable | None = None,
-    points: Sequence[Tensor] | None = None,
+    points: Params | None = None,
     count: int = 1,
     seeds: tuple[int, ...] = SEEDS,
-    seen: Seen | None = None,
-    frames: Frames | None = None,
+    seen: StepBest | None = None,
+    frames: FrameCache | None = None,
+    chunks: Chunking | None = None,
     memory: int | None = None,
     scene: Scene | None = None,
-) -> Evaluation:
+) -> StepLandscape:
     """The landscape at candidates of every seed, as the engine would make it."""
     randomness = Randomness(seeds)
     terms = terms or (Term(PixelDistance(), name="distance", region="object"),)
@@ -64,18 +67,18 @@ def evaluation(
     scene = replace(scene, needs=needs)
     if points is None:
         points = candidates(variable, scene, randomness, count)
-    return Evaluation(
-        points,
+    setting = StepSetting(
         variable=variable,
         scene=scene,
         terms=terms,
         weights={term.name: float(term.weight) for term in terms},  # type: ignore[arg-type]
         randomness=randomness,
         step=2,
-        frames=frames or Frames(len(seeds)),
-        seen=seen or Seen(len(seeds)),
-        memory=memory,
+        frames=frames or FrameCache(len(seeds)),
+        chunks=chunks or Chunking(memory),
+        best=seen or StepBest(len(seeds)),
     )
+    return StepLandscape(points, setting)
 
 
 def candidates(variable: Variable, scene: Scene, randomness: Randomness, count: int) -> Params:
@@ -155,7 +158,7 @@ def test_a_frame_is_made_again_only_where_the_transform_has_changed(
     scene = latent_scene()
     variable = moved().bind(scene.models)
     points = candidates(variable, scene, Randomness(SEEDS), 3)
-    framed, frames = counted(monkeypatch), Frames(2)
+    framed, frames = counted(monkeypatch), FrameCache(2)
     for memory in (None, WIDE):
         here = evaluation(variable=variable, points=points, frames=frames, memory=memory)
         here.gradients()
@@ -261,12 +264,12 @@ VARIABLES: dict[str, Callable[[], Variable]] = {
 def test_chunks_change_no_number(name: str) -> None:
     found = []
     variable = VARIABLES[name]()
-    row = evaluation(*TERMS, variable=variable, count=4, memory=1)._measure()
+    row = evaluation(*TERMS, variable=variable, count=4).bytes_per_row()
     for memory in (None, WIDE, 1, 3 * row, 5 * row + 1):
-        seen = Seen(2)
+        seen = StepBest(2)
         here = evaluation(*TERMS, variable=VARIABLES[name](), count=4, memory=memory, seen=seen)
         spans = {None: 1, WIDE: 1, 1: 8, 3 * row: 3, 5 * row + 1: 2}[memory]
-        assert len(here._spans()) == spans
+        assert len(here.spans()) == spans
         numbers = [here.gradients(), here.losses()]
         numbers += [point.grad for point in here.points.values() if point.grad is not None]
         seen_tensors = [seen.losses, seen.images, *seen.points.values(), *seen.values.values()]
@@ -331,24 +334,28 @@ def test_how_much_fits_does_not_depend_on_the_machine_or_on_what_was_asked_befor
             # as where a population is judged and does not descend
             for point in here.points.values():
                 point.requires_grad_(False)
-        sizes.add(here._measure())
+        sizes.add(here.bytes_per_row())
         del held
     assert len(sizes) == 1
     assert min(sizes) > 0
 
 
 def test_a_term_that_switches_on_is_counted() -> None:
-    frames, options = Frames(2), {"variable": latents(), "count": 3, "memory": WIDE}
-    evaluation(*TERMS[:1], frames=frames, **options)._spans()  # type: ignore[arg-type]
-    evaluation(*TERMS, frames=frames, **options)._spans()  # type: ignore[arg-type]
-    few, many = frames.bytes_per_row.values()
-    assert few < many
+    one_term, all_terms = (
+        evaluation(*terms, variable=latents(), count=3).bytes_per_row()
+        for terms in (TERMS[:1], TERMS)
+    )
+    assert one_term < all_terms
+    chunks, options = Chunking(2 * one_term), {"variable": latents(), "count": 3}
+    for terms in (TERMS[:1], TERMS, TERMS[:1]):
+        spans = evaluation(*terms, chunks=chunks, **options).spans()  # type: ignore[arg-type]
+        assert (len(spans) == 6) == (terms is TERMS)
 
 
 def test_no_memory_is_still_enough_for_one_row() -> None:
     for memory in (0, 1):
         here = evaluation(count=3, memory=memory)
-        assert here._spans() == [(i, i + 1) for i in range(6)]
+        assert here.spans() == [(i, i + 1) for i in range(6)]
 
 
 # ---------------------------------------------------------------------- what was seen
@@ -364,7 +371,7 @@ def test_the_best_finite_candidate_of_each_image_is_kept(
     looks: list[list[float]], alone: Any
 ) -> None:
     images = 6 if alone else 2
-    seen, count = Seen(images), 6 // images
+    seen, count = StepBest(images), 6 // images
     for step, row in enumerate(looks):
         at = torch.tensor([10.0 * step + i for i in range(6)])
         seen.add(torch.tensor(row), at.reshape(6, 1, 1, 1), {"latent": at.reshape(6, 1)})
@@ -386,7 +393,7 @@ def test_the_best_finite_candidate_of_each_image_is_kept(
 
 
 def test_what_is_kept_stays_when_the_points_move_on() -> None:
-    seen, points = Seen(2), {"latent": uniform(2, 3)}
+    seen, points = StepBest(2), {"latent": uniform(2, 3)}
     images = uniform(2, 3, 4, 4)
     before = [points["latent"].clone(), images.clone()]
     seen.add(torch.tensor([1.0, 2.0]), images, points)
@@ -396,7 +403,7 @@ def test_what_is_kept_stays_when_the_points_move_on() -> None:
 
 
 def test_terms_are_those_of_the_first_look_at_the_best_candidate() -> None:
-    seen = Seen(2)
+    seen = StepBest(2)
     here = evaluation(*TERMS, variable=latents(), count=3, seen=seen)
     losses = here.gradients().reshape(2, 3)
     values = dict(seen.values)
@@ -409,13 +416,13 @@ def test_terms_are_those_of_the_first_look_at_the_best_candidate() -> None:
 
 
 def test_candidates_in_other_frames_compete_only_where_the_photograph_lies() -> None:
-    seen = Seen(2)
+    seen = StepBest(2)
     here = evaluation(count=3, seen=seen)
     here.gradients()
     assert seen.losses is None
     lowest = here.losses().reshape(2, 3).amin(1)
     assert torch.equal(seen.losses, lowest)
-    one = Seen(2)
+    one = StepBest(2)
     alone = evaluation(count=1, seen=one)
     assert torch.equal(alone.gradients(), one.losses)
     assert one.images.shape[-2:] == SMALL
@@ -449,7 +456,7 @@ def test_a_candidate_that_is_not_a_number_does_not_reach_the_others(memory: Any)
         assert point.grad[~lost].any()
     cma = BasinCMA(CmaEs(over=("latent",)), Adam(lr=0.05, over=("latent",)), inner_steps=2)
     run = finished(latent_problem((6, cma), terms=[Term(Holes(dark), name="holes")], seeds=(3,)))
-    assert run._state.search.mean.isfinite().all()
+    assert run.search_state.search.mean.isfinite().all()
     assert all(param.isfinite().all() for param in run.params.values())
     assert torch.tensor(run.best_losses()).isfinite().all()
 
@@ -482,3 +489,29 @@ def test_confining_moves_the_points_in_place() -> None:
     here.confine()
     assert here.points["latent"] is frame
     assert frame.abs().max() == 0.3
+
+
+# ---------------------------------------------------------------------- what goes wrong
+
+
+class Hungry(Objective):
+    """Asks a GPU for more than it has."""
+
+    def forward(self, view: View) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
+class Photographs(Objective):
+    """Cannot deal with images of several photographs."""
+
+    def forward(self, view: View) -> Tensor:
+        raise RuntimeError("The size of tensor a (2) must match the size of tensor b (3)")
+
+
+def test_a_gpu_without_memory_is_no_fault_of_an_objective() -> None:
+    several = replace(latent_scene(), owners=(0, 1))
+    for scene in (latent_scene(), several):
+        with pytest.raises(torch.OutOfMemoryError, match=r"Tried to allocate 20\.00 GiB"):
+            evaluation(Term(Hungry(), name="hungry"), scene=scene, variable=latents())()
+    with pytest.raises(InputError, match=r"objective\.own: expected one number an image.*batch 1"):
+        evaluation(Term(Photographs(), name="own"), scene=several, variable=latents())()

@@ -26,7 +26,7 @@ from basincma import (
 from released_basincma import ReleasedBasinCMA, Settings
 
 from invertkit.core.randomness import Randomness
-from invertkit.engine.run import Report, Run
+from invertkit.engine.run import Run, StepReport
 from invertkit.models.generators.generator import Generator
 from invertkit.optimizers.population.cma_es import CmaEs
 
@@ -43,9 +43,9 @@ class Both:
     told: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.steps: Iterator[Report] = self.run.steps()
+        self.steps: Iterator[StepReport] = self.run.steps()
 
-    def next(self) -> Report:
+    def next(self) -> StepReport:
         return next(self.steps)
 
     def assert_same_candidates(self) -> None:

@@ -16,7 +16,7 @@ from measuring import calibrated
 from released_deepinversion import DeepInversion, Settings, setting
 
 from invertkit.core.randomness import Randomness
-from invertkit.engine.run import Report, Run
+from invertkit.engine.run import Run, StepReport
 from invertkit.models.classifiers.sources.embedded import embedded
 
 SIZE = 64
@@ -53,7 +53,7 @@ def engine_draw(loop: DeepInversion) -> tuple[tuple[int, int], bool]:
     return (down, right), bool(draws[2] < 0.5)
 
 
-def step_both(loop: DeepInversion, run: Run) -> tuple[Report, float]:
+def step_both(loop: DeepInversion, run: Run) -> tuple[StepReport, float]:
     shift, flip = engine_draw(loop)
     loss = loop.step(shift, flip=flip and loop.settings.flip)
     return next(run.steps()), loss

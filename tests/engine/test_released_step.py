@@ -15,7 +15,7 @@ from released import Released
 from step import calibrated, make_released, same_problem
 
 from invertkit.core.randomness import Randomness
-from invertkit.engine.run import Report, Run
+from invertkit.engine.run import Run, StepReport
 
 SIZE = 64
 
@@ -29,7 +29,9 @@ ITERATIONS = {
 }
 
 
-def take_one(make: Callable[..., nn.Module], iteration: int) -> tuple[Released, Run, Report, float]:
+def take_one(
+    make: Callable[..., nn.Module], iteration: int
+) -> tuple[Released, Run, StepReport, float]:
     """Both loops after the same step from the same state; the loss of the released one."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(iteration)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from invertkit.core.randomness import Randomness, Standing
+from invertkit.core.randomness import Randomness, StepDraws
 from invertkit.core.recording.tape import record
 from invertkit.core.scene import Scene
 from invertkit.errors import InputError
@@ -276,21 +276,21 @@ def test_side_by_side_many_critics_take_the_operations_of_one(norm: NormKind) ->
 @pytest.mark.parametrize("way", ["joined", "apart"])
 @pytest.mark.parametrize("norm", ["none", "instance"])
 def test_an_update_can_be_recorded_and_replayed(norm: NormKind, way: Way) -> None:
-    standing = Standing()
+    step_draws = StepDraws()
     critic, other = begun(tiny_critic(norm=norm), (0, 1)), begun(tiny_critic(norm=norm), (0, 1))
-    draws = Randomness((0, 1), standing=standing)
+    draws = Randomness((0, 1), step_draws=step_draws)
     critic.begin(make_scene(dtype=torch.float32), draws, purpose=PURPOSE)
     images = pictures(2)
-    with going(way), standing.opened():
+    with going(way), step_draws.opened():
         for step in range(5):
             other.learn(pictures(2, seed=step), step=step)
             images.copy_(pictures(2, seed=step))
-            standing.go_to(step)
+            step_draws.go_to(step)
             if step == 0:
                 critic.learn(images, step=0)
             elif step == 1:
                 tape = record(
-                    lambda: critic.learn(images, step=1), volatile=[images, *standing.tensors]
+                    lambda: critic.learn(images, step=1), volatile=[images, *step_draws.tensors]
                 )
             else:
                 tape.replay()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import invertkit as package
 from invertkit.core.images.demo import demo_inputs
 from invertkit.engine.problem import Status
-from invertkit.engine.run import Report
+from invertkit.engine.run import StepReport
 from invertkit.runs import api
 from invertkit.runs.carry_out import carry_out
 from invertkit.runs.observers import STOP
@@ -305,7 +305,7 @@ def test_showing_in_a_notebook_displays_the_result(
 def test_observers_see_every_step_and_can_stop(page: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int, tuple[int, int]]] = []
 
-    def watch(report: Report) -> object:
+    def watch(report: StepReport) -> object:
         seen.append((report.step, report.total, report.size))
         return STOP if report.step == 4 else None
 
@@ -358,11 +358,11 @@ def test_a_progress_bar_is_drawn_when_wanted(
 # ---------------------------------------------------------------------- surviving
 
 
-def interrupt_at(calls: int, number: int = signal.SIGINT) -> Callable[[Report], None]:
+def interrupt_at(calls: int, number: int = signal.SIGINT) -> Callable[[StepReport], None]:
     """An observer that sends the signal on its so-manieth call, over all images."""
-    seen: list[Report] = []
+    seen: list[StepReport] = []
 
-    def watch(report: Report) -> None:
+    def watch(report: StepReport) -> None:
         seen.append(report)
         if len(seen) == calls:
             os.kill(os.getpid(), number)
@@ -454,7 +454,7 @@ def test_a_run_in_another_thread_leaves_signals_alone(page: Path) -> None:
 def test_checkpoints_are_written_in_time(page: Path, tmp_path: Path) -> None:
     times: list[int] = []
 
-    def watch(report: Report) -> None:
+    def watch(report: StepReport) -> None:
         state = (tmp_path / "out" / "checkpoint" / "state.pt").stat()
         times.append(state.st_mtime_ns)
 

@@ -22,7 +22,7 @@ from invertkit.core.images.load import load_image
 from invertkit.core.images.specs import InputSpec
 from invertkit.core.scene import Scene
 from invertkit.engine.problem import Problem, Status, Term
-from invertkit.engine.run import Report, Run
+from invertkit.engine.run import Run, StepReport
 from invertkit.errors import InputError, WriteError
 from invertkit.objectives.priors import TotalVariation
 from invertkit.objectives.statistics import BatchNormStatistics
@@ -413,7 +413,7 @@ def test_photographs_side_by_side_are_the_same_too(tmp_path: Path) -> None:
     page, edits = write_page(tmp_path), folder_of(tmp_path / "edits")
     batches: list[int] = []
 
-    def watch(report: Report) -> None:
+    def watch(report: StepReport) -> None:
         batches.append(len(report.losses))
 
     together = run_each(page, edits, batch=6, observers=[watch])
@@ -434,7 +434,7 @@ def test_a_run_over_photographs_goes_on_where_it_was_interrupted(
     whole = run_each(page, edits, batch=batch)
     counted = iter(range(1, 1000))
 
-    def halt(report: Report) -> str | None:
+    def halt(report: StepReport) -> str | None:
         return STOP if next(counted) == stop else None
 
     out = tmp_path / "out"

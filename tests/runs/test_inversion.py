@@ -111,7 +111,7 @@ def test_everything_is_shown_on_one_line(tmp_path: Path) -> None:
         assert len(line) < 140, line
     assert shown[0] == "<Inversion of 'tiny': 2 images on cpu: 0 of 2 batches done>"
     assert shown[1] == "<Job of 'tiny': 2 images on cpu>"
-    assert shown[3].startswith("<Report of step 1/7, 18×14, loss ")
+    assert shown[3].startswith("<StepReport of step 1/7, 18×14, loss ")
     assert shown[4].startswith("<Problem: Pixels by Adam, terms match, smooth; 7 steps of 1 image")
     assert shown[5] == "<Term 'match': PixelDistance, weight 2.0>"
     assert shown[6].endswith("0 of 2 batches done, step 1 of 7>")

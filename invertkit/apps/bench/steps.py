@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from statistics import median
-from typing import Any, Final, final
+from typing import Final, final
 
 from invertkit.apps.bench.cost import Cost, Counting
 from invertkit.apps.bench.machine import Clock, timed
@@ -15,7 +15,8 @@ from invertkit.core.randomness import Randomness
 from invertkit.core.recording.replay import WORTH, Compile
 from invertkit.engine.problem import Problem
 from invertkit.engine.run import Run
-from invertkit.engine.step_kinds import StepKind, kinds_of, replays
+from invertkit.engine.step_kinds import StepKind, kinds_of
+from invertkit.players.base import Player
 
 _ENOUGH: Final = 0.3  # seconds, and
 _FEW: Final = 3  # steps of a kind after which its median is believed
@@ -112,16 +113,20 @@ class _Stepping:
     need what it leaves behind.
     """
 
-    def __init__(self, run: Run, clock: Clock) -> None:
-        self.run, self._clock = run, clock
-        self._compile = run.compile
-        self._updates = _cut(run.problem)
+    def __init__(self, problem: Problem, compile: Compile, clock: Clock) -> None:
+        # What players learn before a stage is timed apart, from a few of their updates.
+        players = {
+            name: player.trial(0) if player.updates_before else player
+            for name, player in problem.players.items()
+        }
+        self.run, self._clock = Run(replace(problem, players=players), compile=compile), clock
+        self._problem = problem
         self._next: dict[int, int] = {}  # by the first step of a kind
 
     def enter(self, times: Times, stage: int) -> None:
         """Set up a stage and take its first step."""
         first = next(each.kind for each in times.kinds if each.kind.stage == stage)
-        learning = _learning(self.run.problem, stage, self._updates, self._clock)
+        learning = _learning(self._problem, stage, self._clock)
         entering = self._time(lambda: self.run.go_to(first.steps[0]))
         times.setups[stage] = Setup(entering, learning)
         self._by_python()
@@ -150,7 +155,7 @@ class _Stepping:
         """Take steps until they are replayed, and time replays; or say why they are not."""
         taken = self.run.replays
         told, before = len(taken.said), taken.replayed
-        taken.compile = self._compile
+        taken.paused = False
         opening = [median(times.eager)] * taken.warm_up
         self._next[times.kind.steps[0]] = taken.warm_up  # so that as many are to come as in a run
         for _ in range(_TRIES):
@@ -163,7 +168,7 @@ class _Stepping:
         times.obstacle = taken.said[-1] if len(taken.said) > told else _TOO_FEW
 
     def _by_python(self) -> None:
-        self.run.replays.compile = "off"
+        self.run.replays.paused = True
 
     def _take(self, kind: StepKind) -> float:
         """Seconds of the next step of the kind; after the last one comes the first."""
@@ -202,7 +207,7 @@ def time_kinds(
         until: Begin nothing that would not be done by then.
         at_last: The same for the replays of the heaviest kind.
     """
-    stepping = _Stepping(Run(problem, compile=compile), clock)
+    stepping = _Stepping(problem, compile, clock)
     for group in times.by_stage():
         if clock() + _guess(times, group[0]) > until:
             continue
@@ -241,34 +246,25 @@ def _known_obstacle(kind: StepKind) -> str | None:
     """Why steps of the kind are never replayed, if that can be told without trying."""
     if len(kind.steps) < WORTH:
         return _TOO_FEW
-    return None if replays(kind.phases) else "one of its parts cannot be replayed"
+    return None if kind.replayable else "one of its parts cannot be replayed"
 
 
 # ---------------------------------------------------------------------- learning beforehand
 
 
-def _cut(problem: Problem) -> dict[str, int]:
-    """How often each player would learn before a stage; now it does not."""
-    counts = {}
-    for name, player in problem.players.items():
-        if getattr(player, "when", "") == "before" and hasattr(player, "updates"):
-            counts[name], player.updates = player.updates, 0
-    return counts
-
-
-def _learning(problem: Problem, stage: int, counts: Mapping[str, int], clock: Clock) -> float:
+def _learning(problem: Problem, stage: int, clock: Clock) -> float:
     """Seconds that players learn before a stage, from a few of their updates."""
     scene = replace(problem.scene(problem.stages[stage].size), models=problem.models)
     randomness, total = Randomness(problem.seeds, problem.device), 0.0
     for name, player in problem.players_of(stage).items():
-        if not counts.get(name):
+        if not player.updates_before:
             continue
 
-        def begin(updates: int, name: str = name, player: Any = player) -> float:
-            player.updates = updates
-            call = partial(player.begin, scene, randomness, purpose=f"players/{name}")
+        def begin(updates: int, name: str = name, player: Player = player) -> float:
+            trial = player.trial(updates)
+            call = partial(trial.begin, scene, randomness, purpose=f"players/{name}")
             return timed(call, problem.device, clock)
 
         few = 1 if begin(1) > _ENOUGH / 4 else 4
-        total += counts[name] * max(0.0, begin(few) - begin(0)) / few
+        total += player.updates_before * max(0.0, begin(few) - begin(0)) / few
     return total

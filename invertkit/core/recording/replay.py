@@ -53,8 +53,11 @@ class Replays:
     device: torch.device
     replayed: int = field(default=0, init=False)
     """Steps that were replayed so far."""
+    paused: bool = field(default=False, init=False)
+    """Whether steps are taken by Python for now, as while a single one is timed."""
 
     def __post_init__(self) -> None:
+        self.paused = self.compile == "off"
         self._kinds: dict[Hashable, _Kind] = {}
         self.said: list[str] = []
         """What the user was told, each sentence once."""
@@ -92,7 +95,7 @@ class Replays:
         """
         known = self._kinds.setdefault(kind, _Kind())
         known.taken += 1
-        if self.compile == "off" or known.refused or known.taken <= self.warm_up:
+        if self.paused or known.refused or known.taken <= self.warm_up:
             readings = step()
             known.readings = readings.clone()
             return readings

@@ -20,7 +20,7 @@ from invertkit.apps.ablation.run import ablate
 from invertkit.apps.ablation.table import Ablation, Row
 from invertkit.core.images.save import to_picture
 from invertkit.core.images.specs import SHORT, InputSpec
-from invertkit.engine.run import Report
+from invertkit.engine.run import StepReport
 from invertkit.errors import InputError, RecipeError
 from invertkit.metrics.judge import train_judge
 from invertkit.metrics.mask_iou import mask_iou
@@ -325,7 +325,7 @@ def test_other_folders_are_left_alone(tmp_path: Path, page: Path) -> None:
 def stopped_after(steps: int) -> Any:
     """A run that is interrupted, as Ctrl-C does, after so many steps."""
 
-    def press(report: Report) -> None:
+    def press(report: StepReport) -> None:
         if report.step == steps:
             signal.raise_signal(signal.SIGINT)
 
@@ -339,7 +339,7 @@ def watch(patch: pytest.MonkeyPatch, steps: list[int]) -> None:
     """Note every step that is taken from now on."""
 
     def watched(job: Any, **given: Any) -> Any:
-        def note(report: Report) -> None:
+        def note(report: StepReport) -> None:
             steps.append(report.step)
 
         return carry_out(job, **{**given, "observers": (*given["observers"], note)})
@@ -483,7 +483,7 @@ def test_a_mask_that_does_not_fit_is_told_of_with_its_photograph(
 ) -> None:
     data = write_data(tmp_path / "data")
     shutil.copy(data / "duck" / "mask.png", data / "fish" / "mask.png")
-    with pytest.raises(InputError, match=r"data/fish: mask: is 24×24 pixels, the image is 24×28"):
+    with pytest.raises(InputError, match=r"data/fish: mask: is 24×24 pixels, image is 24×28"):
         tried(page, data=data, image=None, mask=None, target=None, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -36,7 +36,8 @@ from invertkit.players.base import Player
 from invertkit.recipe.overlay import read_raw
 from invertkit.variables.base import Variable
 from invertkit.variables.fourier import Fourier
-from invertkit.variables.pixels import Hold, Jitter, Pixels
+from invertkit.variables.pixels import Pixels
+from invertkit.variables.wrappers import Hold, Jitter
 from tests.helpers import (
     make_problem,
     make_scene,

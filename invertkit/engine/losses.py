@@ -1,0 +1,76 @@
+"""The terms' values of some images, and their weighted sum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from invertkit.core.recording.tape import refuse, speaking_of
+from invertkit.core.view import View
+from invertkit.engine.problem import Term
+from invertkit.errors import InputError
+from invertkit.objectives.base import Objective, evaluate
+
+
+def weighted_losses(
+    terms: Sequence[Term], weights: Mapping[str, Tensor], view: View
+) -> tuple[Float[Tensor, " n"], dict[str, Float[Tensor, " n"]]]:
+    """The sum of the terms, with its graph, and the value of every term without.
+
+    Args:
+        terms: That count.
+        weights: By name of the term.
+        view: Of `n` images.
+
+    Raises:
+        InputError: A term does not give one number an image.
+    """
+    losses, values = view.image.new_zeros(len(view.image)), {}
+    for term in terms:
+        with speaking_of(f"objective.{term.name}"):
+            value = _value(term, view)
+            _refuse_if_it_goes_by_the_step(term, view)
+        values[term.name] = value.detach()
+        losses = losses + weights[term.name] * value
+    return losses, values
+
+
+def _value(term: Term, view: View) -> Float[Tensor, " n"]:
+    """One number an image.
+
+    Raises:
+        InputError: The objective gives something else, or cannot deal with several photographs.
+    """
+    fault: Exception | None = None
+    try:
+        value = evaluate(term.objective, view, term.region, term.of)
+        if value.shape == (len(view.image),):
+            return value
+        instead = f"got shape {tuple(value.shape)}"
+    except torch.OutOfMemoryError:  # a RuntimeError too, but no fault of the objective
+        raise
+    except (RuntimeError, IndexError) as error:
+        if not view.scene.owners:
+            raise
+        instead, fault = str(error).strip().split("\n")[0][:200], error
+    several = (
+        " What `prepare` keeps has a row for each photograph of the batch: take "
+        "`view.rows(kept)` in `forward`, or make images one by one: `--batch 1`."
+    )
+    raise InputError(
+        f"objective.{term.name}: expected one number an image, of shape ({len(view.image)},): "
+        f"{instead}.{several if view.scene.owners else ' Reduce over the other axes.'}"
+    ) from fault
+
+
+def _refuse_if_it_goes_by_the_step(term: Term, view: View) -> None:
+    """A term that reads the number of the step must say which steps are alike."""
+    draws = view.randomness.step_draws
+    if draws is None or not draws.step_read:
+        return
+    draws.step_read = False
+    if type(term.objective).phase is Objective.phase:
+        refuse("it reads `view.step`, but has no `phase` to say which steps are alike")
