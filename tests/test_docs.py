@@ -16,6 +16,8 @@ import yaml
 
 import invertkit
 from invertkit.cli import app
+from invertkit.core.randomness import Randomness
+from invertkit.core.scene import Scene
 from invertkit.engine.problem import Status
 from invertkit.recipe.overlay import read_raw, recipe_names
 from invertkit.recipe.registry import Registry
@@ -54,7 +56,7 @@ def named(path: Path) -> str:
 def own_files(tmp_path: Path) -> Path:
     """A folder with the very files that docs/extending.md shows."""
     for language in ("python", "yaml"):
-        (body,) = blocks(EXTENDING, language)
+        body = blocks(EXTENDING, language)[0]
         name = body.split("\n", maxsplit=1)[0].removeprefix("# ")
         (tmp_path / name).write_text(body, encoding="utf-8")
     return tmp_path
@@ -103,6 +105,42 @@ def test_the_tests_on_extending_pass(own_files: Path, monkeypatch: pytest.Monkey
         assert tests
         for test in tests:
             test()
+
+
+def test_a_generator_of_your_own_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (block,) = (block for block in blocks(EXTENDING, "py") if '"z": 128' in block)
+    monkeypatch.chdir(tmp_path)
+    write_inputs(tmp_path, names=("image", "mask"))
+    (tmp_path / "image.png").rename("photo.jpg")
+    net = torch.nn.Sequential(torch.nn.Linear(128, 3 * 8 * 8), torch.nn.Unflatten(1, (3, 8, 8)))
+    space: dict[str, Any] = {"net": net}
+    exec(block.replace('"steps": 200', '"steps": 2').replace('"size": 64', '"size": 8'), space)
+    assert (tmp_path / "mine" / "result.png").is_file()
+    assert space["edited"].facts["directions"].keys() == {"component 0"}
+
+
+def test_a_style_generator_of_your_own_runs_as_it_stands(tmp_path: Path) -> None:
+    (block,) = (block for block in blocks(EXTENDING, "py") if "def my_style_gan" in block)
+
+    class Synthesis(torch.nn.Module):
+        def forward(self, w: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+            return w.mean(1)[:, :3, None, None] + noise.expand(-1, 3, -1, -1)
+
+    moments = {"w_mean": torch.ones(512), "w_deviation": torch.full((14, 1), 0.5)}
+    torch.save({"synthesis": {}, **moments}, tmp_path / "net.pt")
+    space: dict[str, Any] = {"Synthesis": Synthesis}
+    exec(block, space)
+    generator = space["my_style_gan"](weights=tmp_path / "net.pt")
+    (lines,) = (yaml.safe_load(each) for each in blocks(EXTENDING, "yaml")[1:])
+    variable = Registry().load("variable", lines["variable"].pop("type"))(**lines["variable"])
+    bound = variable.bind({"generator": generator})
+    assert bound.names == ("w", "noise") == tuple(lines["optimizer"]["over"])
+    scene = Scene((8, 8), models={"generator": generator})
+    start = bound.start(scene, Randomness((0,)))
+    assert torch.equal(start["w"], torch.ones(1, 14, 512))
+    assert bound.image(start, scene).shape == (1, 3, 8, 8)
 
 
 def test_the_message_on_extending_is_the_one_that_comes(own_files: Path) -> None:

@@ -17,7 +17,6 @@ from invertkit.core.images.specs import SHORT
 from invertkit.core.network import Model, Network
 from invertkit.core.precision import Precision
 from invertkit.core.scene import Scene
-from invertkit.core.suggestions import conjoined
 from invertkit.engine.problem import Problem, Stage, Term
 from invertkit.errors import InvertkitError, RecipeError
 from invertkit.models.classifiers.classifier import Classifier
@@ -85,11 +84,10 @@ def build(
     terms = [_term(name, page, registry) for name in page.objective]
     for term in terms:
         _check_names(term, networks, players)
-    covering = [name for name, spec in page.specs.items() if spec.of]
-    if variable.moves_pixels and covering:
+    if variable.moves_pixels and any(spec.of for spec in page.specs.values()):
         raise RecipeError(
-            f"variable.type: `jitter` moves the image and its {conjoined(covering)} would not "
-            "follow; use it in recipes without masks."
+            "variable.type: `jitter` moves the image and its masks would not follow; use it in "
+            "recipes without masks."
         )
     return Problem(
         scene=functools.partial(_scene, inputs, fit=page.fit, device=device, precision=precision),

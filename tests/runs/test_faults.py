@@ -813,7 +813,7 @@ def test_a_checkpoint_of_another_format(tmp_path: Path) -> None:
     torch.save({"format": 9}, place / "begun.pt")
     torch.save({}, place / "state.pt")
     assert invertkit("resume", tmp_path).sentence == (
-        f"{tmp_path}: its checkpoint has format 9, this version reads 3."
+        f"{tmp_path}: its checkpoint has format 9, this version reads 5."
     )
 
 
@@ -865,7 +865,7 @@ def test_a_part_with_a_wrong_option_is_told_with_its_path(refuse: Refuse, tmp_pa
         "{type: mean_rod}": "objective.red.type: unknown objective 'mean_rod'. Did you mean 'mean_",
     }
     for node, sentence in told.items():
-        said = refuse("--parts", path, "--set", f"objective.red={node}", "--set", "inputs=[]")
+        said = refuse("--parts", path, "--set", f"objective.red={node}")
         assert said.startswith(sentence)
 
 
@@ -887,9 +887,9 @@ def test_the_demonstration_needs_the_package_that_carries_it(
 
 
 def test_a_checkpoint_folder_that_cannot_be_made(tmp_path: Path) -> None:
-    from invertkit.core.images.inputs import Inputs
     from invertkit.runs.checkpoint import Saver
+    from invertkit.runs.settings import Settings
 
     write(tmp_path / "checkpoint", "a file is in the way")
     with pytest.raises(InputError, match="checkpoint: cannot be made"):
-        Saver(tmp_path, every=1).begin({}, Inputs(), seeds=(0,), device="cpu", parts=())
+        Saver(tmp_path, every=1).begin({}, [], Settings())

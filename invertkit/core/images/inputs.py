@@ -59,7 +59,7 @@ class Inputs(Mapping[str, Value]):
             if (tall, wide) != (height, width):
                 what = "A mask" if spec.kind == "mask" else "A label map"
                 raise InputError(
-                    f"{name}: is {wide}×{tall} pixels, {spec.of} is {width}×{height}. {what} "
+                    f"{name}: is {wide}×{tall} pixels, the {spec.of} is {width}×{height}. {what} "
                     f"covers its image pixel by pixel; resize it to {width}×{height}."
                 )
 

@@ -483,7 +483,7 @@ def test_a_mask_that_does_not_fit_is_told_of_with_its_photograph(
 ) -> None:
     data = write_data(tmp_path / "data")
     shutil.copy(data / "duck" / "mask.png", data / "fish" / "mask.png")
-    with pytest.raises(InputError, match=r"data/fish: mask: is 24×24 pixels, image is 24×28"):
+    with pytest.raises(InputError, match=r"data/fish: mask: is 24×24 pixels, the image is 24×28"):
         tried(page, data=data, image=None, mask=None, target=None, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
