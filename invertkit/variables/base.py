@@ -101,28 +101,27 @@ class Variable(ABC):
 class WrappedVariable(Variable):
     """A variable around another, to which it hands on everything that it does not override.
 
-        A subclass that changes the looks (`look`) says so in `obstacle` and, if the image cannot be
-        had from them, in `still`.
+    A subclass that changes the looks (`look`) says so in `obstacle` and, if the image cannot be
+    had from them, in `still`.
 
     Args:
-            inner: The other variable.
+        inner: The other variable.
 
     Example:
-            >>> from invertkit.core.recording.phase import unsaid
-    from invertkit.core.scene import Scene
-            >>> from invertkit.variables.pixels import Pixels
-            >>> class Darker(WrappedVariable):
-            ...     def image(self, params, scene):
-            ...         return self.inner.image(params, scene) / 2
-            ...
-            ...     def look(self, params, scene, randomness, step):
-            ...         return self.inner.look(params, scene, randomness, step) / 2
-            >>> variable = Darker(Pixels(start="constant", noise=0.0))
-            >>> variable.names
-            ('pixels',)
-            >>> params = variable.start(Scene((2, 2)), Randomness((0,)))
-            >>> variable.image(params, Scene((2, 2))).unique().tolist()
-            [0.25]
+        >>> from invertkit.core.scene import Scene
+        >>> from invertkit.variables.pixels import Pixels
+        >>> class Darker(WrappedVariable):
+        ...     def image(self, params, scene):
+        ...         return self.inner.image(params, scene) / 2
+        ...
+        ...     def look(self, params, scene, randomness, step):
+        ...         return self.inner.look(params, scene, randomness, step) / 2
+        >>> variable = Darker(Pixels(start="constant", noise=0.0))
+        >>> variable.names
+        ('pixels',)
+        >>> params = variable.start(Scene((2, 2)), Randomness((0,)))
+        >>> variable.image(params, Scene((2, 2))).unique().tolist()
+        [0.25]
     """
 
     def __init__(self, inner: Variable) -> None:

@@ -68,6 +68,7 @@ class ClassStart:
             assert self.label is not None  # noqa: S101 # by the variable that made this
             labels = [self.generator.label(self.label)]
         else:
+            # A population begins anew many times; the photograph does not change with it.
             key = ("label", id(self.classifier), id(self.generator))
             if key not in scene.kept:
                 scene.kept[key] = self._predicted(reference, mask)
@@ -94,6 +95,7 @@ class ClassStart:
         if reference is None:
             raise InputError("`embedding: predicted` looks at a reference; give an image.")
         looks = []
+        # Masks may differ where photographs do not, and the other way round.
         for row in range(max(len(reference), 1 if mask is None else len(mask))):
             image = reference[row : row + 1] if len(reference) > 1 else reference
             inside = mask if mask is None or len(mask) == 1 else mask[row : row + 1]

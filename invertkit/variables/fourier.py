@@ -34,6 +34,12 @@ class Fourier(Variable):
         noise: Standard deviation of the coefficients at the start.
         decorrelate: Optimise along the principal colours of photographs, not red, green, blue.
 
+    Example:
+        >>> from invertkit.core.scene import Scene
+        >>> variable, scene = Fourier(noise=0.0), Scene((4, 4))
+        >>> variable.image(variable.start(scene, Randomness((0,))), scene).unique().tolist()
+        [0.5]
+
     Source: Olah, Mordvintsev & Schubert 2017, "Feature Visualization" (Distill), and lucid.
     """
 
@@ -55,16 +61,16 @@ class Fourier(Variable):
             return params
         coefficients = params["spectrum"]
         spectrum = torch.view_as_complex(coefficients) * _amplitudes(old, coefficients)
-        kept = [min(a, b) for a, b in zip(old, new, strict=True)]
-        rows_low, rows_high = (kept[0] + 1) // 2, kept[0] // 2
-        columns = kept[1] // 2 + 1
+        shared = [min(a, b) for a, b in zip(old, new, strict=True)]
+        rows_low, rows_high = (shared[0] + 1) // 2, shared[0] // 2
+        columns = shared[1] // 2 + 1
         grown = spectrum.new_zeros(*spectrum.shape[:2], new[0], new[1] // 2 + 1)
         grown[:, :, :rows_low, :columns] = spectrum[:, :, :rows_low, :columns]
         if rows_high:
             grown[:, :, -rows_high:, :columns] = spectrum[:, :, -rows_high:, :columns]
-        if old[1] != new[1] and kept[1] % 2 == 0:
+        if old[1] != new[1] and shared[1] % 2 == 0:
             # the highest column is stored once where it is the last, else half here, half mirrored
-            grown[:, :, :, kept[1] // 2] *= 0.5 if new[1] > old[1] else 2
+            grown[:, :, :, shared[1] // 2] *= 0.5 if new[1] > old[1] else 2
         scaled = torch.view_as_real(grown / _amplitudes(new, coefficients))
         return {"spectrum": scaled.contiguous()}
 

@@ -52,6 +52,16 @@ class Latent(Variable):
         InputError: The class does not exist, or a start needs a reference that the run lacks.
         RecipeError: An option makes no sense for the generator; told by `bind`.
 
+    Example:
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Linear(5, 3 * 4 * 4), nn.Unflatten(1, (3, 4, 4)))
+        >>> variable = Latent(limit=2).bind({"generator": Generator(net, latents={"z": 5})})
+        >>> params = variable.start(Scene((8, 8)), Randomness((0, 1)))
+        >>> {name: rows.shape for name, rows in params.items()}
+        {'z': torch.Size([2, 5])}
+        >>> variable.image(params, Scene((8, 8))).shape
+        torch.Size([2, 3, 8, 8])
+
     Source: Huh et al. 2020, §3.1 and Table 2. The released code draws z by the remainder and
     clamps it before each forward: `beyond: wrap` does the first, `clamp` the second; draws are
     brought into the limit by `beyond`, and what the optimizer moves past it is clamped.

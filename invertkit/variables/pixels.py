@@ -43,6 +43,13 @@ class Pixels(Variable):
 
     Raises:
         InputError: `start` needs a reference or masks that the run does not have.
+
+    Example:
+        >>> from invertkit.core.scene import Scene
+        >>> variable, scene = Pixels(start="constant", noise=0.0), Scene((4, 4))
+        >>> params = variable.start(scene, Randomness((0, 1)))
+        >>> params["pixels"].shape, variable.image(params, scene).unique().tolist()
+        (torch.Size([2, 3, 4, 4]), [0.5])
     """
 
     def __init__(
@@ -96,6 +103,7 @@ class Pixels(Variable):
         image = from_space(params["pixels"], self.space)
         if image.shape[-2:] == scene.size:
             return image
+        # By averaging: the released loops look at one tensor smaller, and low-pass it so.
         return F.interpolate(image, scene.size, mode="area")
 
 

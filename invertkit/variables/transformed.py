@@ -53,6 +53,17 @@ class Transformed(WrappedVariable):
             exact); `published` uses the paper's translation, which ignores the scale;
             `identity` leaves the photograph where it is.
 
+    Example:
+        >>> from torch import nn
+        >>> from invertkit.core.images.inputs import Inputs
+        >>> net = nn.Sequential(nn.Linear(5, 3 * 4 * 4), nn.Unflatten(1, (3, 4, 4)))
+        >>> models = {"generator": Generator(net, latents={"z": 5})}
+        >>> variable = Transformed(inner=Latent(), start="identity").bind(models)
+        >>> scene = Scene((8, 8), Inputs.of({"image": torch.zeros(1, 3, 8, 8)}))
+        >>> params = variable.start(scene, Randomness((0,)))
+        >>> params["transform"].tolist(), variable.frame(params, scene).size
+        ([[1.0, 0.0, 0.0]], (4, 4))
+
     Source: Huh et al. 2020, §3.3, Eq. 5 and Algorithm 1.
     """
 
@@ -121,6 +132,7 @@ class Transformed(WrappedVariable):
         """The latents of the photograph as φ₀ moves it, and φ₀."""
         first = self._first(scene)
         moved = scene
+        # A classifier or an encoder shall see the object where the generator has its own.
         if scene.reference is not None:
             first = first.expand(max(len(first), len(scene.reference)), -1)
             moved = self.frame({"transform": first}, scene)

@@ -26,6 +26,16 @@ class Tuned(WrappedVariable):
     Args:
         inner: The latents, transformed or not.
 
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from invertkit.models.generators.generator import Generator
+        >>> net = nn.Sequential(nn.Linear(5, 3 * 4 * 4), nn.Unflatten(1, (3, 4, 4)))
+        >>> models = {"generator": Generator(net, latents={"z": 5})}
+        >>> params = Tuned(inner=Latent()).bind(models).start(Scene((8, 8)), Randomness((0,)))
+        >>> params["weights"].shape == (1, 5 * 48 + 48)
+        True
+
     Source: Huh et al. 2020, §3.5, Eq. 6; not in the released code. Class embeddings stay.
     """
 

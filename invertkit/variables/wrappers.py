@@ -35,6 +35,14 @@ class Jitter(WrappedVariable):
         at: Longer side of the stage at which `pixels` is meant.
         flip: Probability of mirroring left and right.
 
+    Example:
+        >>> from invertkit.variables.pixels import Pixels
+        >>> variable, scene = Jitter(inner=Pixels(), pixels=2, at=4), Scene((4, 4))
+        >>> params, randomness = variable.start(scene, Randomness((0,))), Randomness((0,))
+        >>> looks = [variable.look(params, scene, randomness, step) for step in range(2)]
+        >>> torch.equal(*looks), torch.equal(*(look.flatten(2).sort().values for look in looks))
+        (False, True)
+
     Source: DeepInversion: 30 pixels at 224, 15 at 112; flip 0.5.
     """
 
@@ -60,6 +68,7 @@ class Jitter(WrappedVariable):
         images = self.inner.look(params, scene, randomness, step)
         height, width = images.shape[-2:]
         reach = round(self.pixels * max(height, width) / self.at)
+        # Float64 and gathers: a whole number of pixels drawn without reading a tensor back.
         draws = randomness.uniform("jitter", (3,), step=step).double()
         down, right = (draws[:, :2] * (2 * reach + 1) - reach).floor().long().split(1, 1)
         rows = (torch.arange(height, device=images.device) - down) % height
@@ -88,6 +97,15 @@ class Hold(WrappedVariable):
 
     Raises:
         InputError: The run has no reference, or no masks.
+
+    Example:
+        >>> from invertkit.variables.pixels import Pixels
+        >>> from invertkit.core.images.inputs import Inputs
+        >>> left = torch.tensor([[1.0, 0.0]]).expand(1, 1, 2, 2)
+        >>> scene = Scene((2, 2), Inputs.of({"image": torch.ones(1, 3, 2, 2) / 2, "mask": left}))
+        >>> variable = Hold(inner=Pixels(start="constant", colour=(0, 0, 0), noise=0.0), margin=0.0)
+        >>> variable.image(variable.start(scene, Randomness((0,))), scene)[0, 0].tolist()
+        [[0.0, 0.5], [0.0, 0.5]]
     """
 
     def __init__(

@@ -91,6 +91,15 @@ def known_to(generator: Generator, change: Change) -> Change:
 
     Raises:
         InputError: The generator has no such class or component, or no class at all.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from invertkit.models.generators.latents import ClassEmbedding
+        >>> net = nn.Sequential(nn.Linear(2, 3 * 4 * 4), nn.Unflatten(1, (3, 4, 4)))
+        >>> kinds = ClassEmbedding(torch.eye(2), names=("round", "square"))
+        >>> known_to(Generator(net, latents={"kind": kinds}), Change(label=1)).label
+        'square'
     """
     if change.components:
         count = components_of(generator)
@@ -105,5 +114,12 @@ def known_to(generator: Generator, change: Change) -> Change:
 
 
 def components_of(generator: Generator) -> int:
-    """How many principal components of a generator there are to choose from."""
+    """How many principal components of a generator there are to choose from.
+
+    Example:
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Linear(5, 3 * 4 * 4), nn.Unflatten(1, (3, 4, 4)))
+        >>> components_of(Generator(net, latents={"z": 5}))
+        5
+    """
     return min(COMPONENTS, generator.latents[generator.leading].numbers)

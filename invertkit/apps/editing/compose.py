@@ -52,6 +52,7 @@ class Placing:
         placed = self.transform.invert(pictures, rows.expand(len(pictures), -1), size)
         source = (pictures.shape[-2], pictures.shape[-1])
         reach = self.transform.invert_coverage(rows, source, size)
+        # A pixel beside the edge is half grey from beyond it, and a gradient would carry that on.
         whole = -F.max_pool2d(-(reach > 0.999).float(), 3, 1, 1)
         return placed, whole[0] > 0.5
 
@@ -68,6 +69,13 @@ def generate(
         generator: What makes them.
         latents: Its latents by name; other tensors are passed over.
         weights: What is added to its weights, the same for all.
+
+    Example:
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Linear(2, 3 * 4 * 4), nn.Unflatten(1, (3, 4, 4)))
+        >>> generator = Generator(net, latents={"z": 2})
+        >>> generate(generator, {"z": torch.zeros(9, 2)}).shape
+        torch.Size([9, 3, 4, 4])
     """
     count = len(latents[next(iter(generator.latents))])
     parts = []
@@ -94,6 +102,14 @@ def region_of(
 
     Raises:
         InputError: Nothing is left.
+
+    Example:
+        >>> mask = torch.zeros(1, 4, 4)
+        >>> mask[:, 1:3, 2] = 1
+        >>> reached = torch.ones(1, 4, 4, dtype=torch.bool)
+        >>> reached[:, 2] = False
+        >>> region_of(mask, reached).nonzero().tolist()
+        [[0, 1, 2]]
     """
     inside = mask > 0.5
     if not bool(inside.any()):
@@ -145,6 +161,15 @@ def compose(
 
     Raises:
         InputError: No pixel can change, or all of them.
+
+    Example:
+        >>> photograph, mask = torch.full((3, 8, 8), 0.5), torch.zeros(1, 8, 8)
+        >>> mask[:, 2:6, 2:6] = 1
+        >>> images, inside = compose(photograph, torch.rand(2, 3, 4, 4), mask, placing=Placing())
+        >>> images.shape, int(inside.sum())
+        (torch.Size([2, 3, 8, 8]), 16)
+        >>> torch.equal(images[:, :, ~inside[0]], photograph[:, ~inside[0]].expand(2, -1, -1))
+        True
     """
     height, width = photograph.shape[-2:]
     placed, reached = placing.back(pictures, (height, width))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, final
 
@@ -27,6 +27,20 @@ _CHUNK = 256
 _SIDE = 32
 
 
+@final
+@dataclass(frozen=True)
+class _Draws:
+    """Random numbers of one purpose: of the same seed, purpose and step, the same."""
+
+    seed: int
+    purpose: str
+    step: int = 0
+
+    def numbers(self, latent: str = "") -> torch.Generator:
+        """A generator for the leading latent and what goes with it, or for another latent."""
+        return random_numbers(self.seed, f"{self.purpose} {latent}".rstrip(), self.step)
+
+
 def class_blend(
     embedding: Float[Tensor, "b ..."], new: Float[Tensor, ...], strength: float
 ) -> Float[Tensor, "b ..."]:
@@ -34,6 +48,10 @@ def class_blend(
 
     Raises:
         ShapeError: The embeddings are not of one length.
+
+    Example:
+        >>> class_blend(torch.zeros(1, 2), torch.tensor([2.0, 4.0]), 0.5)
+        tensor([[1., 2.]])
 
     Source: Huh et al. 2020, §4.3 and the released code.
     """
@@ -93,16 +111,21 @@ def principal_directions(
         InputError: More components than samples or features.
         TapError: The layer does not exist.
 
+    Example:
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Linear(2, 3 * 4 * 4), nn.Unflatten(1, (3, 4, 4)))
+        >>> generator = Generator(net, latents={"z": 2})
+        >>> principal_directions(generator, samples=16, count=2).directions.shape
+        torch.Size([2, 2])
+
     Source: GANSpace, Härkönen et al. 2020, §3; in Huh et al. 2020 as "latent directions".
     """
-    from sklearn.decomposition import PCA
-
     layer = generator.feature_layer if layer is None else layer
     numbers = generator.latents[generator.leading].numbers
-    draw = random_numbers(seed, "principal directions")
-    deviates = torch.randn(samples, numbers, generator=draw)
+    draws = _Draws(seed, "principal directions")
+    deviates = torch.randn(samples, numbers, generator=draws.numbers())
     labels = torch.arange(samples) % max(1, len(generator.classes))
-    features = _features(generator, layer, deviates, labels, seed=seed)
+    features = _features(generator, layer, deviates, labels, draws)
     most = min(*features.shape, numbers)
     if not 0 < count <= most:
         of = f"layer {layer!r}" if layer else "its pictures"
@@ -111,10 +134,18 @@ def principal_directions(
         )
     for label in labels.unique().tolist():
         features[labels == label] -= features[labels == label].mean(0)
-    analysis = PCA(count, svd_solver="randomized", random_state=seed).fit(features.numpy())
-    places = torch.from_numpy(analysis.transform(features.numpy())).double()
-    centred = deviates.double() - deviates.double().mean(0)
-    solved = torch.linalg.lstsq(places, centred).solution.T
+    return _regressed(deviates.double(), features.numpy(), count, seed)
+
+
+def _regressed(
+    deviates: Float[Tensor, "n d"], features: np.ndarray[Any, Any], count: int, seed: int
+) -> Principal:
+    """The components of features `(n, f)`, and the directions of deviates that move them."""
+    from sklearn.decomposition import PCA
+
+    analysis = PCA(count, svd_solver="randomized", random_state=seed).fit(features)
+    places = torch.from_numpy(analysis.transform(features)).double()
+    solved = torch.linalg.lstsq(places, deviates - deviates.mean(0)).solution.T
     directions = solved / solved.norm(dim=0)
     # A component has no sign of its own: without a rule it would turn with the linear algebra.
     largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
@@ -131,17 +162,13 @@ def _features(
     layer: str,
     deviates: Float[Tensor, "n d"],
     labels: Int[Tensor, " n"],
-    *,
-    seed: int,
+    draws: _Draws,
 ) -> Float[Tensor, "n f"]:
     """Features of a layer, or small pictures, a row for each sample."""
     rows = []
-    for part, (z, of_class) in enumerate(
-        zip(deviates.split(_CHUNK), labels.split(_CHUNK), strict=True)
-    ):
-        latents = _latents(
-            generator, z, of_class, seed=seed, purpose="principal directions", step=part
-        )
+    chunks = zip(deviates.split(_CHUNK), labels.split(_CHUNK), strict=True)
+    for step, (z, of_class) in enumerate(chunks):
+        latents = _latents(generator, z, of_class, replace(draws, step=step))
         output = generator.features([layer], **latents)[layer]
         if not layer:
             height, width = output.shape[-2:]
@@ -155,10 +182,7 @@ def _latents(
     generator: Generator,
     deviates: Float[Tensor, "b d"],
     labels: Int[Tensor, " b"],
-    *,
-    seed: int,
-    purpose: str,
-    step: int,
+    draws: _Draws,
 ) -> dict[str, Float[Tensor, "b ..."]]:
     """Every latent: the leading one as told, class embeddings by class, the others drawn."""
     leading, tables = generator.leading, generator.tables
@@ -169,8 +193,7 @@ def _latents(
             continue
         rows = deviates
         if name != leading:
-            draw = random_numbers(seed, f"{purpose} {name}", step)
-            rows = torch.randn(len(deviates), spec.numbers, generator=draw)
+            rows = torch.randn(len(deviates), spec.numbers, generator=draws.numbers(name))
         latents[name] = spec.placed(rows.to(generator.like).reshape(-1, *spec.shape))
     return latents
 
@@ -222,6 +245,13 @@ def steering_directions(
     Raises:
         InputError: An unknown edit, or a batch without pictures.
 
+    Example:
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Linear(2, 3 * 4 * 4), nn.Unflatten(1, (3, 4, 4)))
+        >>> generator = Generator(net, latents={"z": 2})
+        >>> steering_directions(generator, "zoom", steps=1).direction.shape
+        torch.Size([2])
+
     Source: Jahanian et al. 2020, "On the steerability of generative adversarial networks", eq. 2,
     linear walk with the L2 loss. There z, α and c are drawn as here; the rate is 0.001 over
     20,000 pictures.
@@ -235,12 +265,12 @@ def steering_directions(
     optimizer = FusedAdam([direction], lr=lr)
     for step in range(steps):
         optimizer.set_rate(lr * (1 + float(np.cos(np.pi * step / steps))) / 2)
-        loss = _distance(generator, edit, direction, batch, seed=seed, purpose="steer", step=step)
+        loss = _distance(generator, edit, direction, batch, _Draws(seed, f"steer {edit}", step))
         (direction.grad,) = torch.autograd.grad(loss, direction)
         optimizer.step()
     with torch.no_grad():
         learned, still = (
-            float(_distance(generator, edit, w, 64, seed=seed, purpose="held out", step=0))
+            float(_distance(generator, edit, w, 64, _Draws(seed, f"held out {edit}")))
             for w in (direction, torch.zeros_like(direction))
         )
     return Walk((direction.detach() / REACH[edit]).cpu(), learned, still)
@@ -251,20 +281,14 @@ def _distance(
     edit: Steering,
     direction: Float[Tensor, " d"],
     batch: int,
-    *,
-    seed: int,
-    purpose: str,
-    step: int,
+    draws: _Draws,
 ) -> Float[Tensor, ""]:
     """Masked mean squared distance of walked pictures to the edited ones."""
-    like, classes = generator.like, len(generator.classes)
-    draw = random_numbers(seed, f"{purpose} {edit}", step)
+    like, draw = generator.like, draws.numbers()
     deviates = torch.randn(batch, len(direction), generator=draw).to(like)
     strength = (2 * torch.rand(batch, generator=draw) - 1).to(like)
-    labels = torch.randint(max(1, classes), (batch,), generator=draw)
-    latents = partial(
-        _latents, generator, labels=labels, seed=seed, purpose=f"{purpose} {edit}", step=step
-    )
+    labels = torch.randint(max(1, len(generator.classes)), (batch,), generator=draw)
+    latents = partial(_latents, generator, labels=labels, draws=draws)
     with torch.no_grad():
         pictures = generator.generate(**latents(deviates))
         wanted, counts = edited(pictures, edit, strength * REACH[edit])
@@ -275,7 +299,19 @@ def _distance(
 def edited(
     pictures: Float[Tensor, "b 3 h w"], edit: Steering, strength: Float[Tensor, " b"]
 ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 1 h w"]]:
-    """Pictures shifted or zoomed by α, and 1 where all of a pixel comes from within them."""
+    """Pictures shifted or zoomed by α, and 1 where all of a pixel comes from within them.
+
+    Args:
+        pictures: In [0, 1].
+        edit: Which change.
+        strength: α of each: a share of the side, or the logarithm of the zoom.
+
+    Example:
+        >>> line = torch.tensor([0.0, 0.2, 0.4, 0.6]).expand(1, 3, 4, 4)
+        >>> moved, counts = edited(line, "shift_x", torch.tensor([0.25]))
+        >>> moved[0, 0, 0], counts[0, 0, 0]
+        (tensor([0.0000, 0.0000, 0.2000, 0.4000]), tensor([0., 1., 1., 1.]))
+    """
     spatial = Spatial()
     zero = torch.zeros_like(strength)
     scale = torch.exp(-strength) if edit == "zoom" else torch.ones_like(strength)

@@ -75,7 +75,12 @@ class Edited:
 
 
 def described(change: Change) -> str:
-    """What is changed, in words."""
+    """What is changed, in words.
+
+    Example:
+        >>> described(Change(label="bird", zoom=1.2))
+        'class bird, zoom 1.2'
+    """
     return ", ".join(change.words) or "the projection as it is"
 
 
@@ -116,7 +121,8 @@ def write_edited(result: Edited, folder: Path) -> None:
 
 
 def _save_animation(frames: Sequence[Image.Image], path: Path) -> None:
-    """There and back again, all frames in the colours of one palette."""
+    """There and back again."""
+    # One palette for all: with one a frame, colours that stay would flicker.
     montage = Image.new("RGB", (frames[0].width * 3, frames[0].height))
     for i, frame in enumerate((frames[0], frames[len(frames) // 2], frames[-1])):
         montage.paste(frame, (i * frame.width, 0))

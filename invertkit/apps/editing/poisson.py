@@ -43,6 +43,16 @@ def poisson_blend(
         InputError: The sizes do not match, a number is not finite, or the mask is not binary, is
             empty, or is full: then no pixel says how bright the result shall be.
 
+    Example:
+        >>> background, dot = torch.full((3, 3, 3), 0.5), torch.zeros(3, 3, 3)
+        >>> dot[:, 1, 1] = 0.1
+        >>> mask = torch.zeros(1, 3, 3)
+        >>> mask[:, 1, 1] = 1
+        >>> poisson_blend(background, dot, mask)[0]  # as much lighter than what is around it
+        tensor([[0.5000, 0.5000, 0.5000],
+                [0.5000, 0.6000, 0.5000],
+                [0.5000, 0.5000, 0.5000]])
+
     Source: Pérez, Gangnet & Blake 2003, "Poisson image editing", eqs. 7, 11 and 13.
     """
     _check(background, foreground, mask)
@@ -106,21 +116,22 @@ def _solve(
         ((every, front), (every, back)),
         ((every, back), (every, front)),
     ]:
-        here = inside[p]
-        at = number[p][here]
-        slope = (foreground[:, *p] - foreground[:, *q])[:, here]
+        inner = inside[p]
+        at = number[p][inner]
+        slope = (foreground[:, *p] - foreground[:, *q])[:, inner]
         if mixed:
-            other = (background[:, *p] - background[:, *q])[:, here]
+            other = (background[:, *p] - background[:, *q])[:, inner]
             slope = np.where(np.abs(other) > np.abs(slope), other, slope)
         known[:, at] += slope
         neighbours[at] += 1
-        rim = here & ~inside[q]
+        rim = inner & ~inside[q]
         known[:, number[p][rim]] += background[:, *q][:, rim]
-        both = here & inside[q]
+        both = inner & inside[q]
         rows.append(number[p][both])
         columns.append(number[q][both])
     values = np.concatenate([neighbours, -np.ones(sum(map(len, rows)) - count)])
     matrix = csc_array((values, (np.concatenate(rows), np.concatenate(columns))))
+    # Minimum degree on the symmetric pattern: several times faster here than the default ordering.
     factor = splu(matrix, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
     solved: np.ndarray[Any, Any] = factor.solve(known.T.copy()).T
     return solved

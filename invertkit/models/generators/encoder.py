@@ -28,6 +28,14 @@ class Encoder(Model):
 
     Raises:
         InputError: It gives nothing.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 5))
+        >>> encoder = Encoder(net, gives="z", size=4)
+        >>> {name: rows.shape for name, rows in encoder.encode(torch.zeros(2, 3, 4, 4)).items()}
+        {'z': torch.Size([2, 5])}
     """
 
     def __init__(

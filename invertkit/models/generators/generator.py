@@ -118,6 +118,7 @@ class Generator(Model):
             for name, spec in self._declared.items()
         }
 
+    # Not buffers: means and tables are part of the declaration, and no entry of a weight file.
     def _apply(self, fn: Any, recurse: bool = True) -> Self:  # noqa: FBT001, FBT002
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.like = fn(self.like)
@@ -146,7 +147,7 @@ class Generator(Model):
             tables[name][:1] if name in tables else spec.placed(self.like.new_zeros(1, *spec.shape))
             for name, spec in self.latents.items()
         ]
-        try:
+        try:  # forked, since a network that draws noise would move the global generator
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
                 picture = self.net(*middle)
         except torch.OutOfMemoryError:
@@ -243,6 +244,8 @@ class Generator(Model):
                 name: weights[name] + part.reshape(weights[name].shape)
                 for name, part in zip(names, parts, strict=True)
             }
+            # Weights differ from picture to picture, so each is a call of its own; batched
+            # (vmap) they would need every weight once a picture in memory.
             inputs = tuple(latent[None] for latent in of_one)
             pictures.append(functional_call(self.net, changed, inputs))
         return self._unit(torch.cat(pictures))

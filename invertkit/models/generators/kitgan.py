@@ -27,6 +27,11 @@ class ConditionalBatchNorm(nn.Module):
         channels: Of the features.
         condition: Length of the condition.
 
+    Example:
+        >>> norm = ConditionalBatchNorm(8, 5)
+        >>> norm(torch.zeros(2, 8, 4, 4), torch.zeros(2, 5)).shape
+        torch.Size([2, 8, 4, 4])
+
     Source: Dumoulin et al. 2017; with a shared class embedding after BigGAN (Brock et al. 2019).
     """
 
@@ -74,7 +79,12 @@ def _twice(features: Tensor) -> Tensor:
 
 
 def condition_at(condition: Tensor, factor: int) -> Tensor:
-    """A condition map for features `factor` times as large; a plain condition stays."""
+    """A condition map for features `factor` times as large; a plain condition stays.
+
+    Example:
+        >>> condition_at(torch.zeros(1, 5, 4, 4), 2).shape
+        torch.Size([1, 5, 8, 8])
+    """
     if condition.ndim == 2:
         return condition
     return F.interpolate(condition, scale_factor=factor, mode="nearest")
@@ -92,6 +102,11 @@ class KitGenerator(nn.Module):
         latent: Length of z, standard normal.
         embedding: Length of the class embedding.
         widths: Channels at 4, 8, 16 and 32 pixels.
+
+    Example:
+        >>> net = KitGenerator(3, latent=5, embedding=4, widths=(8, 8))
+        >>> net(torch.zeros(2, 5), net.embeddings.weight.T[:2]).shape
+        torch.Size([2, 3, 8, 8])
 
     Source: ours, after BigGAN (Brock et al. 2019): shared embedding, z in every normalisation.
     """
@@ -132,6 +147,7 @@ class KitGenerator(nn.Module):
         else:
             condition = torch.cat([latent, embedding], 1)
             start = self.gen_z(condition)
+        # Channels last: convolutions of few channels run nearly twice as fast on a CPU.
         features = start.reshape(-1, self.widths[0], 4, 4)
         features = features.contiguous(memory_format=torch.channels_last)
         for index, block in enumerate(self.blocks):
@@ -151,7 +167,12 @@ def _normed(module: nn.Module, *, spectral: bool = True) -> nn.Module:
 
 
 def baked(module: nn.Module) -> nn.Module:
-    """A copy with its spectral norms divided out: plain weights, the same function."""
+    """A copy with its spectral norms divided out: plain weights, the same function.
+
+    Example:
+        >>> [*baked(spectral_norm(nn.Linear(2, 2))).state_dict()]
+        ['bias', 'weight']
+    """
     copy = deepcopy(module).eval()
     for part in list(copy.modules()):
         if parametrize.is_parametrized(part, "weight"):
@@ -193,6 +214,7 @@ class ClassHead(nn.Module):
         """Score of `(b, c, h, w)` features, `b` a multiple of the group."""
         summed = _at_least_single(F.relu(features)).sum((2, 3))
         groups = summed.unflatten(0, (-1, self.group))
+        # The root has no slope at 0, where pictures of a group are equal.
         spread = (groups.var(1, unbiased=False) + 1e-6).sqrt()
         spread = spread.repeat_interleave(self.group, 0)
         plain: Tensor = self.linear(summed)[:, 0] + self.spread(spread)[:, 0]

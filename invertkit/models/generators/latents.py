@@ -108,6 +108,12 @@ class ClassEmbedding:
             it, an `nn.Embedding` or a bare `nn.Linear` from one-hot classes. A layer that is named
             is left out where weights are tuned.
         names: Of the classes; numbers where they are not known.
+
+    Example:
+        >>> net = nn.Module()
+        >>> net.embed = nn.Embedding(10, 4)
+        >>> ClassEmbedding("embed").rows(net).shape
+        torch.Size([10, 4])
     """
 
     table: str | Tensor
@@ -130,7 +136,7 @@ class ClassEmbedding:
             what = f"a {type(layer).__name__}"
         except AttributeError:
             layer, what = None, "no layer"
-        if isinstance(layer, nn.Linear):
+        if isinstance(layer, nn.Linear):  # from one-hot classes, so its columns are the rows
             return layer.weight.T
         if isinstance(layer, nn.Embedding):
             return layer.weight
@@ -187,5 +193,9 @@ def latent_and_class(
         length: Of z, which is kept within 2 of the middle (Huh et al. 2020, §3.1).
         names: Of the classes.
         table: The network's layer that embeds them.
+
+    Example:
+        >>> list(latent_and_class(128))
+        ['latent', 'embedding']
     """
     return {"latent": LatentSpec((length,), limit=2.0), "embedding": ClassEmbedding(table, names)}

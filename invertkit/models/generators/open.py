@@ -34,6 +34,11 @@ def embedded_generator(*, weights: Path | None = None) -> Generator:
 
     Raises:
         WeightsError: The file is damaged or not one of these.
+
+    Example:
+        >>> generator = embedded_generator()
+        >>> {name: spec.shape for name, spec in generator.latents.items()}
+        {'latent': (64,), 'embedding': (32,)}
     """
     path, facts = _facts(weights)
     with quiet_random():
@@ -158,15 +163,15 @@ def _facts(weights: Path | None) -> tuple[Path, Mapping[str, Any]]:
     path = Path(weights) if weights is not None else EMBEDDED
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file.")
-    said = metadata(path)
-    if said.get("architecture") != json.dumps("kitgan"):
+    header = metadata(path)
+    if header.get("architecture") != json.dumps("kitgan"):
         raise WeightsError(
             f"{path}: was not made by `invertkit train generator` (its metadata names no kitgan)."
         )
-    lacking = [key for key in _FACTS if key not in said]
+    lacking = [key for key in _FACTS if key not in header]
     if lacking:
         raise WeightsError(f"{path}: its metadata lacks {', '.join(lacking)}; train it again.")
-    facts = {key: json.loads(said[key]) for key in _FACTS}
+    facts = {key: json.loads(header[key]) for key in _FACTS}
     return path, facts
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import final
+from typing import Final, final
 
 from jaxtyping import Float
 from torch import Tensor
@@ -28,9 +28,14 @@ Range = tuple[float, float]
 """Lowest and highest value of a parameter."""
 
 
-_SCALES: Range = (0.05, 20.0)
-_FACTORS: Range = (0.25, 4.0)
-_FREE: Range = (-math.inf, math.inf)
+SCALES: Final[Range] = (0.05, 20.0)
+"""Of a photograph; beyond them too few of its pixels are left to compare, or too few of ours."""
+
+FACTORS: Final[Range] = (0.25, 4.0)
+"""Of colours; past them their inverse would enlarge what rounding leaves."""
+
+FREE: Final[Range] = (-math.inf, math.inf)
+"""Any value."""
 
 
 class Transform(ABC):

@@ -15,7 +15,7 @@ from torch import Tensor
 from invertkit.core.images.resize import resize_image, resize_mask
 from invertkit.core.pixel_space import per_channel
 from invertkit.variables.base import Size
-from invertkit.variables.transforms.base import _FACTORS, _FREE, Range, Transform
+from invertkit.variables.transforms.base import FACTORS, FREE, Range, Transform
 
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -34,7 +34,7 @@ class _Colour(Transform):
 
     @property
     def ranges(self) -> tuple[Range, ...]:
-        return (_FACTORS,)
+        return (FACTORS,)
 
     def identity(self) -> Float[Tensor, " 1"]:
         return torch.ones(1)
@@ -141,7 +141,7 @@ class Hue(_Colour):
 
     @property
     def ranges(self) -> tuple[Range, ...]:
-        return (_FREE,)
+        return (FREE,)
 
     def identity(self) -> Float[Tensor, " 1"]:
         return torch.zeros(1)

@@ -36,6 +36,16 @@ class Composition(Transform):
 
     Raises:
         InputError: There are no parts.
+
+    Example:
+        >>> from invertkit.variables.transforms.colour import Brightness, Contrast
+        >>> both = Composition([Brightness(), Contrast()])
+        >>> both.names
+        ('brightness', 'contrast')
+        >>> grey, parameters = torch.full((1, 3, 1, 1), 0.5), torch.tensor([[1.2, 2.0]])
+        >>> there = both.apply(grey, parameters, (1, 1))
+        >>> there.flatten().tolist(), both.invert(there, parameters, (1, 1)).flatten().tolist()
+        ([0.7000000476837158, 0.7000000476837158, 0.7000000476837158], [0.5, 0.5, 0.5])
     """
 
     parts: Sequence[Transform]
@@ -61,39 +71,39 @@ class Composition(Transform):
         return torch.cat([part.identity() for part in self.parts])
 
     def inverse(self, parameters: Float[Tensor, "b size"]) -> Float[Tensor, "b size"]:
-        return torch.cat([part.inverse(own) for part, own in self._each(parameters)], 1)
+        return torch.cat([part.inverse(values) for part, values in self._each(parameters)], 1)
 
     def apply(
         self, images: Float[Tensor, "#b c h w"], parameters: Float[Tensor, "b size"], out: Size
     ) -> Float[Tensor, "b c h2 w2"]:
-        for part, own in self._each(parameters):
-            images = part.apply(images, own, _size_after(part, images, out))
+        for part, values in self._each(parameters):
+            images = part.apply(images, values, _size_after(part, images, out))
         return resize_image(images, out)
 
     def invert(
         self, images: Float[Tensor, "#b c h w"], parameters: Float[Tensor, "b size"], out: Size
     ) -> Float[Tensor, "b c h2 w2"]:
-        for part, own in reversed([*self._each(parameters)]):
-            images = part.invert(images, own, _size_after(part, images, out))
+        for part, values in reversed([*self._each(parameters)]):
+            images = part.invert(images, values, _size_after(part, images, out))
         return resize_image(images, out)
 
     def weights(
         self, masks: Float[Tensor, "#b 1 h w"], parameters: Float[Tensor, "b size"], out: Size
     ) -> Float[Tensor, "#b 1 h2 w2"]:
-        for part, own in self._each(parameters):
-            masks = part.weights(masks, own, _size_after(part, masks, out))
+        for part, values in self._each(parameters):
+            masks = part.weights(masks, values, _size_after(part, masks, out))
         return resize_mask(masks, out)
 
     def invert_weights(
         self, masks: Float[Tensor, "#b 1 h w"], parameters: Float[Tensor, "b size"], out: Size
     ) -> Float[Tensor, "#b 1 h2 w2"]:
-        for part, own in reversed([*self._each(parameters)]):
-            masks = part.invert_weights(masks, own, _size_after(part, masks, out))
+        for part, values in reversed([*self._each(parameters)]):
+            masks = part.invert_weights(masks, values, _size_after(part, masks, out))
         return resize_mask(masks, out)
 
     def _each(self, parameters: Float[Tensor, "b size"]) -> Iterator[tuple[Transform, Tensor]]:
-        own = self.clamp(parameters).split([part.size for part in self.parts], 1)
-        return zip(self.parts, own, strict=True)
+        values = self.clamp(parameters).split([part.size for part in self.parts], 1)
+        return zip(self.parts, values, strict=True)
 
 
 def _size_after(part: Transform, images: Tensor, out: Size) -> Size:

@@ -12,7 +12,7 @@ from torch import Tensor
 from invertkit.core.images.resize import resize_image, resize_mask
 from invertkit.errors import InputError, ShapeError
 from invertkit.variables.base import Size
-from invertkit.variables.transforms.base import _FREE, _SCALES, Range, Transform
+from invertkit.variables.transforms.base import FREE, SCALES, Range, Transform
 
 Point = tuple[float, float]
 """Row and column, or height and width, as fractions of the image's sides."""
@@ -53,6 +53,14 @@ class Spatial(Transform):
     At equal sizes the identity is exact. Along its edge a transformed image fades into the 0
     beyond as `coverage` does, so `image + (1 - coverage) * behind` is a seamless composite.
 
+    Example:
+        >>> halves = torch.tensor([[0.0, 1.0]]).expand(1, 1, 2, 2)
+        >>> spatial, right = Spatial(), torch.tensor([[1.0, 1.0, 0.0]])  # by one of two pixels
+        >>> spatial.apply(halves, right, (2, 2))[0, 0, 0].tolist()
+        [1.0, 0.0]
+        >>> spatial.coverage(right, (2, 2), (2, 2))[0, 0, 0].tolist()
+        [1.0, 0.0]
+
     Args:
         anisotropic: Parameters [s_x, s_y, t_x, t_y], as in the paper; by default [s, t_x, t_y],
             as in the released code.
@@ -70,7 +78,7 @@ class Spatial(Transform):
 
     @property
     def ranges(self) -> tuple[Range, ...]:
-        return (_SCALES,) * (self.size - 2) + (_FREE, _FREE)
+        return (SCALES,) * (self.size - 2) + (FREE, FREE)
 
     def identity(self) -> Float[Tensor, " size"]:
         return torch.tensor([1.0] * (self.size - 2) + [0.0, 0.0])
@@ -191,6 +199,12 @@ def spatial_start(
         InputError: No pixel of the mask is above 0.5.
         ShapeError: The mask is not `(1, 1, h, w)`.
 
+    Example:
+        >>> mask = torch.zeros(1, 1, 4, 4)
+        >>> mask[:, :, :2, :2] = 1
+        >>> spatial_start(mask, centre=(0.5, 0.5), size=(1.0, 1.0))
+        tensor([ 0.5000, -0.5000, -0.5000])
+
     Source: Huh et al. 2020, §3.4, and the released code.
     """
     if mask.ndim != 4 or mask.shape[:2] != (1, 1):
@@ -200,7 +214,7 @@ def spatial_start(
         raise InputError("The mask is empty: no pixel is above 0.5, so there is no object to find.")
     (top, bottom), (left, right) = (_ends(inside.any(axis)) for axis in (1, 0))
     scale = max((bottom - top) / size[0], (right - left) / size[1])
-    scale = min(max(scale, _SCALES[0]), _SCALES[1])
+    scale = min(max(scale, SCALES[0]), SCALES[1])
     shown = scale if form == "exact" else 1.0
     shift_y = (top + bottom - 1) - shown * (2 * centre[0] - 1)
     shift_x = (left + right - 1) - shown * (2 * centre[1] - 1)

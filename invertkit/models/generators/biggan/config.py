@@ -36,6 +36,11 @@ class BigGANConfig:
 
     Raises:
         InputError: The layers do not fit each other, or a size is too small.
+
+    Example:
+        >>> config = BigGANConfig.of(256)
+        >>> config.resolution, config.classes, len(config.layers)
+        (256, 1000, 12)
     """
 
     layers: tuple[tuple[bool, int, int], ...]
@@ -53,6 +58,7 @@ class BigGANConfig:
                 f"attention: expected the index of one of the {len(self.layers)} layers, got "
                 f"{self.attention}."
             )
+        # The skip of a block drops channels and never makes any, so it cannot widen.
         for index, (_, inputs, outputs) in enumerate(self.layers):
             before = self.layers[index - 1][2] if index else inputs
             if inputs < 1 or inputs != before or outputs not in (inputs, inputs / 2):

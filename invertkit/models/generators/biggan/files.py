@@ -42,10 +42,10 @@ def load_biggan(
     """
     path = Path(path)
     if path.is_dir():
-        found = [path / name for name in _WEIGHTS if (path / name).is_file()]
-        if not found:
+        files = [path / name for name in _WEIGHTS if (path / name).is_file()]
+        if not files:
             raise WeightsError(f"{path}: holds neither {_WEIGHTS[0]} nor {_WEIGHTS[1]}.")
-        path = found[0]
+        path = files[0]
     beside = path.with_name("config.json")
     if config is None and path.is_file() and beside.is_file():
         config = BigGANConfig.from_json(beside)
@@ -71,6 +71,15 @@ def without_spectral_norm(state: Mapping[str, Tensor], *, name: str) -> dict[str
     Raises:
         WeightsError: One of the three is missing, of another shape, or they give no positive norm.
 
+    Example:
+        >>> state = {
+        ...     "conv.weight_orig": torch.tensor([[3.0]]),
+        ...     "conv.weight_u": torch.ones(1),
+        ...     "conv.weight_v": torch.ones(1),
+        ... }
+        >>> without_spectral_norm(state, name="a file")
+        {'conv.weight': tensor([[1.]])}
+
     Source: Miyato et al. 2018 (arXiv:1802.05957), as `torch.nn.utils.spectral_norm` stores it.
     """
     plain = {
@@ -92,6 +101,7 @@ def without_spectral_norm(state: Mapping[str, Tensor], *, name: str) -> dict[str
                 f"{name}: {parts[0]} is {tuple(original.shape)}, which {parts[1]} "
                 f"{tuple(left.shape)} and {parts[2]} {tuple(right.shape)} do not fit."
             )
+        # In float64: the published vectors are converged, and what is divided by stays in the file.
         norm = float(left.double() @ matrix @ right.double())
         if not 0 < norm < float("inf"):
             raise WeightsError(

@@ -32,7 +32,12 @@ def statistics_at(table: Float[Tensor, "n c"], truncation: float) -> Float[Tenso
     Differs from `pytorch-pretrained-biggan`, which gives the *lower* neighbour the weight that
     belongs to the upper. There the statistics run backwards between rows and jump at each of them;
     even 0.58, which divided by 1 / 50 falls just short of 29, takes almost all of row 28.
+
+    Example:
+        >>> statistics_at(torch.tensor([[0.0], [1.0], [2.0]]), 0.75)
+        tensor([1.5000])
     """
+    # Rounded, since 0.58 · 50 is 28.999999999999996 and would mix in the row before.
     position = round(truncation * (len(table) - 1), 9)
     lower = int(position)
     upper = min(lower + 1, len(table) - 1)
@@ -69,6 +74,8 @@ class _Norm(nn.Module, ABC):
         """Scale and shift of normalised features, `(b, c)` or `(1, c)`."""
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        # One multiply-add a number instead of three: statistics are joined to scale and shift,
+        # which are as short as the channels.
         scale, shift = self.affine(condition)
         scale = scale * self.inverse
         shift = torch.addcmul(shift, self.mean, scale, value=-1)
@@ -214,6 +221,12 @@ class BigGANDeep(nn.Module):
 
     Raises:
         InputError: The truncation is not in (0, 1].
+
+    Example:
+        >>> shape = {"layers": ((True, 2, 1),), "attention": 0, "channel_width": 8}
+        >>> net = BigGANDeep(BigGANConfig(**shape, latent=3, embedding=2, classes=4))
+        >>> net(torch.zeros(1, 3), net.embeddings.weight.T[:1]).shape
+        torch.Size([1, 3, 8, 8])
 
     Built without `load_biggan`, its weights are random as PyTorch draws them, and its statistics 0
     and 1.
