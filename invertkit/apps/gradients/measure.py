@@ -47,28 +47,39 @@ def measure(
             f"{name}: its gradient on {photographs[int(bad.nonzero()[0])].name} is not finite. Its "
             "weights may be damaged, or made for images of another range."
         )
-    scores = logits.double().log_softmax(1)
-    numbers = {
-        "alignment": edge_alignment(gradient, images, blur=settings.blur),
-        "orientation": orientation_agreement(gradient, images, blur=settings.blur),
-        "low_frequency": low_frequency_share(gradient, cutoff=settings.cutoff),
-    }
+    columns = _numbers(images, gradient, logits, target, settings)
     return [
         InputGradient(
             photograph=photograph.name,
             classifier=name,
-            label=label,
             class_name=classifier.classes[label] if label < len(classifier.classes) else str(label),
+            label=label,
             predicted=int(likely[i]),
-            probability=scores[i, label].exp().item(),
-            loss=-scores[i, label].item(),
-            norm=gradient[i].double().norm().item(),
-            **{key: value[i].item() for key, value in numbers.items()},
+            **{key: column[i].item() for key, column in columns.items()},
             image=images[i].cpu().float() if photograph.shown else None,
             gradient=gradient[i].cpu() if photograph.shown else None,
         )
         for i, (photograph, label) in enumerate(zip(photographs, target.tolist(), strict=True))
     ]
+
+
+def _numbers(
+    images: Float[Tensor, "b 3 h w"],
+    gradient: Float[Tensor, "b 3 h w"],
+    logits: Float[Tensor, "b k"],
+    target: Int[Tensor, " b"],
+    settings: GradientSettings,
+) -> dict[str, Float[Tensor, " b"]]:
+    """What is told of every gradient, by the names that `InputGradient` has for it."""
+    scores = logits.double().log_softmax(1).gather(1, target[:, None])[:, 0]
+    return {
+        "probability": scores.exp(),
+        "loss": -scores,
+        "norm": gradient.double().flatten(1).norm(dim=1),
+        "alignment": edge_alignment(gradient, images, blur=settings.blur),
+        "orientation": orientation_agreement(gradient, images, blur=settings.blur),
+        "low_frequency": low_frequency_share(gradient, cutoff=settings.cutoff),
+    }
 
 
 def _as_it_sees_them(

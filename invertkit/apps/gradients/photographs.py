@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, cast, final
 from jaxtyping import Float
 from torch import Tensor
 
+from invertkit.apps.gradients.settings import check_least
 from invertkit.core.images.demo import demo_inputs, find_picture
 from invertkit.core.images.inputs import Inputs
 from invertkit.core.images.load import Fit, load_image
@@ -83,8 +84,16 @@ def photographs_of(
         limit: Take at most so many of what is left, evenly spread.
 
     Raises:
-        InputError: One of `images` cannot be used or is given twice, or `data` holds no pictures.
+        InputError: One of `images` cannot be used or is given twice, `data` holds no pictures, or
+            a number is below 1.
+
+    Example:
+        >>> import torch
+        >>> source = photographs_of({"grey": torch.full((1, 3, 16, 16), 0.5)}, None)
+        >>> source.names, source.load(0).shape
+        (('grey',), torch.Size([1, 3, 16, 16]))
     """
+    check_least(every=(every, 1), limit=(limit, 1))
     if data is not None:
         if images is not None:
             raise InputError("data: give either single photographs or a folder or zip, not both.")

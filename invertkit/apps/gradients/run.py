@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+
+import torch
 
 from invertkit.apps.gradients.classes import class_of, label_for_all
 from invertkit.apps.gradients.measure import measure
 from invertkit.apps.gradients.photographs import Photograph, PhotographSource, photographs_of
-from invertkit.apps.gradients.settings import GradientSettings, check_least
+from invertkit.apps.gradients.settings import GradientSettings
 from invertkit.apps.gradients.table import Gradients, InputGradient
 from invertkit.apps.labels import named_classifiers, opened_classifier
 from invertkit.core.devices import pick_device
@@ -42,14 +45,12 @@ def gradients(
 ) -> Gradients:
     """Gradient of the cross-entropy with respect to the photograph, for several classifiers.
 
-    `label`, `size`, `fit`, `cutoff`, `blur` and `batch` are those of
-    `invertkit.apps.gradients.settings.GradientSettings`.
+    `label` to `batch` are explained at `invertkit.apps.gradients.settings.GradientSettings`.
 
     Args:
         images: Photographs, by name if a mapping; without `images` and `data` the demonstration.
-        classifiers: What to compare: words of the catalogue, paths, or modules, with labels of
-            your own if it is a mapping. A module that is no `Classifier` takes ImageNet-normalised
-            images.
+        classifiers: What to compare, by label if a mapping: words of the catalogue, paths, or
+            modules. A module that is no `Classifier` takes ImageNet-normalised images.
         data: Folder or zip of photographs, `CLASS/NAME.jpg` or without classes.
         every: Take every so-many-th photograph of `data`.
         limit: Take no more photographs than that, evenly spread over what is left.
@@ -70,46 +71,45 @@ def gradients(
         WeightsError: A classifier's weights cannot be had.
 
     Example:
-        >>> measured = gradients(label="cat", size=32)
-        >>> [(cell.classifier, cell.class_name) for cell in measured.cells]
-        [('embedded', 'cat')]
-        >>> measured.cells[0].gradient.shape
+        >>> gradients(label="cat", size=32).cells[0].gradient.shape
         torch.Size([3, 32, 32])
 
     Source: MAGIC, section 4 and Fig. 4, after Tsipras et al. 2019. The paper does not say whose
     label its loss takes; the numbers are ours. Its photographs are 224×224 of ImageNet.
     """
-    settings = GradientSettings(
-        label=label, size=size, fit=fit, cutoff=cutoff, blur=blur, batch=batch
-    )
+    how = GradientSettings(label=label, size=size, fit=fit, cutoff=cutoff, blur=blur, batch=batch)
     named = named_classifiers(classifiers)
-    check_least(every=(every, 1), limit=(limit, 1))
     source = photographs_of(images, data, every=every, limit=limit)
-    place = new_folder(Path(out)) if out is not None else None
-    try:
-        where = pick_device(device)
-        opened = {name: opened_classifier(word).to(where) for name, word in named.items()}
-        facts = {"device": str(where), "invertkit": __version__}
-        result = _measured(source, opened, settings, facts, show=show, progress=progress)
-    except BaseException:
-        if place is not None and not any(place.iterdir()):
-            place.rmdir()
-        raise
+    with _folder_if_it_succeeds(out) as place:
+        result = _measured(source, named, pick_device(device), how, show=show, progress=progress)
     if place is not None:
         result.write(place)
     return result
 
 
+@contextmanager
+def _folder_if_it_succeeds(out: str | Path | None) -> Iterator[Path | None]:
+    """The new folder to write, checked before the work and taken back if it fails."""
+    place = new_folder(Path(out)) if out is not None else None
+    try:
+        yield place
+    except BaseException:
+        if place is not None and not any(place.iterdir()):
+            place.rmdir()
+        raise
+
+
 def _measured(
     source: PhotographSource,
-    classifiers: Mapping[str, Classifier],
+    named: Mapping[str, Any],
+    device: torch.device,
     settings: GradientSettings,
-    facts: Mapping[str, Any],
     *,
     show: int,
     progress: bool | None,
 ) -> Gradients:
-    """All classifiers on all photographs; `facts` are told beside what is known here."""
+    """All classifiers on all photographs."""
+    classifiers = {name: opened_classifier(word).to(device) for name, word in named.items()}
     if settings.fit != "keep":
         for name, classifier in classifiers.items():
             classifier.require_size(settings.size_for(classifier.size), name)
@@ -131,7 +131,7 @@ def _measured(
         ]
         cells += [cell for row in zip(*columns, strict=True) for cell in row]
     described = {name: classifier.description for name, classifier in classifiers.items()}
-    facts = {**_facts(settings, label, classifiers), **facts}
+    facts = _facts(settings, label, classifiers, device)
     return Gradients(tuple(cells), source.names, described, facts)
 
 
@@ -142,7 +142,10 @@ def _classes(
 
 
 def _facts(
-    settings: GradientSettings, label: str | int, classifiers: Mapping[str, Classifier]
+    settings: GradientSettings,
+    label: str | int,
+    classifiers: Mapping[str, Classifier],
+    device: torch.device,
 ) -> dict[str, Any]:
     """How it was measured, for the sheet and the files."""
     return {
@@ -155,6 +158,8 @@ def _facts(
         "fit": settings.fit,
         "cutoff": settings.cutoff,
         "blur": settings.blur,
+        "device": str(device),
+        "invertkit": __version__,
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Self, final
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
@@ -77,13 +77,13 @@ class Classifier(Network):
         self.mean, self.std = tuple(mean), tuple(std)
         self._folding = Folding(enabled=fold)
 
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
-        """Logits of images in [0, 1]."""
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b ..."]:
+        """What the network gives for images in [0, 1]: of a classifier the logits, `(b, k)`."""
         with self._folding.lock:
             logits: Tensor = self.net(self.normalized(image))
         return logits
 
-    def _apply(self, fn: Any, recurse: bool = True) -> Self:  # noqa: FBT001, FBT002
+    def _apply(self, fn: Any, recurse: bool = True) -> Classifier:  # noqa: FBT001, FBT002
         # `.to` puts other tensors behind the network's names, whose faster copies would be stale.
         self._folding.forget()
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]

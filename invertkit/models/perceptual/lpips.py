@@ -155,7 +155,7 @@ def _embedded(weights: Path | None) -> PerceptualNet:
     )
 
 
-def _published_heads(net: str) -> list[Float[Tensor, " c"]]:
+def _published_heads(net: str) -> list[Float[Tensor, " _"]]:
     """Shallow to deep, from the files of the `lpips` package; the package is not imported."""
     spec = importlib.util.find_spec("lpips")
     if spec is None or spec.origin is None:

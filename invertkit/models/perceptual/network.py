@@ -80,7 +80,7 @@ class PerceptualNet(Network):
         self.eval().requires_grad_(False)
 
     @property
-    def heads(self) -> dict[str, Float[Tensor, " c"]]:
+    def heads(self) -> dict[str, Float[Tensor, " _"]]:
         """Layer -> weights of its channels, shallow to deep."""
         return dict(self._heads.items())
 
@@ -101,7 +101,7 @@ class PerceptualNet(Network):
 
     def observe(
         self, image: Float[Tensor, "b 3 h w"], layers: Collection[str]
-    ) -> Mapping[str, Float[Tensor, "b c _ _"]]:
+    ) -> Mapping[str, Float[Tensor, "b _ _ _"]]:
         """Run the trunk once, no further than the last of the layers.
 
         Args:
