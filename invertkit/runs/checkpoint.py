@@ -19,7 +19,8 @@ from invertkit.runs.batch_outcome import BatchOutcome, EndedBatch, load_batch
 from invertkit.runs.settings import Settings
 
 _BEGUN, _STATE, _DONE = "begun.pt", "state.pt", "batch-{}.pt"
-_FORMAT = 5
+FORMAT = 5
+"""Of the files: a checkpoint of another one is refused."""
 
 
 @final
@@ -85,7 +86,7 @@ class Saver:
         except OSError as error:
             raise WriteError(f"{self.folder}: cannot be made ({error}).") from None
         begun = {
-            "format": _FORMAT,
+            "format": FORMAT,
             "recipe": json.dumps(recipe),
             "photographs": [photograph.save() for photograph in photographs],
             "settings": settings.save(),
@@ -143,10 +144,10 @@ def load(folder: Path) -> Checkpoint:
             "`invertkit run`, such as runs/magic-…"
         )
     begun = _read(place / _BEGUN)
-    if begun.get("format") != _FORMAT:
+    if begun.get("format") != FORMAT:
         raise InputError(
             f"{folder}: its checkpoint has format {begun.get('format')}, this version reads "
-            f"{_FORMAT}."
+            f"{FORMAT}."
         )
     state = _read(place / _STATE)
     try:

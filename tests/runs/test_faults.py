@@ -23,7 +23,7 @@ from invertkit.models.classifiers.convert import convert_weights
 from invertkit.models.classifiers.kitnet import KitNet
 from invertkit.models.classifiers.sources.embedded import EMBEDDED
 from invertkit.models.loading.weights_file import read_weights
-from invertkit.runs.checkpoint import load
+from invertkit.runs.checkpoint import FORMAT, load
 from invertkit.runs.dry_run import dry_run
 from invertkit.runs.prepare import prepare_job
 from tests.faces import invertkit, picture, scene_tensors, tiny_page, write_inputs, write_page
