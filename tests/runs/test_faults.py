@@ -813,7 +813,7 @@ def test_a_checkpoint_of_another_format(tmp_path: Path) -> None:
     torch.save({"format": 9}, place / "begun.pt")
     torch.save({}, place / "state.pt")
     assert invertkit("resume", tmp_path).sentence == (
-        f"{tmp_path}: its checkpoint has format 9, this version reads 5."
+        f"{tmp_path}: its checkpoint has format 9, this version reads {FORMAT}."
     )
 
 
