@@ -10,7 +10,7 @@ from torch import Tensor
 
 from invertkit.core.scene import Scene
 from invertkit.models.classifiers.classifier import Classifier
-from invertkit.objectives.patches import search
+from invertkit.objectives.patches import object_search
 from tests.helpers import make_scene, tiny_classifier
 
 torch.set_num_threads(1)
@@ -28,7 +28,7 @@ settings.load_profile("invertkit")
 @pytest.fixture(autouse=True, scope="session")
 def masks_are_registered_once() -> Iterator[None]:
     """The same few masks meet again and again, and each time 150 steps would lay them together."""
-    register, known = search.register_masks, dict[tuple[object, ...], Tensor]()
+    register, known = object_search.register_masks, dict[tuple[object, ...], Tensor]()
 
     @functools.wraps(register)
     def remembered(mask: Tensor, target: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ def masks_are_registered_once() -> Iterator[None]:
         return known[key].clone()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "register_masks", remembered)
+        patch.setattr(object_search, "register_masks", remembered)
         yield
 
 

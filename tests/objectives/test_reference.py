@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import product
 from typing import Any, Literal
 
@@ -15,7 +14,17 @@ from invertkit.core.scene import Scene
 from invertkit.core.view import View
 from invertkit.errors import InputError, TapError
 from invertkit.objectives.reference import PixelDistance, WeightDeviation
-from tests.helpers import REGIONS, SIZE, gradcheck, gradient, make_scene, normal, score, uniform
+from tests.helpers import (
+    REGIONS,
+    SIZE,
+    gradcheck,
+    gradient,
+    make_scene,
+    normal,
+    score,
+    uniform,
+    with_inputs,
+)
 
 Form = Literal["l1", "l2"]
 forms = pytest.mark.parametrize("form", ["l1", "l2"])
@@ -131,14 +140,14 @@ def test_pixel_distance_takes_a_reference_and_a_mask_for_each_image(
 ) -> None:
     objective, images = PixelDistance(form=form, outside=outside), uniform(3, 3, *SIZE)
     rows: dict[str, Any] = {
-        "reference": uniform(3, 3, *SIZE, seed=1),
+        "image": uniform(3, 3, *SIZE, seed=1),
         "mask": uniform(3, 1, *SIZE, seed=2),
         "target": uniform(3, 1, *SIZE, seed=3),
     }
-    together = score(objective, replace(scene, **rows, kept={}), images, region=region)
+    together = score(objective, with_inputs(scene, **rows), images, region=region)
     for i in range(3):
         row = {name: tensor[i : i + 1] for name, tensor in rows.items()}
-        alone = score(objective, replace(scene, **row, kept={}), images[i : i + 1], region=region)
+        alone = score(objective, with_inputs(scene, **row), images[i : i + 1], region=region)
         torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-14, atol=0)
 
 

@@ -14,7 +14,7 @@ from invertkit.core.recording.phase import Phase
 from invertkit.core.view import View
 from invertkit.errors import InputError
 from invertkit.objectives.base import Objective
-from invertkit.objectives.patches.search import PatchSearch
+from invertkit.objectives.patches.search import PatchSearch, SearchOptions
 
 
 @final
@@ -69,9 +69,10 @@ class NearestPatches(Objective):
     ) -> None:
         if kernel % 2 == 0:
             raise ValueError(f"kernel: expected an odd side such as 7, got {kernel}")
-        self.kernel, self.every, self.place, self.drift = kernel, every, place, drift
-        self.coherence, self.keys, self.margin = coherence, keys, margin
-        self.mask, self.target = mask, target
+        self.every, self.mask, self.target = every, mask, target
+        self.options = SearchOptions(
+            kernel=kernel, place=place, drift=drift, coherence=coherence, keys=keys, margin=margin
+        )
         self._searches: list[PatchSearch] = []
         self._goals: dict[str, Tensor] = {}
         self._asked: dict[str, int] = {}
@@ -85,12 +86,7 @@ class NearestPatches(Objective):
             PatchSearch(
                 photograph.image,
                 *photograph.scene.masks(self.mask, self.target, of=photograph.of),
-                kernel=self.kernel,
-                place=self.place,
-                drift=self.drift,
-                coherence=self.coherence,
-                keys=self.keys,
-                margin=self.margin,
+                self.options,
             )
             for photograph in reference.photographs()
         ]
@@ -100,26 +96,30 @@ class NearestPatches(Objective):
         return Phase(step % self.every == 0)
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
-        image = view.image
-        which, rows = view.scene.which(len(image)), view.scene.place
+        image, rows = view.image, view.scene.place
+        # A line search looks more than once on a step: the goal must stand still meanwhile.
         due = view.step % self.every == 0 and self._asked.get(rows) != view.step
         if due or rows not in self._goals:
-            with torch.no_grad():
-                goal = torch.cat(
-                    [
-                        self._searches[i].goal(one[None])
-                        for i, one in zip(which, image.detach(), strict=True)
-                    ]
-                )
-                self._goals[rows] = self._goals[rows].copy_(goal) if rows in self._goals else goal
+            goal = self._goal(view)
+            # In place, since a recorded step knows the tensor.
+            self._goals[rows] = self._goals[rows].copy_(goal) if rows in self._goals else goal
             self._asked[rows] = view.step
         weights = self._searches[0].free
         if len(self._searches) > 1:
-            weights = torch.cat([self._searches[i].free for i in which])
+            weights = torch.cat([self._searches[i].free for i in view.scene.which(len(image))])
         if (region := view.region(image.shape[-2:])) is not None:
             weights = weights * region
         difference = (image - self._goals[rows]).square().mean(1, keepdim=True) * weights
         return difference.sum((1, 2, 3)) / weights.sum((1, 2, 3)).clamp(min=1)
+
+    @torch.no_grad()
+    def _goal(self, view: View) -> Float[Tensor, "b 3 h w"]:
+        """What the nearest patches of its photograph say of every image."""
+        which = view.scene.which(len(view.image))
+        images = view.image.detach().split(1)
+        return torch.cat(
+            [self._searches[i].goal(image) for i, image in zip(which, images, strict=True)]
+        )
 
     def save(self) -> dict[str, Any]:
         """What the last search said, by the rows it was asked for."""

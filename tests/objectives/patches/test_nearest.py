@@ -13,7 +13,7 @@ from invertkit.core.view import View
 from invertkit.objectives.base import evaluate
 from invertkit.objectives.patches.correspondence import grid, register_masks
 from invertkit.objectives.patches.nearest import NearestPatches
-from invertkit.objectives.patches.search import PatchSearch
+from invertkit.objectives.patches.search import PatchSearch, SearchOptions
 from tests.helpers import scene_of, uniform
 
 
@@ -106,11 +106,11 @@ def test_the_search_does_what_its_words_say(shift: tuple[int, int], margin: floa
     mask = torch.zeros(1, 1, *size, dtype=reference.dtype)
     mask[..., 2:6, 1:6] = 1
     target = mask.roll(shift, (2, 3))
-    scene = scene_of(size, reference, mask, target)
-    search = PatchSearch(
-        reference, scene, kernel=3, place=PLACE, drift=DRIFT, coherence=1.0, keys=10**4,
+    options = SearchOptions(
+        kernel=3, place=PLACE, drift=DRIFT, coherence=1.0, keys=10**4,
         margin=margin / math.sqrt(size[0] * size[1]),
     )  # fmt: skip
+    search = PatchSearch(reference, mask, target, options)
     torch.set_default_dtype(torch.float64)
     try:
         wanted = slow_goal(image, reference, mask, target, margin=margin)
