@@ -15,6 +15,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from invertkit.core.regions import MaskRegion
 from invertkit.core.suggestions import conjoined
 from invertkit.engine.problem import Term
 from invertkit.errors import InputError
@@ -114,6 +115,8 @@ def _place(term: Any) -> Node:
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {name: _plain(each) for name, each in asdict(value).items()}
+    if isinstance(value, MaskRegion):
+        return {name: mask for name, mask in value._asdict().items() if mask}
     return [_plain(each) for each in value] if isinstance(value, tuple) else value
 
 

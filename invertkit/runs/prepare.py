@@ -82,8 +82,8 @@ def _read(recipe: RecipeLike, settings: Settings) -> tuple[Page, Node, str | Non
 
 def _check_known(inputs: Mapping[str, Any], page: Page) -> None:
     """Whether every argument that is no setting is an input."""
-    for name in inputs:
-        if name not in page.specs:
+    for name, value in inputs.items():
+        if name not in page.specs and value is not None:
             words = [*page.specs, *(each.name for each in fields(Settings))]
             raise InputError(
                 f"{name}: no argument of a run and no input of recipe {page.name!r}."

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import invertkit as package
 from invertkit import InputError, Objective, RecipeError, Term, View
+from invertkit.core.regions import MaskRegion
 from invertkit.core.schedules import Linear
 from invertkit.objectives.priors import TotalVariation
 from invertkit.optimizers.torch_optim import Adam
@@ -80,6 +81,20 @@ def test_a_term_keeps_its_place(tmp_path: Path) -> None:
         "weight": {"type": "linear", "start": 1.0, "stop": 3.0, "steps": None},
         "region": "object", "start": 2, "stop": 6, "max_size": 18,
     }  # fmt: skip
+
+
+def test_a_term_may_look_at_masks_by_name(tmp_path: Path) -> None:
+    place = tmp_path / "out"
+    long, word = (
+        run(tiny_page(), terms={"mine": Term(TotalVariation(), region=region)}, out=out)
+        for region, out in (
+            (MaskRegion(result="target", reference="mask"), place),
+            ("object", None),
+        )
+    )
+    assert torch.equal(long.images, word.images)
+    page = yaml.safe_load((place / "recipe.yaml").read_text())
+    assert page["objective"]["mine"]["region"] == {"result": "target", "reference": "mask"}
 
 
 def test_objects_replace_the_recipe_s_and_it_is_said(
