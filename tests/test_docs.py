@@ -94,6 +94,21 @@ def test_the_second_objective_on_extending_runs_too(own_files: Path) -> None:
     assert dry_run(ready) == 4
 
 
+def test_the_network_on_extending_runs_too(own_files: Path) -> None:
+    (colours,) = (block for block in blocks(EXTENDING, "py") if "class Colours" in block)
+    (own_files / "colours.py").write_text(colours, encoding="utf-8")
+    parts = [own_files / name for name in ("my_losses.py", "colours.py")]
+    sets = ["models.classifier={type: colours}", "objective.dream.layer=redness"]
+    ready = prepare_job(own_files / "my.yaml", device="cpu", parts=parts, overrides=sets)
+    assert dry_run(ready) == 4
+    wrong = [sets[0], "objective.dream.layer=blueness"]
+    ready = prepare_job(own_files / "my.yaml", device="cpu", parts=parts, overrides=wrong)
+    with pytest.raises(
+        invertkit.RecipeError, match="two maps of colour has no layer 'blueness'; it has: br"
+    ):
+        ready.problem((0,))
+
+
 def test_the_tests_on_extending_pass(own_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(own_files))
     (source,) = (block for block in blocks(EXTENDING, "py") if "def test_" in block)

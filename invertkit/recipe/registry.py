@@ -7,6 +7,7 @@ parts come from a file named on the command line or from an installed package's 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -16,7 +17,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, final, get_type_hints
 
 from invertkit.core.suggestions import did_you_mean
 from invertkit.errors import InputError, RecipeError
@@ -84,8 +85,8 @@ class Registry:
         """These tables and the parts defined in a Python file; see `docs/extending.md`.
 
         Every class in the file that is an `Objective`, `Variable`, `Optimizer` or `Player` becomes
-        a part, named in snake case; a function annotated to return a `Classifier`, `Generator` or
-        `Encoder` becomes a model.
+        a part, named in snake case; a `Network`, and a function annotated to return a `Network`,
+        `Classifier`, `Generator` or `Encoder`, becomes a model.
 
         Raises:
             InputError: The file is missing or fails to import, or defines no part.
@@ -96,8 +97,8 @@ class Registry:
         if not found:
             raise InputError(
                 f"{path}: defines no part. A part is a class derived from Objective, Variable, "
-                "Optimizer or Player, or a function annotated to return a Classifier, Generator or "
-                "Encoder."
+                "Optimizer, Player or Network, or a function annotated to return a Network, "
+                "Classifier, Generator or Encoder."
             )
         for kind, part in found:
             own[kind][snake_case(part.__name__)] = part
@@ -134,9 +135,7 @@ def _import_file(path: Path) -> Any:
 
 
 def _kind_of(part: Any, module: Any) -> Iterator[Kind]:
-    from invertkit.models.classifiers.classifier import Classifier
-    from invertkit.models.generators.encoder import Encoder
-    from invertkit.models.generators.generator import Generator
+    from invertkit.core.network import Model
     from invertkit.objectives.base import Objective
     from invertkit.optimizers.base import Optimizer
     from invertkit.players.base import Player
@@ -149,11 +148,15 @@ def _kind_of(part: Any, module: Any) -> Iterator[Kind]:
         "variable": Variable,
         "optimizer": Optimizer,
         "player": Player,
+        "model": Model,
     }
     if inspect.isclass(part) and not inspect.isabstract(part):
         yield from (kind for kind, role in roles.items() if issubclass(part, role))
     elif inspect.isfunction(part):
         returned = part.__annotations__.get("return")
-        kinds = (Classifier, Generator, Encoder)
-        if returned in (*kinds, *(kind.__name__ for kind in kinds)):
+        # Under `from __future__ import annotations` it is a word, perhaps for type checkers only.
+        with contextlib.suppress(Exception):
+            returned = get_type_hints(part)["return"]
+        named = returned in ("Network", "Classifier", "Generator", "Encoder")
+        if named or (inspect.isclass(returned) and issubclass(returned, Model)):
             yield "model"

@@ -830,7 +830,7 @@ def test_a_checkpoint_of_another_format(tmp_path: Path) -> None:
         ("1 / 0\n", "cannot be imported (ZeroDivisionError: division by zero)."),
         (
             "from invertkit import Objective\nx = 3\n",
-            "defines no part. A part is a class derived from Objective, Variable, Optimizer or Pla",
+            "defines no part. A part is a class derived from Objective, Variable, Optimizer, Playe",
         ),
     ],
 )
