@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import pydoc
 import re
 import shlex
 import tomllib
@@ -258,6 +259,14 @@ def test_internal_links_lead_somewhere(page: Path) -> None:
         there = (page.parent / path).resolve() if path else page
         assert there.is_file(), f"{target}: no such file"
         assert not anchor or anchor in anchors(there), f"{target}: no such heading"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_files_and_names_of_the_package_that_a_page_mentions_exist(page: Path) -> None:
+    for file in re.findall(r"`((?:invertkit|tests|benchmarks)/[\w/.-]+\.\w+)`", text_of(page)):
+        assert (ROOT / file).is_file(), f"{file}: no such file"
+    for name in re.findall(r"\binvertkit(?:\.[A-Za-z_]\w*)+", text_of(page)):
+        assert pydoc.locate(name) is not None, f"{name}: no such name"
 
 
 def test_every_picture_is_on_a_page() -> None:

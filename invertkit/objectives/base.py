@@ -115,10 +115,10 @@ class Objective(ABC):
         """Take up what `save` saw; called after `prepare`."""
 
 
-def evaluate(
-    objective: Objective, view: View, region: Region | str, of: str = ""
-) -> Float[Tensor, " b"]:
+def evaluate(objective: Objective, view: View, region: Region | str, of: str = "") -> Tensor:
     """The objective's value in a region; the one place that knows how regions are applied.
+
+    It should be one number an image; the engine refuses what is not, by the term's name.
 
     Args:
         objective: Prepared for this region and input.

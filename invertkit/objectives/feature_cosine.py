@@ -61,7 +61,7 @@ class FeatureCosine(Objective):
             total = total + (direction - goal).square().sum(1) / 2
         return total / len(wanted)
 
-    def _directions(self, look: View, view: View) -> list[Float[Tensor, "b n"]]:
+    def _directions(self, look: View, view: View) -> list[Float[Tensor, "b _"]]:
         """Unit vectors of the layers in `look`, weighed by the region of `view`."""
         names = view.kept((id(self), "layers"), lambda: self._names(view.scene.models))
         directions = []

@@ -44,7 +44,7 @@ class BatchOutcome:
     seconds: float
     lost: tuple[bool, ...]
     rows: list[dict[str, Any]]
-    frames: list[list[UInt8[Tensor, "3 h w"]]]
+    frames: list[list[UInt8[Tensor, "3 _ _"]]]
     best: Float[Tensor, "b 3 h w"]
     last: Float[Tensor, "b 3 h w"]
     best_steps: tuple[int, ...]

@@ -95,7 +95,7 @@ def test_the_released_schedule_takes_9999_updates(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Segmenter, "_update", lambda self: taken.append(1))
     segmenter = begun(tiny_segmenter(when="during", updates=9999))
     for step in range(18000):
-        segmenter.learn(torch.empty(0), step=step)
+        segmenter.learn(torch.empty(0, 3, 1, 1), step=step)
     assert len(taken) == 9999
 
 
@@ -202,7 +202,7 @@ def test_its_phase_says_whether_a_step_changes_it(when: str, updates: int) -> No
     segmenter = begun(tiny_segmenter(when=when, updates=updates))
     for step in range(6):
         before = through_a_file(segmenter.save())
-        segmenter.learn(torch.empty(0), step=step)
+        segmenter.learn(torch.empty(0, 3, 1, 1), step=step)
         assert same(before, through_a_file(segmenter.save())) is not segmenter.phase(step).key
 
 
@@ -211,9 +211,9 @@ def test_an_update_can_be_recorded_and_replayed(masks: int) -> None:
     scene = scene_with(1, masks)
     one, other = (begun_on(scene, 2, updates=9) for _ in range(2))
     for step in range(5):
-        other.learn(torch.empty(0), step=step)
-    one.learn(torch.empty(0), step=0)
-    tape = record(lambda: one.learn(torch.empty(0), step=1))
+        other.learn(torch.empty(0, 3, 1, 1), step=step)
+    one.learn(torch.empty(0, 3, 1, 1), step=0)
+    tape = record(lambda: one.learn(torch.empty(0, 3, 1, 1), step=1))
     for _ in range(3):
         tape.replay()
     assert same(one.save(), other.save())
@@ -223,14 +223,14 @@ def test_an_update_can_be_recorded_and_replayed(masks: int) -> None:
 def test_it_goes_on_from_a_file_as_if_never_stopped() -> None:
     whole, first, second = (begun(tiny_segmenter(updates=9)) for _ in range(3))
     for step in range(4):
-        whole.learn(torch.empty(0), step=step)
+        whole.learn(torch.empty(0, 3, 1, 1), step=step)
         if step < 2:
-            first.learn(torch.empty(0), step=step)
+            first.learn(torch.empty(0, 3, 1, 1), step=step)
     saved = first.save()
-    first.learn(torch.empty(0), step=2)  # what was saved stays as it was
+    first.learn(torch.empty(0, 3, 1, 1), step=2)  # what was saved stays as it was
     second.load(through_a_file(saved))
     for step in (2, 3):
-        second.learn(torch.empty(0), step=step)
+        second.learn(torch.empty(0, 3, 1, 1), step=step)
     assert same(whole.save(), second.save())
     assert not same(whole.save(), first.save())
 

@@ -42,7 +42,7 @@ class _Draws:
 
 
 def class_blend(
-    embedding: Float[Tensor, "b ..."], new: Float[Tensor, ...], strength: float
+    embedding: Float[Tensor, "b ..."], new: Float[Tensor, " *shape"], strength: float
 ) -> Float[Tensor, "b ..."]:
     """`α c_new + (1 - α) c`: 0 leaves the class, 1 is the new one, exactly; beyond exaggerates.
 

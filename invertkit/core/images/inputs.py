@@ -173,7 +173,7 @@ class Inputs(Mapping[str, Value]):
 
     # ------------------------------------------------------------------ keeping and showing
 
-    def shown(self) -> list[tuple[str, Float[Tensor, "c h w"]]]:
+    def shown(self) -> list[tuple[str, Float[Tensor, "_ _ _"]]]:
         """Pictures of the inputs with their names; the first image is called `source`."""
         return [
             ("source" if name == self.lead else name, picture)

@@ -70,7 +70,7 @@ class InputKind(ABC):
         value: Value = packed
         return value
 
-    def shown(self, value: Value) -> list[Float[Tensor, "c h w"]]:
+    def shown(self, value: Value) -> list[Float[Tensor, "_ _ _"]]:
         """Pictures of it for a sheet, in [0, 1]."""
         return []
 
@@ -81,7 +81,7 @@ class PictureKind(InputKind):
     def shape(self, value: Value, size: Size, fit: Fit) -> Hashable:
         return size
 
-    def shown(self, value: Value) -> list[Float[Tensor, "c h w"]]:
+    def shown(self, value: Value) -> list[Float[Tensor, "_ _ _"]]:
         return [single(value)[0]]
 
 
@@ -129,7 +129,7 @@ class ImagesKind(InputKind):
     def unpack(self, packed: Any) -> tuple[Tensor, ...]:
         return tuple(map(_unpacked, packed))
 
-    def shown(self, value: Value) -> list[Float[Tensor, "c h w"]]:
+    def shown(self, value: Value) -> list[Float[Tensor, "_ _ _"]]:
         return [image[0] for image in value]
 
 
@@ -168,7 +168,7 @@ class LabelsKind(PictureKind):
         )
         return labels[..., rows[:, None], columns]
 
-    def shown(self, value: Value) -> list[Float[Tensor, "c h w"]]:
+    def shown(self, value: Value) -> list[Float[Tensor, "_ _ _"]]:
         labels = single(value)[0, 0]
         # Hues a golden section apart: classes with neighbouring numbers differ clearly.
         turns = (labels * 0.618034) % 1

@@ -136,9 +136,7 @@ class KitGenerator(nn.Module):
                 nn.init.normal_(module.shift.weight, std=0.02)
         nn.init.normal_(self.embeddings.weight)
 
-    def forward(
-        self, latent: Float[Tensor, "b z"], embedding: Tensor
-    ) -> Float[Tensor, "b 3 32 32"]:
+    def forward(self, latent: Float[Tensor, "b z"], embedding: Tensor) -> Float[Tensor, "b 3 s s"]:
         """Pictures in [-1, 1]; `embedding` is `(b, e)`, or `(b, e, 4, 4)` to vary it by place."""
         if embedding.ndim == 4:
             spread = latent[:, :, None, None].expand(-1, -1, *embedding.shape[-2:])
