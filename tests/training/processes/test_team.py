@@ -6,10 +6,12 @@ import csv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -21,6 +23,7 @@ from invertkit.training.processes.batch_norm import share_batch_norms
 from invertkit.training.processes.team import team_of
 from tests.faces import invertkit
 from tests.photographs import write_photographs
+from tests.training.processes.two_processes import compare_batch_norms
 
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {
@@ -29,12 +32,22 @@ ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "PYTHONPATH": str(ROOT),
 }
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_photographs(tmp_path_factory.mktemp("team") / "photographs", count=8)
+
+
+def as_told_by_torchrun(folder: Path) -> dict[str, str]:
+    """What `torchrun` tells both processes; they meet at a port that is free now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return {
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": folder.name,
+    }  # fmt: skip
 
 
 def options(data: Path, out: Path) -> list[str]:
@@ -71,19 +84,27 @@ def alone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_two_processes_have_the_loss_curve_of_one(data: Path, alone: Path, tmp_path: Path) -> None:
+    """This process is the first of them; the other is what `torchrun` would have started."""
     out = tmp_path / "out"
-    done = subprocess.run(
-        [*TORCHRUN, "-m", "tests.training.processes.two_processes", str(tmp_path),
+    told = as_told_by_torchrun(tmp_path)
+    other = subprocess.Popen(
+        [sys.executable, "-m", "tests.training.processes.two_processes", str(tmp_path),
          "invertkit", *options(data, out)],
-        env=ENVIRONMENT, capture_output=True, text=True, timeout=200, check=False,
+        env={**ENVIRONMENT, **told, "RANK": "1", "LOCAL_RANK": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    with mock.patch.dict(os.environ, {**told, "RANK": "0", "LOCAL_RANK": "0"}):
+        compare_batch_norms(tmp_path)
+        answer = invertkit(*options(data, out))
+    printed, complaints = other.communicate(timeout=200)
+    assert (answer.code, other.returncode) == (0, 0), (answer, complaints)
     for rank in (0, 1):
         differences = json.loads((tmp_path / f"{rank}.json").read_text())
         assert set(differences) == {"plain", "cumulative", "bare", "activated", "deep"}
         assert max(differences.values()) < 1e-12, differences
-    assert done.stdout.strip() == str(out / "classifier.safetensors")
-    assert done.stderr.count("epoch 1/3 step 1/4") == 1  # one process speaks
+    assert answer.out.strip() == str(out / "classifier.safetensors")
+    assert answer.err.count("epoch 1/3 step 1/4") == 1
+    assert (printed, complaints) == ("", "")  # one process speaks
     alike(out, alone)
 
 

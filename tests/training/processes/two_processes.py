@@ -1,6 +1,6 @@
-"""Run by torchrun in two processes: shared batch norm against the plain one, then a training.
+"""What both of two processes do: shared batch norm against the plain one, then a training.
 
-torchrun --nproc-per-node 2 -m tests.training.processes.two_processes OUT invertkit train …
+python -m tests.training.processes.two_processes OUT invertkit train …
 """
 
 from __future__ import annotations
@@ -71,9 +71,8 @@ def compared(team: Team, net: nn.Module) -> float:
     return furthest(pairs)
 
 
-def main() -> None:
-    out, command = Path(sys.argv[1]), sys.argv[2:]
-    torch.set_num_threads(1)
+def compare_batch_norms(out: Path) -> None:
+    """Write how far each network is from the one that sees the whole batch, and leave the team."""
     team = team_of(torch.device("cpu"))
     assert team.share.world == 2
     assert team.sum(torch.tensor(team.share.rank + 1.0)) == 3
@@ -88,8 +87,14 @@ def main() -> None:
             rows = slice(4 * team.share.rank, 4 * team.share.rank + 4)
             differences[name] = furthest([(net(images[rows]), whole(images)[rows])])
     (out / f"{os.environ['RANK']}.json").write_text(json.dumps(differences))
-    team.wait()  # the command then finds the processes connected
-    sys.argv = command
+    team.wait()
+    team.leave()
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    compare_batch_norms(Path(sys.argv[1]))
+    sys.argv = sys.argv[2:]
     from invertkit.cli import main as invertkit
 
     invertkit()
