@@ -88,6 +88,7 @@ def show_log() -> None:
     """Show what the toolkit logs, a plain line each."""
     import logging
 
+    # Plain lines, since a command's user wants sentences and no times or levels.
     log, handler = logging.getLogger("invertkit"), logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.addHandler(handler)

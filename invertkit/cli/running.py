@@ -93,6 +93,7 @@ def run(
         "judge": judge,
         "progress": False if quiet else None,
     }
+    # `_finish` ends the process, so what follows is of many photographs.
     if each is None:
         _finish([api.run(recipe, **inputs, **settings)], place, quiet=quiet)
     with _told_at_the_end():

@@ -112,6 +112,18 @@ def run_each(
 
     Raises:
         InvertkitError: Anything the caller can mend, in one sentence.
+
+    Example:
+        >>> import torch
+        >>> page = {"inputs": ["image"], "variable": {"type": "pixels"},
+        ...         "objective": {"match": {"type": "pixel_distance"}},
+        ...         "optimizer": {"type": "adam"}, "stages": [{"size": 8, "steps": 1}]}
+        >>> two = [{"image": torch.zeros(3, 16, 16)}, {"image": torch.ones(3, 16, 16)}]
+        >>> results = run_each(page, two, device="cpu")
+        >>> results
+        <2 results>
+        >>> [result.inputs.name for result in results]
+        ['0', '1']
     """
     if out is not None and isinstance(photographs, str | Path):
         _check_apart(Path(out), Path(photographs))
@@ -143,6 +155,17 @@ def resume(
 
     Raises:
         InputError: The folder holds no checkpoint, or one of `run_each`; or an object is missing.
+
+    Example:
+        >>> import tempfile
+        >>> page = {"variable": {"type": "pixels"}, "objective": {"size": {"type": "norm"}},
+        ...         "optimizer": {"type": "adam"}, "stages": [{"size": 8, "steps": 3}]}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     part = run(page, device="cpu", out=folder,
+        ...                observers=[lambda report: "stop" if report.step == 2 else None])
+        ...     whole = resume(folder)
+        >>> part.steps, whole.steps
+        (2, 3)
     """
     job, state = restored(Path(folder), objects)
     if job.each:
@@ -261,6 +284,7 @@ def _folder(out: str | Path | None, *, judge: bool) -> Iterator[Path | None]:
     try:
         yield folder
     except BaseException:
+        # Also after Ctrl-C: an empty folder would stand in the way of the next try.
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
         raise

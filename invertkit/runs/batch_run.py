@@ -46,6 +46,7 @@ class BatchRun:
         """Take the steps that are left, one at a time, and record them."""
         for report in self.run.steps():
             self.history.add(report)
+            # Bytes of a small picture now and then: an animation must not fill the memory.
             if report.step % self._every == 0 or report.step == report.total:
                 images = self.run.last_images()
                 for frames, first in zip(self.frames, self._firsts, strict=True):

@@ -81,6 +81,7 @@ def batches(
         >>> [batch.of for batch in batches([[0, 1]], (5, 6), most=4, mixed=False)]
         [(0, 0), (1, 1)]
     """
+    # A photograph's images stay in one batch, so that a batch has as many of each.
     together = most // len(seeds) if mixed else 1
     for numbers in alike:
         if together > 1:

@@ -87,6 +87,7 @@ class Saver:
             raise WriteError(f"{self.folder}: cannot be made ({error}).") from None
         begun = {
             "format": FORMAT,
+            # As text, since a reader that runs no code takes few types; JSON keeps every number.
             "recipe": json.dumps(recipe),
             "photographs": [photograph.save() for photograph in photographs],
             "settings": settings.save(),
@@ -114,6 +115,7 @@ class Saver:
         Raises:
             WriteError: As `save`.
         """
+        # The batch first, then the state that counts it: killed in between, it is made again.
         self._write(batch.save(), _DONE.format(self.done))
         self.done += 1
         self.save(None)
@@ -166,7 +168,8 @@ def load(folder: Path) -> Checkpoint:
 def _read(path: Path) -> dict[str, Any]:
     try:
         return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # a damaged pickle may raise anything
+    except Exception as error:
+        # A damaged pickle may raise anything at all.
         folder = path.parents[1]
         raise InputError(f"{folder}: its checkpoint cannot be read ({error}).") from None
 

@@ -111,18 +111,19 @@ class PhotographResults:
         for number in dict.fromkeys(under_way.of) if under_way is not None else ():
             assert under_way is not None  # noqa: S101 # as it has photographs
             parts.setdefault(number, []).append(under_way.of_photograph(number))
-        made = dict(self._whole)
-        for number in parts.keys() - made.keys():
-            made[number] = self._result(number, parts[number])
-            self._write(number, parts[number], result=made[number])
-        results = [made[number] for number in sorted(made)]
+        # The batch under way is not kept: it may go on, and come again with more steps.
+        by_number = dict(self._whole)
+        for number in parts.keys() - by_number.keys():
+            by_number[number] = self._result(number, parts[number])
+            self._write(number, parts[number], result=by_number[number])
+        results = [by_number[number] for number in sorted(by_number)]
         if not results and self._failed:
             name, reason = next(iter(self._failed.items()))
             raise InputError(f"{name}: {reason}")
         names = [photograph.name for photograph in self.job.photographs]
         if self.folder is not None and self.job.each and results:
             write_index(results, self.folder, of=len(names), failed=self._failed)
-        told = {names[number] for number in made} | self._failed.keys()
+        told = {names[number] for number in by_number} | self._failed.keys()
         left = [name for name in names if name not in told]
         return Results(results, failed=self._failed, left=left, each=self.job.each)
 
@@ -147,6 +148,7 @@ class PhotographResults:
         if self.folder is None:
             return
         result, photograph = result or self._whole[number], self.job.photographs[number]
+        # Whoever interrupts a run does not want to wait for a segmenter to be trained.
         judge = self.judge and self._is_whole(parts)
         if not self.job.each:
             write(result, self.folder, judge=judge)
@@ -172,6 +174,7 @@ class PhotographResults:
         if parts[-1].is_whole:  # one that is not finite may be of the company
             lost = any(any(part.lost) for part in parts)
             status = Status.NON_FINITE if lost else Status.FINISHED
+        # A batch that was stopped in an early stage is smaller than those before it.
         height, width = parts[-1].best.shape[-2:]
 
         def gather(images: Iterable[Tensor]) -> Tensor:

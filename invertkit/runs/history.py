@@ -43,6 +43,7 @@ class History:
         return self._rows
 
     def _flush(self) -> None:
+        # Reports of one shape are read in one transfer, and none is read while its step waits.
         for _, group in groupby(self._waiting, key=lambda report: report.readings.shape):
             reports = list(group)
             numbers = torch.stack([report.readings for report in reports]).tolist()  # read at once

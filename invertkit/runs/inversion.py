@@ -53,6 +53,7 @@ class Inversion:
         judge: bool = False,
         state: Checkpoint | None = None,
     ) -> None:
+        # Networks are opened once, here, and shared by the problems of all batches.
         problem = job.problem()
         self.job = job.using(models=problem.models)
         done = state.done if state else ()
@@ -118,6 +119,7 @@ class Inversion:
                 continue
             if going.status in UNFINISHED:
                 return
+            # The last image is made here once more, and must be rounded as the steps did it.
             with self._products():
                 self._end(going.outcome())
 
@@ -135,6 +137,7 @@ class Inversion:
         """
         under_way = None
         if self._going is not None and self._going.run.step:
+            # Saved before it is written: a disk that fills meanwhile costs no step.
             if self._saver is not None:
                 self._saver.save(self._going.state())
             with self._products():
@@ -181,6 +184,7 @@ class Inversion:
 
     def _set_aside(self, batch: Batch, reason: str) -> None:
         """A batch that cannot be gone on with: take it apart, to see which photograph it is."""
+        # A fault of one photograph must not end the others that shared its batch.
         if len(apart := batch.apart()) == 1:
             self._end(BatchFailure(batch.of, reason))
             return

@@ -31,6 +31,11 @@ class Job:
         registry: The parts that exist.
         sentences: What to tell the user before the first step.
         text: The user's own page, so that messages can name its lines.
+
+    Example:
+        >>> from invertkit.runs.prepare import prepare_job
+        >>> prepare_job("magic-swift", device="cpu", seeds=2)
+        <Job of 'magic-swift': 2 images on cpu>
     """
 
     page: Page
@@ -106,6 +111,7 @@ class Job:
     def _alike(self) -> list[list[int]]:
         """The numbers of the photographs, those together whose images have the same sizes."""
         fit = self.page.fit
+        # A stage without a size takes that of the stage before, so the others decide.
         sides = [stage.size for _, stage in self.page.in_order() if stage.size]
         groups: dict[tuple[Any, ...], list[int]] = {}
         for number, photograph in enumerate(self.photographs):

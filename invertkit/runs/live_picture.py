@@ -35,6 +35,7 @@ class LivePicture:
     @classmethod
     def in_notebook(cls) -> LivePicture | None:
         """One that shows below the cell that is running; None outside a notebook."""
+        # Whoever sits in a notebook has imported it; nobody else shall wait for the import.
         ipython = sys.modules.get("IPython")
         shell = ipython.get_ipython() if ipython is not None else None
         if shell is None or not getattr(shell, "kernel", None):

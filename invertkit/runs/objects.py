@@ -80,7 +80,22 @@ def registry_of(settings: Settings) -> Registry:
 
 
 def laid_on(raw: Node, settings: Settings) -> tuple[Node, list[str]]:
-    """The page with the places of the objects from Python; and what they replace, in words."""
+    """The page with the places of the objects from Python; and what they replace, in words.
+
+    Args:
+        raw: The page as plain data, with choices and overrides laid on it.
+        settings: With the objects, each term under its name.
+
+    Example:
+        >>> from invertkit.variables.pixels import Pixels
+        >>> mine = Settings(variable=Pixels())
+        >>> page, sentences = laid_on({"variable": {"type": "fourier"}}, mine)
+        >>> page
+        {'variable': {'type': 'python:variable', 'class': 'Pixels'}}
+        >>> sentences
+        ["variable: Pixels from Python instead of the recipe's fourier."]
+    """
+    # Laid on after all overrides: those speak of the recipe's own parts.
     page, replaced = dict(raw), []
     for argument, name, part in _parts(settings):
         node: Node = {"type": PYTHON + name, "class": type(part).__name__}
@@ -184,14 +199,22 @@ def given_again(raw: Node, objects: Mapping[str, Any], *, folder: Path, way: str
 
 
 def made_in_python(raw: Node) -> dict[str, list[str]]:
-    """The objects that a resolved page wants from Python: names by argument."""
+    """The objects that a resolved page wants from Python: names by argument.
+
+    Args:
+        raw: The page.
+
+    Example:
+        >>> made_in_python({"variable": {"type": "python:variable", "class": "Tinted"},
+        ...                 "objective": {"a": {"type": "python:a"}, "b": {"type": "norm"}}})
+        {'terms': ['a'], 'variable': ['variable']}
+    """
     names: dict[str, list[str]] = {}
     for argument in OBJECTS:
         node = raw.get(_KEYS.get(argument, argument)) or {}
         places = {argument: node} if argument in ("variable", "optimizer") else node
-        found = [name for name, each in places.items() if _is_from_python(each)]
-        if found:
-            names[argument] = found
+        if wanted := [name for name, each in places.items() if _is_from_python(each)]:
+            names[argument] = wanted
     return names
 
 

@@ -71,6 +71,7 @@ def _read(recipe: RecipeLike, settings: Settings) -> tuple[Page, Node, str | Non
     notes: Mapping[str, str] = raw.get("notes") or {}
     choices = raw.get("choices") or {}
     text, device = _own_text(recipe), torch.device(settings.device)
+    # Lines are told of the page as it was written; overrides and objects have none.
     with naming_lines(text, raw):
         raw = choose(layers, settings.options, device=device.type)
     raw, replaced = laid_on(override(raw, list(settings.overrides)), settings)

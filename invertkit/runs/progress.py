@@ -29,6 +29,7 @@ class RunBar(LiveBar):
 
     def __call__(self, report: StepReport) -> None:
         """Take in a step."""
+        # Steps begin anew with every batch: then the images before are done.
         if report.step <= self._last_step:
             self._made += self._making
         self._last_step, self._making = report.step, len(report.losses)

@@ -38,6 +38,7 @@ def restored(folder: Path, objects: Mapping[str, Any] | None = None) -> tuple[Jo
     saved = checkpoint.load(folder)
     way = "resume_each" if saved.photographs[0].name else "resume"
     given_again(saved.recipe, given, folder=folder, way=way)
+    # Another device would round otherwise, and the picture would not be the same.
     pick_device(saved.settings.device)
     settings = checked(replace(saved.settings, **given))
     job = Job(

@@ -99,6 +99,7 @@ class Settings:
             "parts": tuple(str(Path(path).resolve()) for path in self.parts or ()),
         }
         copied = {name: dict(getattr(self, name) or {}) for name in ("choices", *_MAPPINGS)}
+        # Frozen, and yet brought to one form: whoever reads them need not know the others.
         for name, value in {**plain, **copied}.items():
             object.__setattr__(self, name, value)
 

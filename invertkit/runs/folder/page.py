@@ -96,7 +96,12 @@ def _animation(frames: Sequence[Tensor]) -> str:
 
 
 def curve(values: Sequence[float], colour: str, *, width: int = 360, height: int = 110) -> str:
-    """A line over the steps as SVG; logarithmic where all values are positive."""
+    """A line over the steps as SVG; logarithmic where all values are positive.
+
+    Example:
+        >>> curve([1.0, 0.5, 0.25], "#000", width=8).endswith("<small>1 → 0.25 (log scale)</small>")
+        True
+    """
     points = [(i, value) for i, value in enumerate(values) if math.isfinite(value)]
     if len(points) < 2:
         return ""

@@ -52,7 +52,8 @@ def write(result: Result, folder: Path, *, judge: bool = False, run: Path | None
         WriteError: A file cannot be written.
     """
     try:
-        (folder / _PAGE).unlink(missing_ok=True)  # written last: whoever finds it finds all
+        # The page is written last, so that whoever finds it finds everything.
+        (folder / _PAGE).unlink(missing_ok=True)
         (folder / "images").mkdir(exist_ok=True)
         for i, seed in enumerate(result.seeds):
             text = {"recipe": str(result.recipe.get("name", "")), "seed": str(seed),
