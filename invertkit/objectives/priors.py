@@ -47,7 +47,7 @@ class TotalVariation(Objective):
 
     @property
     def couples_images(self) -> bool:
-        """If so asked."""
+        """Whether the norm is taken over the whole batch."""
         return self.form == "l2" and self.coupled
 
     def forward(self, view: View) -> Float[Tensor, " b"]:

@@ -125,7 +125,7 @@ class BatchNormStatistics(Objective):
 
     @property
     def couples_images(self) -> bool:
-        """If so asked."""
+        """Whether statistics are taken over the whole batch."""
         return self.coupled
 
     def needs(self, models: Mapping[str, Any]) -> Needs:

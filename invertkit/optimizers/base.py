@@ -92,6 +92,30 @@ class Optimizer(ABC):
     """A rule for changing `params` in place; a frozen record, so one may drive many runs.
 
     Everything it remembers is in the state that `init` makes, which a checkpoint can hold.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class Descent(Optimizer):
+        ...     lr: float = 0.1
+        ...
+        ...     def init(self, params):
+        ...         return None
+        ...
+        ...     def step(self, landscape, params, state, *, step, total):
+        ...         losses = landscape.gradients()
+        ...         for param in params.values():
+        ...             param.data.sub_(self.lr * param.grad)
+        ...             param.grad = None
+        ...         return losses
+        ...
+        ...     def save(self, state):
+        ...         return {}
+        ...
+        ...     def load(self, params, saved):
+        ...         return None
+        >>> Descent().moves(("latent", "embedding"))
+        ('latent', 'embedding')
     """
 
     couples_images: bool = False

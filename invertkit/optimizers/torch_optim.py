@@ -68,7 +68,7 @@ class Adam(Optimizer):
 
     @property
     def obstacle(self) -> str:
-        """None."""
+        """None: the fused kernel changes tensors in place and reads its rate from one."""
         return ""
 
     def init(self, params: Params) -> FusedAdam:
@@ -80,7 +80,7 @@ class Adam(Optimizer):
 
     @property
     def restarts_in_place(self) -> bool:
-        """True."""
+        """True: moments and the count of steps are zeroed."""
         return True
 
     def restart(self, params: Params, state: FusedAdam) -> FusedAdam:

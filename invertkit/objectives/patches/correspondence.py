@@ -16,7 +16,16 @@ _STIFFNESS = 0.5
 
 
 def grid(size: tuple[int, int], like: Tensor) -> Float[Tensor, "1 2 h w"]:
-    """Coordinates (x, y) of pixel centres, in [0, 1] along each axis."""
+    """Coordinates (x, y) of pixel centres, in [0, 1] along each axis.
+
+    Args:
+        size: Height and width.
+        like: On whose device, and of whose kind, they shall be.
+
+    Example:
+        >>> grid((1, 2), torch.zeros(0)).flatten(2)[0].T.tolist()
+        [[0.25, 0.5], [0.75, 0.5]]
+    """
     rows = (torch.arange(size[0], device=like.device, dtype=like.dtype) + 0.5) / size[0]
     columns = (torch.arange(size[1], device=like.device, dtype=like.dtype) + 0.5) / size[1]
     y, x = torch.meshgrid(rows, columns, indexing="ij")
@@ -35,6 +44,13 @@ def register_masks(
     Args:
         mask: Binary, not empty.
         target: Binary, not empty.
+
+    Example:
+        >>> mask = torch.zeros(1, 1, 8, 8)
+        >>> mask[..., 2:4, 2:4] = 1
+        >>> place = register_masks(mask, mask.roll(3, -1))[0, :, 2, 5]  # of pixel (5, 2)
+        >>> (8 * place).tolist()  # the centre of pixel (2, 2)
+        [2.5, 2.5]
     """
     size = (mask.shape[-2], mask.shape[-1])
     (low, high), (to_low, to_high) = _box(mask), _box(target)
@@ -104,6 +120,14 @@ def choose_keys(
         passes: How often the neighbours' offsets are tried.
 
     Source: coherence search after Ashikhmin 2001 and PatchMatch's propagation, Barnes et al. 2009.
+
+    Example:
+        >>> distances = torch.tensor([[0.0, 9.0], [0.4, 0.5]])  # key 0 is nearest to both
+        >>> where = torch.tensor([0, 1])
+        >>> choose_keys(distances, where, where, (1, 2))[1].tolist()
+        [0, 0]
+        >>> choose_keys(distances, where, where, (1, 2), coherence=0.5)[1].tolist()
+        [0, 1]
     """
     rows = torch.arange(len(queries), device=distances.device)
     chosen = distances.min(1).indices
@@ -112,11 +136,8 @@ def choose_keys(
     height, width = size
     key_at = torch.full((height * width,), -1, device=distances.device)
     key_at[keys] = torch.arange(len(keys), device=distances.device)
-    query_at = torch.full((height + 2, width + 2), -1, device=distances.device)
     y, x = queries // width, queries % width
-    query_at[y + 1, x + 1] = rows
-    steps = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
-    beside = torch.stack([query_at[y + 1 + dy, x + 1 + dx] for dy, dx in steps])
+    beside = _neighbours(y, x, size)
     for _ in range(passes):
         down, right = keys[chosen] // width - y, keys[chosen] % width - x
         to_y, to_x = y + down[beside], x + right[beside]
@@ -129,6 +150,17 @@ def choose_keys(
         better = least < distances[rows, chosen] + _TIE
         chosen = torch.where(better, offered[which, rows], chosen)
     return distances[rows, chosen], chosen
+
+
+def _neighbours(
+    y: Int[Tensor, " q"], x: Int[Tensor, " q"], size: tuple[int, int]
+) -> Int[Tensor, "8 q"]:
+    """Which queries lie around each query; -1 where there is none."""
+    # A border of one pixel without queries, so that none is asked for beyond the image.
+    query_at = torch.full((size[0] + 2, size[1] + 2), -1, device=y.device)
+    query_at[y + 1, x + 1] = torch.arange(len(y), device=y.device)
+    steps = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
+    return torch.stack([query_at[y + 1 + dy, x + 1 + dx] for dy, dx in steps])
 
 
 _TIE = 1e-6  # so that of equal distances the coherent one wins

@@ -80,6 +80,7 @@ class PatchSWD(Objective):
         self._parts = [self._parts_of(photograph) for photograph in photographs]
 
     def _parts_of(self, reference: View) -> list[_Part]:
+        """The parts of one photograph that have patches in it and in the result."""
         scene = reference.scene
         mask, target = scene.masks(self.mask, self.target, of=reference.of)
         regions: list[tuple[Tensor | None, Tensor | None]] = [
@@ -93,9 +94,9 @@ class PatchSWD(Objective):
             regions = [(mask, target), (1 - mask, 1 - target)]
         parts = []
         count = (scene.size[0] - self._side + 1) * (scene.size[1] - self._side + 1)
-        for there, wanted in regions:
-            source = self._centres(there, reference.image, reference.image.shape[-2:])
-            result = self._centres(wanted, reference.image, scene.size)
+        for of_reference, of_result in regions:
+            source = self._centres(of_reference, reference.image, reference.image.shape[-2:])
+            result = self._centres(of_result, reference.image, scene.size)
             if len(source) and len(result):
                 parts.append(_Part(source, result, math.sqrt(len(result) / count)))
         return parts
@@ -112,40 +113,48 @@ class PatchSWD(Objective):
         return (inner.flatten() > 0.5).nonzero()[:, 0]
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
-        image = view.image
         if not self._references:
             raise InputError("`patch_swd` was not prepared with a reference.")
         directions = view.normal(f"patch_swd/{self.kernel}", self.filters, 3 * self._side**2)
         directions = directions / torch.linalg.vector_norm(directions, dim=2, keepdim=True)
-        filters = directions.reshape(-1, 3, self._side, self._side).to(image.dtype)
-        which = view.scene.which(len(image))
-        several = len(self._references) > 1
-        with torch.no_grad():
-            if several:
-                photographs = torch.cat([self._references[i] for i in which], 1)
-                wanted = F.conv2d(photographs, filters, groups=len(image))
-            else:
-                wanted = F.conv2d(self._references[0], filters)
-            wanted = wanted.reshape(len(image), self.filters, -1)
-        here = F.conv2d(
-            image.reshape(1, -1, *image.shape[-2:]), filters, groups=len(image)
-        ).reshape(len(image), self.filters, -1)
-        if not several:
-            return _apart(here, wanted, self._parts[0])
+        filters = directions.reshape(-1, 3, self._side, self._side).to(view.image.dtype)
+        which = view.scene.which(len(view.image))
+        projected, wanted = self._projected(view.image, filters), self._wanted(which, filters)
+        if len(self._references) == 1:
+            return _apart(projected, wanted, self._parts[0])
+        # Photographs differ in how many patches a part has: their rows cannot be sorted together.
+        rows = [slice(row, row + 1) for row in range(len(which))]
         return torch.cat(
             [
-                _apart(here[row : row + 1], wanted[row : row + 1], self._parts[i])
-                for row, i in enumerate(which)
+                _apart(projected[row], wanted[row], self._parts[i])
+                for row, i in zip(rows, which, strict=True)
             ]
         )
 
+    def _projected(
+        self, images: Float[Tensor, "b 3 h w"], filters: Float[Tensor, "bf 3 k k"]
+    ) -> Float[Tensor, "b f n"]:
+        """Each image's patches on its own directions: one convolution with a group an image."""
+        side_by_side = images.reshape(1, -1, *images.shape[-2:])
+        values = F.conv2d(side_by_side, filters, groups=len(images))
+        return values.reshape(len(images), self.filters, -1)
+
+    @torch.no_grad()
+    def _wanted(
+        self, which: Sequence[int], filters: Float[Tensor, "bf 3 k k"]
+    ) -> Float[Tensor, "b f m"]:
+        """The same of the photograph that each image is of."""
+        if len(self._references) == 1:  # no copy of it for every image
+            return F.conv2d(self._references[0], filters).reshape(len(which), self.filters, -1)
+        return self._projected(torch.cat([self._references[i] for i in which]), filters)
+
 
 def _apart(
-    here: Float[Tensor, "b f n"], wanted: Float[Tensor, "b f m"], parts: Sequence[_Part]
+    projected: Float[Tensor, "b f n"], wanted: Float[Tensor, "b f m"], parts: Sequence[_Part]
 ) -> Float[Tensor, " b"]:
     """Weighted sum over the parts of the mean distance of the projected patches."""
-    total = here.new_zeros(len(here))
+    total = projected.new_zeros(len(projected))
     for part in parts:
-        distance = wasserstein_1d(here[..., part.result], wanted[..., part.source])
+        distance = wasserstein_1d(projected[..., part.result], wanted[..., part.source])
         total = total + part.weight * distance.mean(1)
     return total

@@ -147,6 +147,7 @@ class PopulationSearch(Optimizer):
         """
         losses = landscape.losses()
         table = losses.reshape(landscape.images, -1)
+        # Without reading a loss back: which candidate is the best stays on the device.
         rows = comparable(table).argmin(1)
         rows = rows + torch.arange(len(rows), device=rows.device) * table.shape[1]
         lowest = comparable(losses[rows])
