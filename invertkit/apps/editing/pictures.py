@@ -68,10 +68,17 @@ class Edited:
     def frames(self) -> list[Image.Image]:
         """The blended pictures, each under its strength."""
         title = described(self.change)
-        return [
+        drawn = [
             _grid([[(f"strength {strength:+.2f}: {title}", image)]], tile=image.shape[-2])
             for strength, image in zip(self.strengths, self.images, strict=True)
         ]
+        # Labels may break into more lines at one strength than at another; an animation's frames
+        # are of one size.
+        size = (max(frame.width for frame in drawn), max(frame.height for frame in drawn))
+        frames = [Image.new("RGB", size, "white") for _ in drawn]
+        for frame, picture in zip(frames, drawn, strict=True):
+            frame.paste(picture, (0, size[1] - picture.height))
+        return frames
 
 
 def described(change: Change) -> str:

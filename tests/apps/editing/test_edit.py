@@ -125,9 +125,11 @@ def test_a_sweep_is_animated(done: Path, tmp_path: Path) -> None:
     ]  # fmt: skip
     with Image.open(out / "animation.gif") as animation:
         assert animation.n_frames == 6  # there and back again
-        assert animation.size == (24, 24 + 18)
+        assert animation.width == 24
+        assert animation.height > 24  # the label, broken into lines
     with Image.open(out / "sheet.png") as sheet:
-        assert sheet.size == (5 * 256 + 4 * 4, 2 * (256 + 18) + 18)
+        assert sheet.width == 5 * 256 + 4 * 4
+        assert sheet.height > 2 * 256
     assert (out / "edited.png").read_bytes() != (out / "frames/00_-0.500.png").read_bytes()
     assert np.array_equal(pixels(out / "edited.png"), pixels(out / "frames/03_+1.000.png"))
     assert json.loads((out / "edit.json").read_text())["strengths"] == [-0.5, 0, 0.5, 1]
