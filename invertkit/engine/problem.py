@@ -13,6 +13,7 @@ import torch
 from invertkit.core.regions import Region
 from invertkit.core.scene import Scene
 from invertkit.core.schedules import Schedule
+from invertkit.errors import RecipeError, TapError
 from invertkit.objectives.base import Objective
 from invertkit.optimizers.base import Optimizer
 from invertkit.players.base import Player
@@ -136,10 +137,14 @@ class Problem:
 
     def __post_init__(self) -> None:
         stages = [
-            replace(stage, variable=stage.variable and stage.variable.bind(self.models))
-            for stage in self.stages
+            replace(
+                stage,
+                variable=stage.variable
+                and _bound(stage.variable, self.models, f"stages.{stage.name or index}.variable"),
+            )
+            for index, stage in enumerate(self.stages)
         ]
-        object.__setattr__(self, "variable", self.variable.bind(self.models))
+        object.__setattr__(self, "variable", _bound(self.variable, self.models, "variable"))
         object.__setattr__(self, "stages", stages)
 
     def variable_of(self, stage: int) -> Variable:
@@ -167,3 +172,11 @@ class Problem:
             f"<Problem: {type(self.variable).__name__} by {type(self.optimizer).__name__}, terms "
             f"{names}; {self.total_steps} steps of {len(self.seeds)} images on {self.device}>"
         )
+
+
+def _bound(variable: Variable, models: Mapping[str, Any], at: str) -> Variable:
+    """A variable that knows the networks; what does not fit them is told with its path."""
+    try:
+        return variable.bind(models)
+    except (RecipeError, TapError) as error:
+        raise type(error)(f"{at}.{error}") from None

@@ -14,6 +14,7 @@ from invertkit.core.params import Params
 from invertkit.core.randomness import Randomness
 from invertkit.core.recording.phase import unsaid
 from invertkit.core.scene import Scene
+from invertkit.errors import RecipeError, TapError
 
 Size = tuple[int, int]
 """Height and width."""
@@ -33,6 +34,9 @@ class Variable(ABC):
 
         Args:
             models: The networks by name.
+
+        Raises:
+            RecipeError: An option does not fit them; the message starts with its name.
         """
         return self
 
@@ -129,7 +133,10 @@ class WrappedVariable(Variable):
 
     def bind(self, models: Mapping[str, Any]) -> Self:
         bound = copy(self)
-        bound.inner = self.inner.bind(models)
+        try:
+            bound.inner = self.inner.bind(models)
+        except (RecipeError, TapError) as error:  # an option of the inner variable
+            raise type(error)(f"inner.{error}") from None
         return bound
 
     def start(self, scene: Scene, randomness: Randomness) -> Params:

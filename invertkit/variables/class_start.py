@@ -119,8 +119,8 @@ class ClassStart:
         if not shared:
             raise InputError(
                 "`embedding: predicted` needs a classifier that knows classes of the generator; "
-                f"{classifier.description} knows none of them. "
-                "Name the class: `--set variable.embedding=given --set variable.label=CLASS`."
+                f"{classifier.description} knows none of them. Name the class, by `embedding: "
+                "given` and `label: CLASS` of the variable `latent`."
             )
         return [i for i, _ in shared], [j for _, j in shared]
 
@@ -132,10 +132,10 @@ def classifier_of(models: Mapping[str, Any], name: str) -> Network:
         TapError: There is none of that name.
     """
     if name not in models:
-        raise TapError(f"variable.classifier: no classifier {name!r} in `models`.")
+        raise TapError(f"classifier: no classifier {name!r} in `models`.")
     classifier = models[name]
     if not isinstance(classifier, Network):
-        raise TapError(f"variable.classifier: {name!r} is no classifier.")
+        raise TapError(f"classifier: {name!r} is no classifier.")
     return classifier
 
 

@@ -116,7 +116,7 @@ class Latent(Variable):
         elif self.embedding is not None or self.label is not None:
             what = "embedding" if self.embedding is not None else "label"
             raise RecipeError(
-                f"variable.{what}: {generator.description} has no class embedding; leave out "
+                f"{what}: {generator.description} has no class embedding; leave out "
                 f"{what}, or write `{what}: null`."
             )
         if self.start_from == "encoder":
@@ -203,7 +203,7 @@ class Latent(Variable):
             shape = self.generator.latents[name].shape
             if tuple(guess.shape[1:]) != shape:
                 raise InputError(
-                    f"variable.encoder: {encoder.description} gives {name} as "
+                    f"{encoder.description} gives {name} as "
                     f"{tuple(guess.shape[1:])}, and {self.generator.description} takes {shape}; "
                     "they do not go together."
                 )
@@ -267,20 +267,19 @@ def _generator_of(models: Mapping[str, Any], name: str) -> Generator:
     if generator is not None:
         way = ' A network from Python is wrapped: `invertkit.Generator(net, latents={"z": 128})`.'
     raise TapError(
-        f"variable.model: no generator {name!r} in `models`; generators there: {known or 'none'}."
-        f"{way}"
+        f"model: no generator {name!r} in `models`; generators there: {known or 'none'}.{way}"
     )
 
 
 def _encoder_of(models: Mapping[str, Any], name: str, generator: Generator) -> Encoder:
     encoder = models.get(name)
     if not isinstance(encoder, Encoder):
-        raise TapError(f"variable.encoder: no encoder {name!r} in `models`.")
+        raise TapError(f"encoder: no encoder {name!r} in `models`.")
     given = set(encoder.gives) <= set(generator.latents) - set(generator.tables)
     if not given or not set(encoder.takes) <= set(generator.tables):
         of = f" of {conjoined(encoder.takes)}" if encoder.takes else ""
         raise RecipeError(
-            f"variable.encoder: {encoder.description} gives {conjoined(encoder.gives)}{of}, and "
+            f"encoder: {encoder.description} gives {conjoined(encoder.gives)}{of}, and "
             f"{generator.description} takes {conjoined(list(generator.latents))}; they do not go "
             "together."
         )
@@ -305,6 +304,6 @@ def _check_names(generator: Generator, option: str, values: object) -> None:
     unknown = [name for name in values if name not in latents] if isinstance(values, dict) else []
     if unknown:
         raise RecipeError(
-            f"variable.{option}: {generator.description} has no latent {unknown[0]!r} beside its "
+            f"{option}: {generator.description} has no latent {unknown[0]!r} beside its "
             f"classes; it has {conjoined(latents) or 'none'}."
         )

@@ -117,7 +117,7 @@ class Transformed(WrappedVariable):
         height, width = bound.generator.shape
         if height != width:
             raise RecipeError(
-                f"variable.type: `transformed` moves square pictures, and those of "
+                f"type: `transformed` moves square pictures, and those of "
                 f"{bound.generator.description} are {height}×{width}; take `latent` alone."
             )
         return bound

@@ -159,7 +159,7 @@ def test_the_classifier_is_asked_once_a_stage(monkeypatch: pytest.MonkeyPatch) -
         ({"inputs": Inputs()}, InputError, "`embedding: predicted` looks at a reference; give"),
         ({"models": {"generator"}}, TapError, "no classifier 'classifier' in `models`"),
         ({"models": {"classifier"}}, TapError, "no generator 'generator' in `models`; .*: none"),
-        ({}, InputError, "a tiny network knows none of them. Name the class: `--set variable"),
+        ({}, InputError, "a tiny network knows none of them. Name the class, by `embedding: g"),
     ],
 )
 def test_what_a_prediction_lacks_is_told(
@@ -392,10 +392,10 @@ def test_an_encoder_gives_some_of_the_latents() -> None:
 @pytest.mark.parametrize(
     ("options", "which", "sentence"),
     [
-        ({"embedding": "given", "label": 1}, "plain", "variable.embedding: a plain generator has"),
+        ({"embedding": "given", "label": 1}, "plain", "^embedding: a plain generator has"),
         ({"embedding": "predicted"}, "plain", "no class embedding; leave out embedding, or write"),
-        ({"label": "cat"}, "plain", "variable.label: a plain generator has no class embedding"),
-        ({"noise": {"w": 1.0}}, "plain", "variable.noise: a plain generator has no latent 'w' be"),
+        ({"label": "cat"}, "plain", "^label: a plain generator has no class embedding"),
+        ({"noise": {"w": 1.0}}, "plain", "^noise: a plain generator has no latent 'w' be"),
         ({"limit": {"kind": 1.0}}, "style", "its classes; it has w and noise."),
     ],
 )

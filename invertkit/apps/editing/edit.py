@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
@@ -18,6 +19,23 @@ from invertkit.core.files import new_folder
 from invertkit.core.log import log
 from invertkit.core.version import __version__
 from invertkit.errors import InputError
+from invertkit.variables.base import Variable
+
+
+@final
+@dataclass(frozen=True)
+class Blend:
+    """How the generator's pictures are joined to the photograph.
+
+    Args:
+        region: Where it may change.
+        mixed: Keep its own gradients where they are the larger ones.
+        size: Largest side.
+    """
+
+    region: Region
+    mixed: bool
+    size: int
 
 
 def edit(
@@ -35,6 +53,7 @@ def edit(
     steps: int = 200,
     device: str = "auto",
     models: Mapping[str, Any] | None = None,
+    variable: Variable | None = None,
     out: str | Path | None = None,
 ) -> Edited:
     """Change the object of a finished projection, and blend it back into its photograph.
@@ -57,6 +76,7 @@ def edit(
         steps: Of Adam, for the directions of shift and zoom.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         models: The networks that were given to the run from Python, if any were.
+        variable: The variable that was given to it from Python, likewise.
         out: Folder to write; without it no picture is written.
 
     Returns:
@@ -68,36 +88,16 @@ def edit(
     began = time.monotonic()
     change = Change(label, dict(components or {}), shift, zoom)
     strengths = strengths_of(strength, change)
-    done = read_projection(Path(run), seed, device=pick_device(device), models=models or {})
+    done = read_projection(
+        Path(run), seed, device=pick_device(device), models=models or {}, variable=variable
+    )
     change = known_to(done.generator, change)
     blend = Blend(region, mixed=mixed, size=size)
-    if out is None:
-        return _edited(done, change, strengths, blend, steps=steps, began=began)
-    folder = _empty_folder(Path(out))
-    try:
+    with _folder_of(out) as folder:
         result = _edited(done, change, strengths, blend, steps=steps, began=began)
-    except BaseException:
-        if not any(folder.iterdir()):
-            folder.rmdir()
-        raise
-    write_edited(result, folder)
+    if folder is not None:
+        write_edited(result, folder)
     return result
-
-
-@final
-@dataclass(frozen=True)
-class Blend:
-    """How the generator's pictures are joined to the photograph.
-
-    Args:
-        region: Where it may change.
-        mixed: Keep its own gradients where they are the larger ones.
-        size: Largest side.
-    """
-
-    region: Region
-    mixed: bool
-    size: int
 
 
 def _edited(
@@ -148,10 +148,22 @@ def _edited(
     return Edited(images, pictures, strengths, photograph, plain[0].cpu(), inside, change, facts)
 
 
-def _empty_folder(folder: Path) -> Path:
+@contextmanager
+def _folder_of(out: str | Path | None) -> Iterator[Path | None]:
+    """The folder to write, made before the work; it goes again if the work fails."""
+    if out is None:
+        yield None
+        return
+    folder = Path(out)
     if folder.is_dir() and any(folder.iterdir()):
         raise InputError(
             f"{folder}: exists and is not empty, and nothing is overwritten. Choose another "
             "folder with `--out`."
         )
-    return new_folder(folder)
+    new_folder(folder)
+    try:
+        yield folder
+    except BaseException:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -76,7 +76,12 @@ class Projection:
 
 
 def read_projection(
-    run: Path, seed: int | None, *, device: torch.device, models: Mapping[str, Any]
+    run: Path,
+    seed: int | None,
+    *,
+    device: torch.device,
+    models: Mapping[str, Any],
+    variable: Variable | None = None,
 ) -> Projection:
     """A finished projection, from its folder.
 
@@ -85,6 +90,7 @@ def read_projection(
         seed: Which image; by default that of the lowest loss.
         device: Where to go on.
         models: Networks given from Python, by name.
+        variable: The variable given from Python, if it was.
 
     Raises:
         InputError: It is missing, unfinished, not a projection, or of another generator.
@@ -94,7 +100,13 @@ def read_projection(
             f"{run}: no such folder; expected that of a finished `invertkit run project`."
         )
     saved = checkpoint.load(run)
-    registry = registry_of(saved.settings)
+    given = made_in_python(saved.recipe)
+    if "variable" in given and variable is None:
+        raise InputError(
+            f"{run}: was made with a variable given from Python; edit it from there: "
+            f"`invertkit.edit({str(run)!r}, variable=…, …)`."
+        )
+    registry = registry_of(replace(saved.settings, variable=variable))
     page, (photograph, *_) = validate(saved.recipe), saved.photographs
     if name := photograph.name:
         raise InputError(
@@ -102,8 +114,7 @@ def read_projection(
         )
     transform, latent = _last_latents(run, page, registry)
     seed = _seed_of(run, seed, saved)
-    given = made_in_python(saved.recipe).get("models", ())
-    if latent.model in given and latent.model not in models:
+    if latent.model in given.get("models", ()) and latent.model not in models:
         raise InputError(
             f"{run}: was made with a generator given from Python; edit it from there: "
             f"`invertkit.edit({str(run)!r}, models={{{latent.model!r}: …}}, …)`."

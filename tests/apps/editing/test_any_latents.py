@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 import invertkit as package
 from invertkit.apps.editing.directions import principal_directions, steering_directions
 from invertkit.runs.observers import STOP
+from invertkit.variables.latent import Latent
 from tests.faces import write_inputs, write_page
 from tests.latents import plain_generator, style_generator
 
@@ -120,6 +121,17 @@ def test_only_a_generator_with_classes_goes_to_another(done: Path) -> None:
     generator = models(which)["generator"]
     expected = generator.generate(**{**tensors, "kind": generator.tables["kind"][1:]})
     torch.testing.assert_close(edited.generated, expected)
+
+
+def test_a_variable_from_python_is_given_again(tmp_path: Path) -> None:
+    variable = Latent(embedding="random", noise={"w": 0.0})
+    run = project(tmp_path, "style", variable=variable)
+    with pytest.raises(package.InputError, match=r"variable given from Python; edit it from there"):
+        package.edit(run, models=models("style"), device="cpu")
+    edited = package.edit(
+        run, label="square", models=models("style"), variable=variable, device="cpu"
+    )
+    assert edited.change.label == "square"
 
 
 @pytest.mark.parametrize(
