@@ -110,6 +110,7 @@ def checked(function: types.FunctionType) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
+        wrong: WrongShapeError | None = None
         with AXES:
             for name, place, fits in checks.parameters:
                 if place < len(args):
@@ -119,8 +120,16 @@ def checked(function: types.FunctionType) -> Callable[..., Any]:
                 else:
                     continue
                 if not fits(value):
-                    raise checks.failed(name, value)
-            result = function(*args, **kwargs)
+                    wrong = wrong or checks.failed(name, value)
+            try:
+                result = function(*args, **kwargs)
+            except Exception as error:
+                # What a function refuses by itself, with a sentence, it may be given.
+                if wrong is None or type(error).__module__ == "invertkit.errors":
+                    raise
+                raise wrong from error
+            if wrong is not None:
+                raise wrong
             if checks.result is not None and not checks.result(result):
                 raise checks.failed("return", result)
             return result

@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from invertkit.apps.editing.directions import class_blend
 from invertkit.core.view import View
+from invertkit.errors import ShapeError
 from invertkit.objectives.base import Objective
 from invertkit.objectives.functional import total_variation_l1
 from tests.helpers import score, setting
@@ -20,6 +22,11 @@ def test_an_argument_of_another_shape_is_refused() -> None:
     total_variation_l1(torch.rand(2, 3, 4, 5))
     with pytest.raises(WrongShapeError, match=r"total_variation_l1: .*\(3, 4, 5\)"):
         total_variation_l1(torch.rand(3, 4, 5))
+
+
+def test_what_a_function_refuses_itself_it_may_be_given() -> None:
+    with pytest.raises(ShapeError, match="of one length"):
+        class_blend(torch.rand(2, 3), torch.rand(4), 0.5)
 
 
 class Averaged(Objective):

@@ -67,7 +67,7 @@ class Variable(ABC):
 
     def still(
         self, looks: Float[Tensor, "b 3 h w"], params: Params, scene: Scene
-    ) -> Float[Tensor, "b 3 h w"]:
+    ) -> Float[Tensor, "b 3 h2 w2"]:
         """The images as they are, from the looks at them; by default the same."""
         return self.image(params, scene) if self.moves_pixels else looks
 
@@ -158,7 +158,7 @@ class WrappedVariable(Variable):
 
     def still(
         self, looks: Float[Tensor, "b 3 h w"], params: Params, scene: Scene
-    ) -> Float[Tensor, "b 3 h w"]:
+    ) -> Float[Tensor, "b 3 h2 w2"]:
         return self.inner.still(looks, params, scene)
 
     def frame(self, params: Params, scene: Scene) -> Scene:

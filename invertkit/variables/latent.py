@@ -236,7 +236,7 @@ class Latent(Variable):
 
     def raw(
         self, params: Params, scene: Scene, change: Float[Tensor, "b p"] | None = None
-    ) -> Float[Tensor, "b 3 s s"]:
+    ) -> Float[Tensor, "b 3 h w"]:
         """The generator's own pictures.
 
         Args:

@@ -191,18 +191,18 @@ class Transformed(WrappedVariable):
 
     def raw(
         self, params: Params, scene: Scene, change: Tensor | None = None
-    ) -> Float[Tensor, "b 3 s s"]:
+    ) -> Float[Tensor, "b 3 h w"]:
         """The generator's own pictures."""
         return self.inner.raw(params, scene, change)
 
     def look(
         self, params: Params, scene: Scene, randomness: Randomness, step: int
-    ) -> Float[Tensor, "b 3 s s"]:
+    ) -> Float[Tensor, "b 3 h w"]:
         return self.raw(params, scene)
 
     def still(
-        self, looks: Float[Tensor, "b 3 s s"], params: Params, scene: Scene
-    ) -> Float[Tensor, "b 3 h w"]:
+        self, looks: Float[Tensor, "b 3 h w"], params: Params, scene: Scene
+    ) -> Float[Tensor, "b 3 h2 w2"]:
         transform = params["transform"]
         if self.spatial is None:
             return self.transform.invert(looks, transform, scene.size)

@@ -71,7 +71,7 @@ class Tuned(WrappedVariable):
 
     def look(
         self, params: Params, scene: Scene, randomness: Randomness, step: int
-    ) -> Float[Tensor, "b 3 s s"]:
+    ) -> Float[Tensor, "b 3 h w"]:
         raw = self.inner.raw(params, scene, params["weights"])
         return raw if isinstance(self.inner, Transformed) else resize_image(raw, scene.size)
 

@@ -79,7 +79,7 @@ class Jitter(WrappedVariable):
 
     def still(
         self, looks: Float[Tensor, "b 3 h w"], params: Params, scene: Scene
-    ) -> Float[Tensor, "b 3 h w"]:
+    ) -> Float[Tensor, "b 3 h2 w2"]:
         return self.image(params, scene)
 
 
@@ -140,7 +140,7 @@ class Hold(WrappedVariable):
 
     def still(
         self, looks: Float[Tensor, "b 3 h w"], params: Params, scene: Scene
-    ) -> Float[Tensor, "b 3 h w"]:
+    ) -> Float[Tensor, "b 3 h2 w2"]:
         # A look that was moved has the reference in it already, so it cannot be moved back.
         return self.image(params, scene) if self.moves_pixels or self.frame_names else looks
 

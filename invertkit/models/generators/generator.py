@@ -169,7 +169,7 @@ class Generator(Model):
     # ------------------------------------------------------------------ what it takes
 
     @property
-    def tables(self) -> dict[str, Float[Tensor, "classes ..."]]:
+    def tables(self) -> dict[str, Float[Tensor, "_ ..."]]:
         """Of every class embedding, the row of each class."""
         return {
             name: spec.rows(self.net)

@@ -241,7 +241,7 @@ def check_told(points: Tensor, losses: Tensor, asked: tuple[int, int, int]) -> N
         )
 
 
-def _products(left: Float[Tensor, "b i j"], right: Float[Tensor, "b j k"]) -> Tensor:
+def _products(left: Float[Tensor, "b *i j"], right: Float[Tensor, "b j *k"]) -> Tensor:
     """The product of the matrices of every population."""
     if left.device.type != "cpu":
         return left @ right
