@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -14,7 +14,7 @@ from invertkit.core.images.demo import demonstration
 from invertkit.core.images.inputs import Inputs, load_inputs
 from invertkit.core.images.load import Fit
 from invertkit.core.suggestions import conjoined, did_you_mean
-from invertkit.errors import InputError
+from invertkit.errors import InputError, RecipeError
 from invertkit.recipe.overlay import RecipeLike, choose, flatten, override, read_layers
 from invertkit.recipe.page import Node, Page, validate
 from invertkit.recipe.yaml_text import naming_lines
@@ -77,8 +77,31 @@ def _read(recipe: RecipeLike, settings: Settings) -> tuple[Page, Node, str | Non
     raw, replaced = laid_on(override(raw, list(settings.overrides)), settings)
     with naming_lines(text, raw):
         page = validate(raw)
+    _check_free(page)
     about = _about_choices(page, notes, choices, settings.options, device)
     return page, raw, text, [*about, *replaced]
+
+
+_TAKEN: Final = (
+    "recipe",
+    "photographs",
+    "out",
+    "observers",
+    "progress",
+    "checkpoint_every",
+    "judge",
+)
+"""Arguments of `run` and `run_each` that are no settings."""
+
+
+def _check_free(page: Page) -> None:
+    """Whether every input can be given by its name."""
+    for name in page.specs:
+        if name in _TAKEN or name in Settings.__dataclass_fields__:
+            raise RecipeError(
+                f"inputs.{name}: is an argument of every run, so an input cannot be given by this "
+                "name; choose another."
+            )
 
 
 def _check_known(inputs: Mapping[str, Any], page: Page) -> None:

@@ -12,7 +12,7 @@ import invertkit as package
 from invertkit.errors import InputError
 from invertkit.runs.settings import OBJECTS, Settings
 from invertkit.variables.pixels import Pixels
-from tests.faces import write_page
+from tests.faces import tiny_page, write_page
 from tests.helpers import through_a_file, tiny_classifier
 
 
@@ -55,6 +55,13 @@ def test_settings_are_shown_on_one_line() -> None:
     shown = repr(Settings(seeds=2, models={"classifier": net}, variable=Pixels()))
     assert shown == "Settings(seeds=2, models=['classifier'], variable='Pixels')"
     assert repr(Settings()) == "Settings()"
+
+
+@pytest.mark.parametrize("name", ["seed", "out", "models"])
+def test_an_input_is_not_called_like_an_argument_of_every_run(name: str) -> None:
+    page = tiny_page(inputs={"image": "image", name: {"kind": "image", "optional": True}})
+    with pytest.raises(package.RecipeError, match=f"inputs.{name}: is an argument of every run"):
+        package.run(page, device="cpu")
 
 
 @pytest.mark.parametrize(
