@@ -31,10 +31,6 @@ NOT_YET: dict[str, set[str]] = {
         "apps/ablation/run.py: ablate",
         "apps/editing/edit.py: edit",
         "recipe/build.py: build",
-        "training/robustness/accuracy.py: measure_classifiers",
-        "training/robustness/autoattack.py: autoattack",
-        "training/robustness/pgd.py: pgd",
-        "training/robustness/robustness.py: robust_accuracy",
     },
     "examples": set(),
     "private": {

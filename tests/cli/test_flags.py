@@ -19,10 +19,11 @@ from invertkit.training.classifier.plan import TrainingPlan
 from invertkit.training.classifier.sources import Sources
 from invertkit.training.generator.plan import GeneratorOrders, GeneratorPlan
 from invertkit.training.loop.options import Machines, Telling
+from invertkit.training.robustness.accuracy_plan import AccuracyPlan
 from invertkit.training.robustness.attack import Attack
 
 RECORDS: list[Any] = [
-    Attack, GeneratorOrders, GeneratorPlan, Machines, Sources, Telling, TrainingPlan,
+    AccuracyPlan, Attack, GeneratorOrders, GeneratorPlan, Machines, Sources, Telling, TrainingPlan,
 ]  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
@@ -19,7 +19,8 @@ from invertkit.errors import InputError
 from invertkit.models.classifiers.open import open_classifier
 from invertkit.training.data.files import PictureFiles
 from invertkit.training.data.photographs import resized
-from invertkit.training.robustness.attack import Norm
+from invertkit.training.loop.options import Tell
+from invertkit.training.robustness.accuracy_plan import AccuracyPlan
 from invertkit.training.robustness.robustness import RobustAccuracy, finder, robust_accuracy, table
 
 _LARGE: Final = 128
@@ -49,17 +50,10 @@ class ClassifierAccuracy:
 def measure_classifiers(
     names: Sequence[str],
     data: Path,
+    plan: AccuracyPlan,
     *,
-    norm: Norm = "l2",
-    radii: Sequence[float] = (0.0, 0.05),
-    attack: str = "pgd-20",
-    stride: int = 1,
-    size: int | None = None,
-    crop: float | None = None,
-    batch: int = 100,
-    seed: int = 0,
     device: torch.device | str = "cpu",
-    report: Callable[[str], None] | None = None,
+    report: Tell | None = None,
 ) -> tuple[ClassifierAccuracy, ...]:
     """Clean and robust accuracy of each classifier, on the same pictures.
 
@@ -69,33 +63,19 @@ def measure_classifiers(
     Args:
         names: As `open_classifier` takes them; each is opened before the first is measured.
         data: Folder or zip of CLASS/NAME.jpg.
-        norm: Of the ball, `"l2"` or `"linf"`.
-        radii: In the units of images in [0, 1] at the classifier's input size; 0 is clean.
-        attack: See `robust_accuracy`.
-        stride: Take every so-many-th picture, in the order of the classes.
-        size: Side of the images; by default each classifier's own.
-        crop: Share of the picture's shorter side to show, above 0 and at most 1; by default 0.875
-            at 128 pixels and more, as ImageNet classifiers are tested, and 1 below.
-        batch: Pictures at once.
-        seed: Of AutoAttack.
+        plan: How to measure.
         device: Where to run.
         report: Receives a line a batch.
 
     Raises:
-        InputError: An argument is out of range, the pictures cannot be used, or their classes are
-            not those of a classifier, or a classifier cannot take that size.
+        InputError: A classifier is named twice, the pictures cannot be used, their classes are not
+            those of a classifier, or a classifier cannot take that size.
         WeightsError: A classifier's weights cannot be had.
         RecipeError: There is no such classifier.
     """
-    if stride < 1 or batch < 1 or (size is not None and size < 1):
-        raise InputError(
-            f"expected whole numbers from 1, got every {stride}, size {size} and batch {batch}."
-        )
-    if crop is not None and not 0 < crop <= 1:
-        raise InputError(f"crop: expected a share above 0 and at most 1, got {crop:g}.")
     if len(set(names)) < len(names):
         raise InputError("expected each classifier once; one is named twice.")
-    finder(attack, norm)
+    finder(plan.attack, plan.norm)  # all that can be wrong is told before the first hour passes
     files = PictureFiles(data)
     opened = [(name, open_classifier(name)) for name in names]
     labels = [
@@ -103,22 +83,21 @@ def measure_classifiers(
         for name, model in opened
     ]
     for name, model in opened:
-        model.require_size(size or model.size, name)
+        model.require_size(plan.size or model.size, name)
     measured = []
     for (name, model), numbers in zip(opened, labels, strict=True):
-        side = size or model.size
-        share = crop or (_IMAGENET_CROP if side >= _LARGE else 1.0)
-        batches = _batches(files, numbers, stride=stride, batch=batch, size=side, crop=share)
+        size = plan.size or model.size
+        crop = plan.crop or (_IMAGENET_CROP if size >= _LARGE else 1.0)
         results = robust_accuracy(
             model.to(device),
-            batches,
-            radii=radii,
-            norm=norm,
-            attack=attack,
-            seed=seed,
+            _batches(files, numbers, stride=plan.stride, batch=plan.batch, size=size, crop=crop),
+            radii=plan.radii,
+            norm=plan.norm,
+            attack=plan.attack,
+            seed=plan.seed,
             report=None if report is None else _naming(name, report),
         )
-        measured.append(ClassifierAccuracy(name, model.description, side, share, results))
+        measured.append(ClassifierAccuracy(name, model.description, size, crop, results))
     return tuple(measured)
 
 
@@ -204,7 +183,7 @@ def shown(picture: Image.Image, *, size: int, crop: float) -> Float[Tensor, "3 s
     return whole
 
 
-def _naming(name: str, report: Callable[[str], None]) -> Callable[[str], None]:
+def _naming(name: str, report: Tell) -> Tell:
     return lambda line: report(f"{name}: {line}")
 
 

@@ -36,13 +36,13 @@ def require_autoattack() -> None:
 
 def autoattack(
     model: nn.Module,
-    images: Float[Tensor, "b 3 s s"],
+    images: Float[Tensor, "b 3 h w"],
     labels: Int[Tensor, " b"],
     *,
     norm: Norm,
     eps: float,
     seed: int = 0,
-) -> Float[Tensor, "b 3 s s"]:
+) -> Float[Tensor, "b 3 h w"]:
     """The points that the standard version of AutoAttack finds; images it cannot fool come back.
 
     The standard version runs four attacks in turn, each on the images that withstood the ones
@@ -68,20 +68,9 @@ def autoattack(
     are targets. Where a label is not the class of highest logit nothing is sought.
     """
     require_autoattack()
-    height, width = images.shape[-2:]
-    if height != width or height < 5:
-        raise InputError(
-            f"autoattack: expected square images of at least 5 pixels a side, got {height}×{width}."
-        )
     if len(images) == 0:
         return images
-    with torch.no_grad():
-        classes = model(images[:1]).shape[1]
-    if classes < 4:
-        raise InputError(
-            f"autoattack: its losses compare four classes, and the model has {classes}. Measure "
-            "with pgd-20."
-        )
+    classes = _classes_to_attack(model, images)
     from pyautoattack import AutoAttack
 
     with _nothing_global_changed(images.device):
@@ -93,6 +82,7 @@ def autoattack(
             device=images.device,
         )
         runner.verbose = False
+        # It would look for a ninth likeliest class where there are fewer.
         targets = min(_TARGETS, classes - 1)
         runner.apgd_targeted.n_target_classes = runner.fab.n_target_classes = targets
         points: Tensor
@@ -100,6 +90,23 @@ def autoattack(
             images.contiguous(), labels, batch_size=len(images)
         )
     return points.detach()
+
+
+def _classes_to_attack(model: nn.Module, images: Tensor) -> int:
+    """How many classes the model has; both it and the images must suit the library."""
+    height, width = images.shape[-2:]
+    if height != width or height < 5:
+        raise InputError(
+            f"autoattack: expected square images of at least 5 pixels a side, got {height}×{width}."
+        )
+    with torch.no_grad():
+        classes = model(images[:1]).shape[1]
+    if classes < 4:
+        raise InputError(
+            f"autoattack: its losses compare four classes, and the model has {classes}. Measure "
+            "with pgd-20."
+        )
+    return int(classes)
 
 
 @final

@@ -19,11 +19,11 @@ def pgd(
     attack: Attack,
     model: nn.Module,
     image: Float[Tensor, "b 3 h w"],
-    label: Shaped[Tensor, "b ..."],
+    label: Shaped[Tensor, "labels ..."],
     *,
     loss: Loss | None = None,
     generator: torch.Generator | None = None,
-    start: Float[Tensor, "b 3 h w"] | None = None,
+    start: Float[Tensor, "starts ..."] | None = None,
 ) -> Float[Tensor, "b 3 h w"]:
     """Points of [0, 1] inside the ball around `image` on which `model` does worse at `label`.
 
@@ -52,12 +52,7 @@ def pgd(
         >>> round(float((moved - image).abs().max()), 3)
         0.1
     """
-    if len(label) != len(image):
-        raise ShapeError(f"label: expected one for each of {len(image)} images, got {len(label)}.")
-    if start is not None and start.shape != image.shape:
-        raise ShapeError(
-            f"start: expected the images' shape {tuple(image.shape)}, got {tuple(start.shape)}."
-        )
+    _expect_fitting(image, label, start)
     if attack.eps == 0:
         return image
     drawn = attack.random_start and (start is None or attack.restarts > 0)
@@ -77,6 +72,15 @@ def pgd(
             return point
         worst, highest = _worse(worst, highest, point, values)
     return worst
+
+
+def _expect_fitting(image: Tensor, label: Tensor, start: Tensor | None) -> None:
+    if len(label) != len(image):
+        raise ShapeError(f"label: expected one for each of {len(image)} images, got {len(label)}.")
+    if start is not None and start.shape != image.shape:
+        raise ShapeError(
+            f"start: expected the images' shape {tuple(image.shape)}, got {tuple(start.shape)}."
+        )
 
 
 def draw_start(

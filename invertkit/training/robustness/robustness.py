@@ -110,36 +110,56 @@ def robust_accuracy(
     for radius in radii:
         Attack(norm, radius)  # complains of a norm or a radius that cannot be
     find = finder(attack, norm)
-    if isinstance(photographs, PhotographSet):
-        side = photographs.images.shape[-1] if size is None else size
-        batches: Batches = plain_batches(photographs, batch=batch, size=side)
-    else:
-        batches = photographs
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    batches = _in_batches(photographs, size=size, batch=batch)
     right, count = [0] * len(radii), 0
     with _evaluating(model):
         for number, (images, labels) in enumerate(batches):
-            images = images.to(device, memory_format=torch.channels_last)
-            labels = labels.to(device)
-            clean = still_right(model, images, labels)
+            kept = _right_at(model, images, labels, radii, norm, find, seed + number)
+            right = [total + more for total, more in zip(right, kept, strict=True)]
             count += len(labels)
-            images, labels = images[clean], labels[clean]
-            for i, radius in enumerate(radii):
-                right[i] += len(labels)
-                if radius > 0 and len(labels):
-                    points = find(model, images, labels, radius, seed + number)
-                    right[i] -= int(fooled(model, points, images, labels, norm, radius).sum())
             if report is not None:
-                shares = ", ".join(
-                    f"{r / count:.3f} at ε = {e:g}" for r, e in zip(right, radii, strict=True)
-                )
-                report(f"{count} photographs: {shares}")
+                report(_so_far(right, count, radii))
     if count == 0:
         raise InputError("photographs: there are none to measure on.")
     return tuple(
         RobustAccuracy(norm, radius, attack if radius > 0 else "none", kept, count)
         for radius, kept in zip(radii, right, strict=True)
     )
+
+
+def _in_batches(photographs: PhotographSet | Batches, *, size: int | None, batch: int) -> Batches:
+    if not isinstance(photographs, PhotographSet):
+        return photographs
+    side = photographs.images.shape[-1] if size is None else size
+    return plain_batches(photographs, batch=batch, size=side)
+
+
+def _so_far(right: Sequence[int], count: int, radii: Sequence[float]) -> str:
+    shares = (f"{r / count:.3f} at ε = {e:g}" for r, e in zip(right, radii, strict=True))
+    return f"{count} photographs: {', '.join(shares)}"
+
+
+def _right_at(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    radii: Sequence[float],
+    norm: Norm,
+    find: Finder,
+    seed: int,
+) -> list[int]:
+    """How many images of a batch are right at each radius."""
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    images = images.to(device, memory_format=torch.channels_last)
+    labels = labels.to(device)
+    clean = still_right(model, images, labels)
+    images, labels = images[clean], labels[clean]
+    right = [len(labels)] * len(radii)
+    for i, radius in enumerate(radii):
+        if radius > 0 and len(labels):
+            points = find(model, images, labels, radius, seed)
+            right[i] -= int(fooled(model, points, images, labels, norm, radius).sum())
+    return right
 
 
 def finder(attack: str, norm: Norm) -> Finder:

@@ -22,6 +22,7 @@ from invertkit.training.robustness import accuracy as accuracy_module
 from invertkit.training.robustness import autoattack as autoattack_module
 from invertkit.training.robustness import robustness as robustness_module
 from invertkit.training.robustness.accuracy import class_numbers, measure_classifiers, shown
+from invertkit.training.robustness.accuracy_plan import AccuracyPlan
 from invertkit.training.robustness.attack import Attack
 from invertkit.training.robustness.autoattack import autoattack
 from invertkit.training.robustness.pgd import pgd
@@ -380,7 +381,8 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def test_opened_classifiers_are_measured_on_their_own_size(pictures: Path) -> None:
-    (one,) = measure_classifiers(["embedded"], pictures, radii=[0.0, 0.3], attack="pgd-2", batch=4)
+    plan = AccuracyPlan(radii=(0.0, 0.3), attack="pgd-2", batch=4)
+    (one,) = measure_classifiers(["embedded"], pictures, plan)
     assert one.size == embedded().size
     assert one.crop == 1.0
     model = embedded()
@@ -413,8 +415,14 @@ def test_opened_classifiers_are_measured_on_their_own_size(pictures: Path) -> No
 def test_what_cannot_be_asked_is_a_sentence(
     pictures: Path, options: dict[str, Any], message: str
 ) -> None:
+    given = {"names": ["embedded"], "data": pictures, **options}
+    names, data = given.pop("names"), given.pop("data")
+
+    def measured() -> None:
+        measure_classifiers(names, data, AccuracyPlan(**given))
+
     with pytest.raises(InputError, match=message):
-        measure_classifiers(**{"names": ["embedded"], "data": pictures, **options})
+        measured()
 
 
 def test_the_command_prints_a_table_and_writes_numbers(pictures: Path, tmp_path: Path) -> None:
