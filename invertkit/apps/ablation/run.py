@@ -97,60 +97,62 @@ def ablate(
     """
     _, named = settings_and_inputs(given)
     inputs = {name: value for name, value in named.items() if value is not None}
-    given = {name: value for name, value in given.items() if name not in named}
+    settings = {name: value for name, value in given.items() if name not in named}
     if data is not None and inputs:
         raise InputError("data: give either a folder of photographs or a single one, not both.")
     if only and data is None:
         raise InputError("only: chooses among the photographs of `data`; give that folder.")
-    made = variants_of(over or {}, variants or {})
-    common = list(override_texts(given.pop("overrides", ())))
-    base = prepare_job(recipe, overrides=common, **given, **inputs)
-    if any(CLASSIFIER in variant.models for variant in made):
+    settings["overrides"] = list(override_texts(settings.get("overrides", ())))
+    planned = variants_of(over or {}, variants or {})
+    base = prepare_job(recipe, **settings, **inputs)
+    if any(CLASSIFIER in variant.models for variant in planned):
         check_classifier(base)
-    if data is not None:
-        cases = cases_in(Path(data), base.page.specs, only)
-    else:
-        name = _name_of(inputs, base)
-        cases = [Case(name, name, inputs)]
+    name = _name_of(inputs, base)
+    cases = (
+        [Case(name, name, inputs)] if data is None else cases_in(Path(data), base.page.specs, only)
+    )
     folder = None if out is None else Path(out)
-    again = folder is not None and _continues(folder)
+    goes_on = folder is not None and _continues(folder)
     cells = [
-        _cell(
-            case,
-            variant,
-            _prepared(case, recipe, data, overrides=[*common, *variant.sets], **given),
-            folder,
-        )
+        _cell(case, variant, _prepared(case, recipe, data, variant, settings), folder)
         for case in cases
-        for variant in made
+        for variant in planned
     ]
     for sentence in cells[0].job.sentences:
         log.info(sentence)
-    study = _Study(
-        cells,
-        {variant.name: dict(variant.values) for variant in made},
-        {
-            "title": cells[0].job.page.name,
-            "recipe": cells[0].job.page.name,
-            "chosen": cells[0].job.page.chosen,
-            "overrides": common,
-            "seeds": list(cells[0].job.seeds),
-            "device": str(cells[0].job.device),
-        },
-        folder=folder,
-        judge=judge,
-    )
+    values = {variant.name: dict(variant.values) for variant in planned}
+    facts = _facts(cells[0].job, settings["overrides"])
+    study = _Study(cells, values, facts, folder=folder, judge=judge)
     study.look()
-    if folder is not None and not again:
+    if folder is not None and not goes_on:
         new_folder(folder)
     study.run(progress=progress, checkpoint_every=checkpoint_every)
     return study.result()
 
 
-def _prepared(case: Case, recipe: str | Path, data: str | Path | None, **options: Any) -> Job:
+def _facts(job: Job, overrides: Sequence[str]) -> dict[str, Any]:
+    """What is run, for the tables."""
+    return {
+        "title": job.page.name,
+        "recipe": job.page.name,
+        "chosen": job.page.chosen,
+        "overrides": list(overrides),
+        "seeds": list(job.seeds),
+        "device": str(job.device),
+    }
+
+
+def _prepared(
+    case: Case,
+    recipe: str | Path,
+    data: str | Path | None,
+    variant: Variant,
+    settings: Mapping[str, Any],
+) -> Job:
     """The job of one photograph; a complaint about one of several says which it is."""
+    overrides = [*settings["overrides"], *variant.sets]
     try:
-        return prepare_job(recipe, **options, **case.inputs)
+        return prepare_job(recipe, **{**settings, "overrides": overrides}, **case.inputs)
     except InputError as error:
         if data is None:
             raise
