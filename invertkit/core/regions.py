@@ -28,7 +28,7 @@ TARGET_MASK: Final = "target"
 class MaskRegion(NamedTuple):
     """Where a term looks, by the names of masks; an empty name means everywhere.
 
-    Args:
+    Attributes:
         result: The mask in the result, of the size of the first image.
         reference: The mask in the image that the term compares with.
     """

@@ -24,7 +24,7 @@ from invertkit.errors import InputError
 class Moment(NamedTuple):
     """A step that is about to be taken.
 
-    Args:
+    Attributes:
         step: Of the run, from 0.
         stage_step: Of its stage, from 0.
         terms: That count.

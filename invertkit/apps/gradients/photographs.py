@@ -23,7 +23,7 @@ from invertkit.training.data.files import PictureFiles
 class Photograph(NamedTuple):
     """One photograph of a figure.
 
-    Args:
+    Attributes:
         name: Its own.
         folder: The class folder that it lies in; empty where there is none.
         image: In [0, 1], at full size.

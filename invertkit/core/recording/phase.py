@@ -9,7 +9,7 @@ from typing import NamedTuple
 class Phase(NamedTuple):
     """What a part does on a step: steps of equal phases do the same operations.
 
-    Args:
+    Attributes:
         key: Tells one kind of work from another; None where all steps are alike.
         replayable: Whether the work can be recorded and replayed at all. Where it cannot, the
             step is taken by Python.

@@ -20,7 +20,7 @@ Norm = Literal["none", "l2", "linf"]
 class DataSet(NamedTuple):
     """What classifiers are trained on, as far as it is usual.
 
-    Args:
+    Attributes:
         name: In words.
         mean: Of its images in [0, 1], per channel.
         std: Their deviation, per channel.
