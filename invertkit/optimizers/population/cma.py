@@ -242,9 +242,9 @@ def check_told(points: Tensor, losses: Tensor, asked: tuple[int, int, int]) -> N
 
 
 def _products(left: Float[Tensor, "b *i j"], right: Float[Tensor, "b j *k"]) -> Tensor:
-    """The product of the matrices of every population."""
+    """The product of the matrices of every population; one of the two may be a vector."""
     if left.device.type != "cpu":
-        return left @ right
+        return torch.vmap(torch.matmul)(left, right)
     # On a CPU PyTorch multiplies small matrices of a batch by a loop of its own, which rounds
     # otherwise than the product of one pair does. All else is computed for all populations at
     # once; products are taken one by one, so that a search ends at the same point to the last bit

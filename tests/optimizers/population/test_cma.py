@@ -204,3 +204,20 @@ def test_wrong_shapes_are_named(rule: CMA | PyCMA) -> None:
     rule.ask(state, normal(2, 6, 3))
     with pytest.raises(ShapeError, match=r"points of shape \(2, 6, 3\).*\(2, 5, 3\)"):
         rule.tell(state, normal(2, 5, 3), normal(2, 5))
+
+
+def test_away_from_the_cpu_its_tensors_keep_their_shapes() -> None:
+    """There whole batches are multiplied; `meta` has shapes and no numbers."""
+    rule = CMA(clip_injected=True)
+    state = rule.start(torch.zeros(3, 4, device="meta"))
+    before = {name: value.shape for name, value in vars(state).items() if hasattr(value, "shape")}
+    points = rule.ask(state, torch.zeros(3, rule.size(4), 4, device="meta"))
+    rule.tell(state, points, points.sum(-1))
+    assert {name: getattr(state, name).shape for name in before} == before
+
+
+def test_a_product_of_a_batch_is_that_of_its_pairs_with_vectors_too() -> None:
+    for left, right in (((3, 2, 4), (3, 4, 5)), ((3, 4), (3, 4, 5)), ((3, 2, 4), (3, 4))):
+        a, b = normal(*left), normal(*right, seed=1)
+        whole = torch.vmap(torch.matmul)(a, b)
+        torch.testing.assert_close(whole, torch.stack([x @ y for x, y in zip(a, b, strict=True)]))
