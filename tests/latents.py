@@ -9,11 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from invertkit.core.params import Params
+from invertkit.core.randomness import Randomness
 from invertkit.core.scene import Scene
 from invertkit.core.view import View
 from invertkit.engine.problem import Problem, Stage, Term
 from invertkit.engine.run import Run
+from invertkit.models.generators.encoder import Encoder
 from invertkit.models.generators.generator import Generator
+from invertkit.models.generators.kitgan import KitEncoder
 from invertkit.models.generators.latents import ClassEmbedding, LatentSpec, latent_and_class
 from invertkit.objectives.base import Objective
 from invertkit.objectives.reference import PixelDistance
@@ -29,6 +33,8 @@ from tests.helpers import (
 )
 
 SMALL = (12, 10)
+NAMES = ("cat", "dog", "eel")
+SEEDS = (3, 5, 8)
 WIDE = 1 << 40
 """Bytes that hold everything at once."""
 
@@ -110,6 +116,20 @@ def latent_scene(size: tuple[int, int] = SMALL, **models: Any) -> Scene:
 
 def latents(**options: Any) -> Latent:
     return Latent(**{"embedding": "given", "label": 1} | options)
+
+
+def encoder64(latent: int = 5) -> Encoder:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        net = KitEncoder(latent=latent, embedding=4, widths=(8, 8, 8))
+    return Encoder(
+        net, gives="latent", takes="embedding", size=32, description="a tiny encoder"
+    ).double()
+
+
+def begun(variable: Variable, scene: Scene | None = None, seeds: Any = SEEDS) -> Params:
+    at = latent_scene() if scene is None else scene
+    return variable.bind(at.models).start(at, Randomness(tuple(seeds)))
 
 
 def latent_problem(
