@@ -66,7 +66,7 @@ class Variable(ABC):
     """Whether `look` shifts or flips the image, so that masks would no longer fit."""
 
     def still(
-        self, looks: Float[Tensor, "b 3 h w"], params: Params, scene: Scene
+        self, looks: Float[Tensor, "b 3 _ _"], params: Params, scene: Scene
     ) -> Float[Tensor, "b 3 h2 w2"]:
         """The images as they are, from the looks at them; by default the same."""
         return self.image(params, scene) if self.moves_pixels else looks
@@ -157,7 +157,7 @@ class WrappedVariable(Variable):
         return self.inner.look(params, scene, randomness, step)
 
     def still(
-        self, looks: Float[Tensor, "b 3 h w"], params: Params, scene: Scene
+        self, looks: Float[Tensor, "b 3 _ _"], params: Params, scene: Scene
     ) -> Float[Tensor, "b 3 h2 w2"]:
         return self.inner.still(looks, params, scene)
 

@@ -78,7 +78,7 @@ class Jitter(WrappedVariable):
         return moved.gather(3, columns[:, None, None, :].expand_as(images))
 
     def still(
-        self, looks: Float[Tensor, "b 3 h w"], params: Params, scene: Scene
+        self, looks: Float[Tensor, "b 3 _ _"], params: Params, scene: Scene
     ) -> Float[Tensor, "b 3 h2 w2"]:
         return self.image(params, scene)
 
@@ -139,7 +139,7 @@ class Hold(WrappedVariable):
         return self._with_held(looks, frame)
 
     def still(
-        self, looks: Float[Tensor, "b 3 h w"], params: Params, scene: Scene
+        self, looks: Float[Tensor, "b 3 _ _"], params: Params, scene: Scene
     ) -> Float[Tensor, "b 3 h2 w2"]:
         # A look that was moved has the reference in it already, so it cannot be moved back.
         return self.image(params, scene) if self.moves_pixels or self.frame_names else looks
