@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from invertkit.core.images.inputs import Inputs
+from invertkit.core.network import Model
 from invertkit.core.precision import Precision
 from invertkit.core.regions import REGIONS, SOURCE_MASK, TARGET_MASK, MaskRegion, Region
 from invertkit.errors import InputError
@@ -45,7 +46,7 @@ class Scene:
 
     size: tuple[int, int]
     inputs: Inputs = field(default_factory=Inputs)
-    models: Mapping[str, Any] = field(default_factory=dict)
+    models: Mapping[str, Model] = field(default_factory=dict)
     players: Mapping[str, Any] = field(default_factory=dict)
     needs: Needs = field(default_factory=dict)
     kept: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)

@@ -132,6 +132,20 @@ class View:
         """Logits of `model`."""
         return self.tap(LOGITS, model=model)
 
+    def network(self, name: str) -> Network:
+        """The network of that name, for what a look at its layers does not tell.
+
+        Raises:
+            TapError: There is none, or it looks at no images.
+        """
+        if name not in self.scene.models:
+            known = ", ".join(sorted(self.scene.models)) or "none"
+            raise TapError(f"No model {name!r} in this recipe; known: {known}.")
+        model = self.scene.models[name]
+        if not isinstance(model, Network):
+            raise TapError(f"Model {name!r}, {model.description}, looks at no images.")
+        return model
+
     def player(self, name: str) -> Any:
         """The player of that name.
 
@@ -196,10 +210,7 @@ class View:
     def _observe(self, model: str) -> Mapping[str, Tensor]:
         key = (model, id(self.image))  # the image is kept beside its outputs, so ids stay unique
         if key not in self._seen:
-            if model not in self.scene.models:
-                known = ", ".join(sorted(self.scene.models)) or "none"
-                raise TapError(f"No model {model!r} in this recipe; known: {known}.")
-            network: Network = self.scene.models[model]
+            network = self.network(model)
             with networks(self.scene.precision, self.image.device):
                 outputs = network.observe(self.image, self.scene.needs.get(model, ()))
             full = {name: _widened(output, self.image) for name, output in outputs.items()}

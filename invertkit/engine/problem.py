@@ -10,6 +10,7 @@ from typing import Any, final
 
 import torch
 
+from invertkit.core.network import Model
 from invertkit.core.regions import Region
 from invertkit.core.scene import Scene
 from invertkit.core.schedules import Schedule
@@ -125,7 +126,7 @@ class Problem:
     """
 
     scene: Callable[[tuple[int, int]], Scene]
-    models: Mapping[str, Any]
+    models: Mapping[str, Model]
     variable: Variable
     terms: Sequence[Term]
     optimizer: Optimizer

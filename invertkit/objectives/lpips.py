@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, cast, final
 
 import torch
 from jaxtyping import Float
@@ -71,7 +71,7 @@ class LPIPS(Objective):
         return {self.model: tuple(net.heads)}
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
-        heads: Mapping[str, Tensor] = view.scene.models[self.model].heads
+        heads = cast(PerceptualNet, view.network(self.model)).heads  # as `needs` has checked
         wanted = view.kept(
             (id(self), "features"), lambda: self._features(view.of_reference(), heads)
         )

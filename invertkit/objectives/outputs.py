@@ -67,7 +67,7 @@ class CrossEntropy(Objective):
             if self._predicted is None:
                 raise InputError("`cross_entropy` was not prepared with a reference.")
             return self._predicted
-        model = view.scene.models.get(self.model)
+        model = view.network(self.model)
         index = view.kept((id(self), "class"), lambda: class_index(self.target, model))
         # Filled on the device: a tensor made here would be copied to it, and the step would wait.
         return torch.full((1,), index, device=device)
@@ -207,7 +207,7 @@ class Attention(Objective):
             raise InputError("`attention` takes its class from a reference; give an image.")
         with torch.enable_grad():  # the engine prepares terms without
             image = reference.image.detach().requires_grad_()
-            seen = reference.scene.models[self.model].observe(image, (self.layer, LOGITS))
+            seen = reference.network(self.model).observe(image, (self.layer, LOGITS))
             top = seen[LOGITS].max(1).values.sum()
             (gradient,) = torch.autograd.grad(top, seen[self.layer])
         self._weights = gradient.mean((2, 3), keepdim=True)
