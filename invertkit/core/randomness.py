@@ -18,7 +18,13 @@ from torch import Tensor
 
 
 def generator(seed: int, purpose: str, step: int = 0) -> torch.Generator:
-    """A CPU generator that belongs to (seed, purpose, step)."""
+    """A CPU generator that belongs to (seed, purpose, step).
+
+    Example:
+        >>> first, again = generator(3, "noise"), generator(3, "noise")
+        >>> bool(torch.equal(torch.rand(2, generator=first), torch.rand(2, generator=again)))
+        True
+    """
     digest = hashlib.blake2b(f"{seed}/{purpose}/{step}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
@@ -92,6 +98,11 @@ class Randomness:
         device: Where the numbers are wanted.
         suffixes: One per image, added to every purpose: which candidate of its seed it is.
         step_draws: Draws of the run's present step, if its steps are replayed.
+
+    Example:
+        >>> both, alone = Randomness((3, 5)), Randomness((5,))
+        >>> bool(torch.equal(both.normal("z", (4,))[1:], alone.normal("z", (4,))))
+        True
     """
 
     seeds: tuple[int, ...]
@@ -104,9 +115,9 @@ class Randomness:
         if count == 1 and not tag:
             return self
         which = f"/{tag}/" if tag else "/"
-        own = self.suffixes or ("",) * len(self.seeds)
+        suffixes = self.suffixes or ("",) * len(self.seeds)
         seeds = tuple(seed for seed in self.seeds for _ in range(count))
-        numbers = tuple(f"{before}{which}{k}" for before in own for k in range(count))
+        numbers = tuple(f"{before}{which}{k}" for before in suffixes for k in range(count))
         return Randomness(seeds, self.device, numbers, self.step_draws)
 
     def rows(self, start: int, stop: int) -> Randomness:

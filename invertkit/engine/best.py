@@ -24,8 +24,8 @@ class Best:
         losses: `(b,)`.
         images: `(b, 3, h, w)`.
         steps: `(b,)` steps of the run at which they were seen.
-        terms: That the losses are of.
-        stage: Likewise.
+        terms: Names of the terms that the losses are of.
+        stage: Index of the stage that they are of.
         params: The variable's tensors, if they are worth keeping.
         lost: Images whose loss was not finite: what comes after does not count.
     """
@@ -57,14 +57,14 @@ class Best:
 
         Until a finite loss comes it holds the last finite picture.
         """
-        kept = images
+        shown = images
         if before is not None:
             finite = images.isfinite().all((1, 2, 3), keepdim=True)
             size = (images.shape[-2], images.shape[-1])
-            kept = torch.where(finite, images, resize_image(before.images, size))
+            shown = torch.where(finite, images, resize_image(before.images, size))
         return cls(
             losses=torch.full_like(losses, torch.inf),
-            images=kept.clone(),
+            images=shown.clone(),
             steps=torch.zeros_like(losses, dtype=torch.long),
             terms=terms,
             stage=stage,
@@ -74,6 +74,8 @@ class Best:
 
     def offer(self, losses: Tensor, images: Tensor, points: Params, step: Tensor) -> None:
         """Take what is better, image by image."""
+        # No branch on a tensor: whether an image got better is known on the device alone, and a
+        # replay does the same operations either way.
         self.lost |= ~losses.isfinite()
         better = (losses < self.losses) & ~self.lost
         pairs = [(losses, self.losses), (step, self.steps), (images, self.images)]

@@ -18,7 +18,13 @@ class StepBest:
     """The best that one step has evaluated, per image.
 
     Args:
-        images: How many images the run has.
+        images_count: How many images the run has.
+
+    Attributes:
+        losses: Of the best candidates; None before the first `add`.
+        images: The best candidates themselves.
+        points: The tensors behind them, if they are worth keeping.
+        values: The terms' values of the first evaluation; see `note`.
     """
 
     images_count: int

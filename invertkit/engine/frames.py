@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from invertkit.core.params import Params, count_rows
-from invertkit.core.recording.tape import recording
+from invertkit.core.recording.recorder import recording
 from invertkit.core.scene import Scene
 from invertkit.variables.base import Variable
 
@@ -41,6 +41,7 @@ class FrameCache:
         """The scene of each span of rows in which looks are judged."""
         if not variable.frame_names:
             return self.plain(scene, count_rows(points), spans)
+        # A tensor counts its changes in place, so nothing need be compared to see them.
         behind = [points[name] for name in points if name in variable.frame_names]
         key = (tuple(spans), *((id(tensor), tensor._version) for tensor in behind))
         if key == self._key and not recording():  # a replay sees whether what is behind changed

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from invertkit.core.recording.tape import refuse, speaking_of
+from invertkit.core.recording.recorder import refuse, speaking_of
 from invertkit.core.view import View
 from invertkit.engine.problem import Term
 from invertkit.errors import InputError
@@ -28,6 +28,7 @@ def weighted_losses(
     Raises:
         InputError: A term does not give one number an image.
     """
+    # Reports may read the values long after the step, so only the sum keeps a graph.
     losses, values = view.image.new_zeros(len(view.image)), {}
     for term in terms:
         with speaking_of(f"objective.{term.name}"):

@@ -137,6 +137,8 @@ class Problem:
     memory: int | None = None
 
     def __post_init__(self) -> None:
+        # Once and for all: whoever asks for `names` later, before the first stage too, gets those
+        # of the networks at hand.
         stages = [
             replace(
                 stage,

@@ -66,6 +66,7 @@ class StepTaker:
             work: Takes it by Python and returns its readings, always of one shape.
         """
         self._fill(stage, moment)
+        # The names of the terms are no part of the key: other terms end all recordings.
         phases = stage.plan.phases_at(moment.step)
         if self.obstacle or not all(phase.replayable for phase in phases):
             return work()
@@ -89,6 +90,7 @@ class StepTaker:
             self._draws.forget()
             self._weights_now = []
             self._weights = torch.empty(len(weights), dtype=torch.float64, device=device)
+        # Most weights never change, and on CUDA each copy is one more launch.
         if weights != self._weights_now:
             self._weights.copy_(torch.tensor(weights, dtype=torch.float64), non_blocking=True)
             self._weights_now = weights

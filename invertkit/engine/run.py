@@ -19,8 +19,8 @@ from torch import Tensor
 
 from invertkit.core.params import Params
 from invertkit.core.randomness import Randomness, StepDraws
+from invertkit.core.recording.recorder import speaking_of
 from invertkit.core.recording.replay import Compile, Replays
-from invertkit.core.recording.tape import speaking_of
 from invertkit.engine.best import Best
 from invertkit.engine.candidates import StepBest
 from invertkit.engine.checks import check_problem

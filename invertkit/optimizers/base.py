@@ -187,7 +187,7 @@ class Optimizer(ABC):
     def schedule(self, state: Any, *, step: int, total: int) -> None:
         """Set what follows the step, such as a learning rate, before the step is replayed.
 
-        `step` does that itself, unrecorded (`invertkit.core.recording.tape.unrecorded`).
+        `step` does that itself, unrecorded (`invertkit.core.recording.recorder.unrecorded`).
         """
 
     @abstractmethod

@@ -153,6 +153,7 @@ class PatchCritic(Player):
             purpose = f"{self._purpose}/mix/{update}"
             mixes = self._randomness.uniform(purpose, (1, 1, 1), step=step)
             gradients = self._gradients(self.net, images, mixes[:1] if self.shared else mixes)
+            # By `grad` as autograd would leave them, so that one optimizer serves all players.
             for parameter, gradient in zip(self.net.learnt(), gradients, strict=True):
                 parameter.grad = gradient
             self._optimizer.step()
@@ -164,7 +165,7 @@ class PatchCritic(Player):
         """Of all critics: in one pass, or on a CPU, where that is quicker, in one for each."""
         real = self._real
         assert real is not None  # noqa: S101 # by `begin`
-        found = [
+        gradients_of_turns = [
             critic_gradients(
                 net,
                 images[turn],
@@ -176,9 +177,9 @@ class PatchCritic(Player):
             )
             for turn in net.turns(images.device)
         ]
-        if len(found) == 1:
-            return found[0]
-        return [torch.cat(gradients) for gradients in zip(*found, strict=True)]
+        if len(gradients_of_turns) == 1:
+            return gradients_of_turns[0]
+        return [torch.cat(gradients) for gradients in zip(*gradients_of_turns, strict=True)]
 
     def trial(self, updates: int = 2) -> PatchCritic:
         short = copy(self)

@@ -78,11 +78,13 @@ def critic_gradients(
     batches = [groups]
     if net.one_by_one(fake.device):
         batches = [[part] for group in groups for part in group.parts(net)]
-    found = [_gradients(net, batch, which, penalty=penalty, form=form) for batch in batches]
-    for more in found[1:]:
-        for gradient, added in zip(found[0], more, strict=True):
+    total, *others = (
+        _gradients(net, batch, which, penalty=penalty, form=form) for batch in batches
+    )
+    for more in others:
+        for gradient, added in zip(total, more, strict=True):
             gradient.add_(added)
-    return found[0]
+    return total
 
 
 @final
@@ -117,6 +119,7 @@ def _gradients(
     """What some images, the mixed ones last, add to the gradients."""
     mixed = sum(len(group.rows) for group in groups if group.sign is None)
     judged = sum(len(group.rows) for group in groups) - mixed
+    # Rows that a batch norm couples share statistics with their group alone: fake, real or mixed.
     blocks: Blocks = [(judged + mixed, 1)]
     if net.couples and judged + mixed > len(groups):
         blocks = [(len(group.rows), len(group.rows)) for group in groups]
@@ -268,20 +271,20 @@ class _Pass:
 
     def _backward(self, slope: Tensor, entered: Tensor, wanted: list[bool]) -> tuple[Tensor, ...]:
         steps, none = [self.layer.stride] * 2, [0, 0]
-        found: tuple[Tensor, ...] = aten.convolution_backward(
+        gradients: tuple[Tensor, ...] = aten.convolution_backward(
             slope, entered, self.kernels, None, steps, none, [1, 1], False, none,
             self.networks, wanted,
         )  # fmt: skip
-        return found
+        return gradients
 
     def gradients(self) -> list[Tensor]:
         """Of the layer's `learnt()`, of the networks in question."""
         if len(self.slope) or self._of_weight is None:
             self.count(self.slope, self.entered)
         assert self._of_weight is not None  # noqa: S101 # now it is
-        found = [self._of_weight]
+        gradients = [self._of_weight]
         if self.normed is None:
-            found.append(self.slope[: self.judged].sum((0, 2, 3)))
+            gradients.append(self.slope[: self.judged].sum((0, 2, 3)))
         else:
-            found += [self.normed.of_scale, self.normed.of_shift]
-        return [g.unflatten(0, (self.networks, -1)) for g in found]
+            gradients += [self.normed.of_scale, self.normed.of_shift]
+        return [gradient.unflatten(0, (self.networks, -1)) for gradient in gradients]

@@ -75,9 +75,10 @@ class Norm:
 
     def moved(self, slope: Float[Tensor, "r c h w"], *, scaled: bool) -> Moved:
         """J of it, times the scale or not."""
-        width, found = self.features.shape[1], []
+        width, moved_blocks = self.features.shape[1], []
         for each, parts, (features, given) in _tall(self.blocks, self.features, slope):
             channels = features.shape[1]
+            # The backward of a group norm is J, for J is symmetric; one kernel does all of it.
             scale = self.scale.repeat(channels // width) if scaled else None
             out, along, total = aten.native_group_norm_backward(
                 given,
@@ -91,10 +92,12 @@ class Norm:
                 channels,
                 [True, True, True],
             )
-            found.append(
+            moved_blocks.append(
                 Moved(_low(out, each, slope), along.reshape(-1, width), total.reshape(-1, width))
             )
-        return found[0] if len(found) == 1 else Moved(*map(torch.cat, zip(*found, strict=True)))
+        if len(moved_blocks) == 1:
+            return moved_blocks[0]
+        return Moved(*map(torch.cat, zip(*moved_blocks, strict=True)))
 
     def bent(self, back: Moved, forth: Moved, product: Float[Tensor, "parts c"]) -> Tensor:
         """The derivative with respect to the features of ⟨p, scale · J u⟩.

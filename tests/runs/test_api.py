@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import signal
 import subprocess
@@ -318,6 +319,21 @@ def test_observers_see_every_step_and_can_stop(page: Path, tmp_path: Path) -> No
     assert (tmp_path / "out" / "result.png").is_file()
     whole = package.resume(tmp_path / "out")
     assert torch.equal(whole.images, run(page, seeds=2).images)
+
+
+def test_a_search_stopped_before_it_judges_gives_what_it_has(tmp_path: Path) -> None:
+    """In its first generation `project` has compared nothing: no loss, but pictures and latents."""
+    stop = lambda report: STOP if report.step == 2 else None
+    result = package.run(
+        "project", seeds=2, batch=2, device="cpu", observers=[stop], out=tmp_path / "out"
+    )
+    assert result.status is Status.STOPPED
+    assert result.best_steps == (1, 1)
+    assert all(math.isnan(loss) for loss in result.best_losses)
+    assert torch.equal(result.best, result.last)
+    assert {len(tensor) for tensor in result.tensors.values()} == {2}
+    rows = json.loads((tmp_path / "out" / "metrics.json").read_text())["images"]
+    assert [row["best_loss"] for row in rows] == [None, None]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_last_picture(page: Path) -> None:

@@ -103,19 +103,19 @@ def _copy_rate(device: torch.device, clock: Clock) -> float:
 def _shortest(call: Callable[[], object], device: torch.device, clock: Clock) -> float:
     """Seconds of the quickest of a few calls after one that warms up."""
     call()
-    found = [timed(call, device, clock)]
-    while sum(found) < _LONG and len(found) < 20:
-        found.append(timed(call, device, clock))
-    return max(min(found), 1e-9)
+    seconds = [timed(call, device, clock)]
+    while sum(seconds) < _LONG and len(seconds) < 20:
+        seconds.append(timed(call, device, clock))
+    return max(min(seconds), 1e-9)
 
 
 def _processor() -> str:
     """The model of the CPU, where the system tells it."""
     try:
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+        named = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
     except OSError:
-        found = None
-    return found[1] if found else platform.processor() or platform.machine()
+        named = None
+    return named[1] if named else platform.processor() or platform.machine()
 
 
 # ---------------------------------------------------------------------- memory
@@ -141,6 +141,7 @@ class Peak:
             return
         _give_back()
         try:
+            # Linux then counts the peak of the resident set (VmHWM) from here on.
             _CLEAR.write_text("5")
         except OSError:
             self._fresh = False
@@ -151,8 +152,8 @@ class Peak:
             return torch.cuda.max_memory_allocated(self._device)
         if not self._fresh:
             return None
-        found = re.search(r"VmHWM:\s*(\d+) kB", _STATUS.read_text())
-        return int(found[1]) * 1024 if found else None
+        peak = re.search(r"VmHWM:\s*(\d+) kB", _STATUS.read_text())
+        return int(peak[1]) * 1024 if peak else None
 
 
 def _give_back() -> None:

@@ -76,7 +76,7 @@ def cases(
             f"budget: no recipe here has {budget!r}; there are {', '.join(known) or 'none'}.{hint}"
         )
     sizes = [1] if device.type == "cpu" else list(dict.fromkeys(batches))
-    found = []
+    planned = []
     for name in names:
         several: list[str | None] = [*options[str(name)]]
         wanted = [budget] if budget and several else several or [None]
@@ -89,17 +89,13 @@ def cases(
                 compile=compile,
             )
             usual = _usual(name, device) if option else option
-            found += [
-                Case(
-                    job.page.name,
-                    option or "",
-                    batch,
-                    usual == option,
-                    job.using(seeds=batch),
-                )
-                for batch in sizes
-            ]
-    return found
+            planned += _of_sizes(job, option or "", sizes, usual=usual == option)
+    return planned
+
+
+def _of_sizes(job: Job, budget: str, sizes: Sequence[int], *, usual: bool) -> list[Case]:
+    """A job with each number of images."""
+    return [Case(job.page.name, budget, size, usual, job.using(seeds=size)) for size in sizes]
 
 
 def _budgets(recipe: str | Path) -> list[str]:
@@ -160,5 +156,5 @@ def _without_weights(node: Mapping[str, Any], registry: Registry) -> dict[str, A
     make = registry.load("model", node["type"])
     if "pretrained" not in signature_model(make).model_fields:
         return None
-    kept = {key: value for key, value in node.items() if key != "weights"}
-    return {**kept, "pretrained": False}
+    others = {key: value for key, value in node.items() if key != "weights"}
+    return {**others, "pretrained": False}

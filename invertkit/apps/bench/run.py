@@ -77,8 +77,8 @@ def bench(
     with _threads(threads):
         import_module("torch._dynamo")  # else the first optimizer would, in somebody's set-up
         machine = measure_machine(where, numbers, clock)
-        going = _Going(machine, clock, end=begun + seconds, compile=how, tell=tell)
-        interrupted = going.go(rows)
+        bench_run = BenchRun(machine, clock, end=begun + seconds, compile=how, tell=tell)
+        interrupted = bench_run.go(rows)
     return Bench(
         invertkit=__version__,
         machine=machine,
@@ -103,7 +103,7 @@ def _threads(count: int | None) -> Iterator[None]:
 
 
 @final
-class _Going:
+class BenchRun:
     """A bench under way.
 
     Args:
@@ -151,8 +151,9 @@ class _Going:
         except InvertkitError as error:
             return replace(row, state="failed", reason=str(error))
         except RuntimeError as error:  # such as too little memory
-            said = str(error).strip().split("\n")[0]
-            return replace(row, state="failed", reason=f"{type(error).__name__}: {said:.200}")
+            first_line = str(error).strip().split("\n")[0]
+            reason = f"{type(error).__name__}: {first_line:.200}"
+            return replace(row, state="failed", reason=reason)
 
     def _timed(self, case: Case, row: Row, share: float) -> Row:
         began, job = self._clock(), case.job

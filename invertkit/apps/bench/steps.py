@@ -106,7 +106,7 @@ class Times:
 
 
 @final
-class _Stepping:
+class _StepTimer:
     """A run that stands wherever one likes, and takes steps by Python unless told otherwise.
 
     A stage is entered at its first step, which is taken before any other of it: later ones may
@@ -144,12 +144,12 @@ class _Stepping:
 
     def several(self, kind: StepKind, *, until: float, at_least: int = 1) -> list[float]:
         """Seconds of a few steps."""
-        found: list[float] = []
-        while len(found) < _MANY and (len(found) < _FEW or sum(found) < _ENOUGH):
-            if len(found) >= at_least and self._clock() + max(found, default=0.0) > until:
+        times: list[float] = []
+        while len(times) < _MANY and (len(times) < _FEW or sum(times) < _ENOUGH):
+            if len(times) >= at_least and self._clock() + max(times, default=0.0) > until:
                 break
-            found.append(self._take(kind))
-        return found
+            times.append(self._take(kind))
+        return times
 
     def replay(self, times: KindTimes, *, until: float) -> None:
         """Take steps until they are replayed, and time replays; or say why they are not."""
@@ -207,26 +207,26 @@ def time_kinds(
         until: Begin nothing that would not be done by then.
         at_last: The same for the replays of the heaviest kind.
     """
-    stepping = _Stepping(problem, compile, clock)
+    timer = _StepTimer(problem, compile, clock)
     for group in times.by_stage():
         if clock() + _guess(times, group[0]) > until:
             continue
-        stepping.enter(times, group[0].kind.stage)
+        timer.enter(times, group[0].kind.stage)
         for each in group:
             if clock() + _guess(times, each) > until:
                 continue
             heaviest = not _known(times)
             share = each.weight / sum(one.weight for one in times.kinds if not one.eager)
             end = clock() + max(0.0, until - clock()) * share
-            counted = stepping.count(each)
+            counted = timer.count(each)
             if counted > _SLOW and clock() + counted > until:  # counting did not slow it much
                 each.eager = [counted]
             else:
-                each.eager = stepping.several(each.kind, until=(clock() + end) / 2)
-            each.obstacle = stepping.run.obstacle or each.obstacle
+                each.eager = timer.several(each.kind, until=(clock() + end) / 2)
+            each.obstacle = timer.run.obstacle or each.obstacle
             late = at_last if heaviest else until
             if each.obstacle is None and clock() + _PRICE * median(each.eager) <= late:
-                stepping.replay(each, until=end)
+                timer.replay(each, until=end)
 
 
 def _known(times: Times) -> list[KindTimes]:

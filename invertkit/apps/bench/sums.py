@@ -190,7 +190,7 @@ def _facts(times: KindTimes, kinds: Sequence[KindTimes], machine: Machine) -> Ki
         stage=times.kind.stage,
         pixels=times.pixels,
         terms=times.kind.terms,
-        phases=tuple(map(str, times.kind.phases)),
+        phases=tuple(str(phase.key) for phase in times.kind.phases),
         first_step=times.kind.steps[0],
         steps=len(times.kind.steps),
         seconds_per_step_eager=eager,

@@ -13,7 +13,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from invertkit.core.recording.tape import unrecorded
+from invertkit.core.recording.recorder import unrecorded
 
 
 @dataclass
@@ -39,6 +39,14 @@ class FusedAdam:
         factors: Learning rate of each tensor as a multiple of `lr`; 1 by default.
 
     Source: Kingma & Ba 2015 (arXiv:1412.6980), without weight decay, as `torch.optim.Adam`.
+
+    Example:
+        >>> x = torch.ones(2, requires_grad=True)
+        >>> adam = FusedAdam([x], lr=0.5)
+        >>> x.square().sum().backward()
+        >>> adam.step()
+        >>> [round(number, 3) for number in x.tolist()]
+        [0.5, 0.5]
     """
 
     def __init__(
@@ -56,10 +64,10 @@ class FusedAdam:
         given = list(tensors)
         for tensor, factor in zip(given, factors or [1.0] * len(given), strict=True):
             together.setdefault((factor, tensor.device), []).append(tensor)
-        for (factor, device), own in together.items():
+        for (factor, device), alike in together.items():
             number = torch.float64 if device.type == "cpu" else torch.float32  # as kernels read it
             rate = torch.tensor(lr * factor, dtype=number, device=device)
-            self._groups.append(_Group(own, factor, rate, [None] * len(own)))
+            self._groups.append(_Group(alike, factor, rate, [None] * len(alike)))
 
     def set_rate(self, lr: float) -> None:
         """Another learning rate, in place.
@@ -80,9 +88,7 @@ class FusedAdam:
     def step(self) -> None:
         """One update by the gradients that are there; tensors without one stay.
 
-        The fused kernel reads a gradient in the order of its memory: where its strides differ from
-        its tensor's, as those of `autograd.grad` may, the update would be scrambled without a word
-        (seen in torch 2.15 on the CPU). Such a gradient is copied into the tensor's order first.
+        Each tensor keeps its own count of updates.
         """
         for group in self._groups:
             kinds: dict[torch.dtype, list[int]] = {}
@@ -135,16 +141,17 @@ class FusedAdam:
         return {
             "rates": [group.rate.clone() for group in self._groups],
             "moments": [
-                [None if held is None else [tensor.clone() for tensor in held] for held in own]
-                for own in (group.moments for group in self._groups)
+                [held and [tensor.clone() for tensor in held] for held in group.moments]
+                for group in self._groups
             ],
         }
 
     def load(self, saved: Mapping[str, Any]) -> None:
         """Take up what `save` saw, for tensors of the same shapes."""
-        for group, rate, own in zip(self._groups, saved["rates"], saved["moments"], strict=True):
+        pairs = zip(saved["rates"], saved["moments"], strict=True)
+        for group, (rate, moments) in zip(self._groups, pairs, strict=True):
             group.rate.copy_(rate)
-            group.moments = [held and _copied(held, group.rate.device) for held in own]
+            group.moments = [held and _copied(held, group.rate.device) for held in moments]
 
 
 def _copied(held: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -167,6 +174,9 @@ def _like(tensor: Tensor) -> Tensor:
     """Its gradient, in memory as the tensor is."""
     gradient = tensor.grad
     assert gradient is not None  # noqa: S101 # by the caller
+    # The fused kernel reads a gradient in the order of its memory: where its strides differ from
+    # its tensor's, as those of `autograd.grad` may, the update would be scrambled without a word
+    # (seen in torch 2.15 on the CPU).
     if gradient.stride() == tensor.stride():
         return gradient
     return torch.empty_like(tensor).copy_(gradient)

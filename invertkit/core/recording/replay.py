@@ -147,20 +147,9 @@ class Replays:
         before = [tensor.detach().clone() for tensor in tape.written]
         plain = step()
         wanted = [tensor.detach().clone() for tensor in tape.written]
-        _fill(tape.written, before)
-        if self.compile == "inductor":
-            tape.compile()
-        try:
-            self._first_replay(tape)
-        except Exception as error:
-            if self.compile != "inductor":
-                raise
-            self.say(
-                f"Inductor cannot compile {name} ({_first_line(error)}); replaying it as it is."
-            )
-            tape.plain()
-            _fill(tape.written, before)
-            self._first_replay(tape)
+        self._replay_from(tape, before, name)
+        # A CPU does the same operations in the same order: one bit that differs is a fault. Where
+        # kernels may add in another order, only what could not be rounding is.
         exact = self.device.type == "cpu" and self.compile != "inductor"
         if not _agree(readings, plain, 0.0 if exact else _CLOSE):
             self._refuse(known, name, "its losses came out otherwise when it was replayed")
@@ -178,17 +167,33 @@ class Replays:
         _fill(tape.written, wanted)
         return plain
 
+    def _replay_from(self, tape: Tape, before: Sequence[Tensor], name: str) -> None:
+        """Replay for the first time, from a state; by Inductor if it is asked for and can."""
+        _fill(tape.written, before)
+        if self.compile == "inductor":
+            tape.compile()
+            try:
+                self._first_replay(tape)
+                return
+            except Exception as error:  # whatever a compiler may raise
+                self.say(
+                    f"Inductor cannot compile {name} ({_first_line(error)}); replaying it as it is."
+                )
+            tape.plain()
+            _fill(tape.written, before)
+        self._first_replay(tape)
+
     def _first_replay(self, tape: Tape) -> None:
         """On CUDA beside the usual stream, where a capture will look for what libraries keep."""
         if self.device.type != "cuda":
             tape.replay()
             return
         self._stream = self._stream or torch.cuda.Stream(self.device)
-        here = torch.cuda.current_stream(self.device)
-        self._stream.wait_stream(here)
+        usual = torch.cuda.current_stream(self.device)
+        self._stream.wait_stream(usual)
         with torch.cuda.stream(self._stream):
             tape.replay()
-        here.wait_stream(self._stream)
+        usual.wait_stream(self._stream)
 
     def _capture(self, tape: Tape, name: str) -> Any:
         """The tape as one CUDA graph; None where CUDA refuses, so that it is replayed one by one.

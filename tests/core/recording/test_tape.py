@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from invertkit.core.recording.fused_adam import FusedAdam
-from invertkit.core.recording.tape import UnrecordableError, record, refuse, speaking_of, unrecorded
+from invertkit.core.recording.recorder import refuse, speaking_of, unrecorded
+from invertkit.core.recording.tape import UnrecordableError, record
 from tests.helpers import normal
 
 PIECES: dict[str, Callable[[Tensor], Tensor]] = {
