@@ -9,5 +9,11 @@ Params = dict[str, Tensor]
 
 
 def count_rows(params: Params) -> int:
-    """How many images (or candidates for images) the tensors are of."""
+    """How many images, or candidates for images, the tensors are of.
+
+    Example:
+        >>> import torch
+        >>> count_rows({"latent": torch.zeros(4, 128), "embedding": torch.zeros(4, 32)})
+        4
+    """
     return len(next(iter(params.values())))

@@ -17,7 +17,13 @@ PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
 
 
 def networks(precision: Precision, device: torch.device) -> torch.autocast:
-    """A context for the forward of a network."""
+    """A context for the forward of a network.
+
+    Example:
+        >>> with networks("bf16", torch.device("cpu")):
+        ...     print(torch.mm(torch.ones(1, 2), torch.ones(2, 1)).dtype)
+        torch.bfloat16
+    """
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
@@ -42,6 +48,11 @@ def products(precision: Precision) -> Iterator[None]:
 
     Rounded to TF32 or not; and as sizes do not change from step to step, cuDNN tries which of its
     convolutions is fastest for each.
+
+    Example:
+        >>> with products("float32"):
+        ...     print(torch.backends.cuda.matmul.allow_tf32)
+        False
     """
     convolutions, matrices = torch.backends.cudnn, torch.backends.cuda.matmul
     before = convolutions.allow_tf32, matrices.allow_tf32, convolutions.benchmark

@@ -20,7 +20,12 @@ from invertkit.core.ranges import Count, Index
 @final
 @dataclass(frozen=True)
 class Linear:
-    """From `start` to `stop` over `steps` (default: to the end), then `stop`."""
+    """From `start` to `stop` over `steps` (default: to the end), then `stop`.
+
+    Example:
+        >>> [Linear("linear", start=1.0, stop=0.0).at(step, 3) for step in range(3)]
+        [1.0, 0.5, 0.0]
+    """
 
     type: Literal["linear"]
     start: float
@@ -39,6 +44,11 @@ class Piecewise:
     """The value of the last `(step, value)` reached; before the first, `before`.
 
     `points: [[0, 1.0], [500, 0.1]]` is 1 until step 499 and 0.1 from step 500 on.
+
+    Example:
+        >>> steps = Piecewise("piecewise", points=((0, 1.0), (500, 0.1)))
+        >>> steps.at(499, 1000), steps.at(500, 1000)
+        (1.0, 0.1)
     """
 
     type: Literal["piecewise"]
@@ -60,6 +70,11 @@ class Cosine:
     `floor + (peak-floor)·(1 + cos(π(i-w)/(n-w)))/2`.
 
     Source: the released DeepInversion and MAGIC loops (`warmup` 100, `floor` 0).
+
+    Example:
+        >>> rate = Cosine("cosine", peak=0.2, warmup=2)
+        >>> [round(rate.at(step, 6), 3) for step in range(6)]
+        [0.1, 0.2, 0.2, 0.171, 0.1, 0.029]
     """
 
     type: Literal["cosine"]

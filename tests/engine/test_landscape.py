@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from invertkit.core.params import Params
@@ -19,7 +17,6 @@ from invertkit.engine.frames import FrameCache
 from invertkit.engine.landscape import StepLandscape, StepSetting
 from invertkit.engine.memory import Chunking
 from invertkit.engine.problem import Term
-from invertkit.errors import InputError
 from invertkit.objectives.base import Objective
 from invertkit.objectives.feature_cosine import FeatureCosine
 from invertkit.objectives.lpips import LPIPS
@@ -33,7 +30,7 @@ from invertkit.optimizers.torch_optim import Adam
 from invertkit.variables.base import Variable
 from invertkit.variables.transformed import Transformed
 from invertkit.variables.tuned import Tuned
-from tests.helpers import REGIONS, same, uniform
+from tests.helpers import REGIONS, same
 from tests.latents import SMALL, WIDE, Looks, finished, latent_problem, latent_scene, latents
 
 SEEDS = (3, 5)
@@ -360,47 +357,6 @@ def test_no_memory_is_still_enough_for_one_row() -> None:
 
 # ---------------------------------------------------------------------- what was seen
 
-numbers = st.sampled_from([0.0, 1.0, 2.0, 3.0, float("nan"), float("inf"), float("-inf")])
-
-
-@given(
-    looks=st.lists(st.lists(numbers, min_size=6, max_size=6), min_size=1, max_size=4),
-    alone=st.sampled_from([True, False]),
-)
-def test_the_best_finite_candidate_of_each_image_is_kept(
-    looks: list[list[float]], alone: Any
-) -> None:
-    images = 6 if alone else 2
-    seen, count = StepBest(images), 6 // images
-    for step, row in enumerate(looks):
-        at = torch.tensor([10.0 * step + i for i in range(6)])
-        seen.add(torch.tensor(row), at.reshape(6, 1, 1, 1), {"latent": at.reshape(6, 1)})
-    for image in range(images):
-        finite = [
-            (value, 10.0 * step + i)
-            for step, row in enumerate(looks)
-            for i, value in enumerate(row)
-            if i // count == image and abs(value) < float("inf")
-        ]
-        assert seen.losses is not None
-        if not finite:
-            assert not seen.losses[image].isfinite()
-            continue
-        value, place = min(finite)
-        assert seen.losses[image] == value
-        assert seen.images[image].item() == place
-        assert seen.points["latent"][image].item() == place
-
-
-def test_what_is_kept_stays_when_the_points_move_on() -> None:
-    seen, points = StepBest(2), {"latent": uniform(2, 3)}
-    images = uniform(2, 3, 4, 4)
-    before = [points["latent"].clone(), images.clone()]
-    seen.add(torch.tensor([1.0, 2.0]), images, points)
-    points["latent"].zero_()
-    images.zero_()
-    assert same([seen.points["latent"], seen.images], before)
-
 
 def test_terms_are_those_of_the_first_look_at_the_best_candidate() -> None:
     seen = StepBest(2)
@@ -489,29 +445,3 @@ def test_confining_moves_the_points_in_place() -> None:
     here.confine()
     assert here.points["latent"] is frame
     assert frame.abs().max() == 0.3
-
-
-# ---------------------------------------------------------------------- what goes wrong
-
-
-class Hungry(Objective):
-    """Asks a GPU for more than it has."""
-
-    def forward(self, view: View) -> Tensor:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
-
-
-class Photographs(Objective):
-    """Cannot deal with images of several photographs."""
-
-    def forward(self, view: View) -> Tensor:
-        raise RuntimeError("The size of tensor a (2) must match the size of tensor b (3)")
-
-
-def test_a_gpu_without_memory_is_no_fault_of_an_objective() -> None:
-    several = replace(latent_scene(), owners=(0, 1))
-    for scene in (latent_scene(), several):
-        with pytest.raises(torch.OutOfMemoryError, match=r"Tried to allocate 20\.00 GiB"):
-            evaluation(Term(Hungry(), name="hungry"), scene=scene, variable=latents())()
-    with pytest.raises(InputError, match=r"objective\.own: expected one number an image.*batch 1"):
-        evaluation(Term(Photographs(), name="own"), scene=several, variable=latents())()

@@ -106,6 +106,13 @@ def record(code: Callable[[], object], *, volatile: Sequence[Tensor] = ()) -> Ta
 
     Raises:
         UnrecordableError: It cannot be replayed. It has run nevertheless, to its end.
+
+    Example:
+        >>> x = torch.ones(())
+        >>> tape = record(lambda: x.mul_(2))
+        >>> tape.replay()
+        >>> x.item()  # doubled by Python, and by the tape
+        4.0
     """
     recorder = Recorder()
     with watching(recorder):

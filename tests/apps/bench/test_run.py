@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +25,16 @@ from invertkit.core.recording.replay import WORTH
 from invertkit.core.view import View
 from invertkit.engine.problem import Problem, Term
 from invertkit.engine.run import Run
-from invertkit.engine.step_kinds import kinds_of
 from invertkit.errors import InputError
 from invertkit.models.generators.biggan.config import BigGANConfig
 from invertkit.objectives.asked_players import CriticScore, MaskBCE
 from invertkit.objectives.base import Objective
-from invertkit.objectives.outputs import CrossEntropy
-from invertkit.objectives.patches.nearest import NearestPatches
 from invertkit.objectives.reference import PixelDistance
 from invertkit.optimizers.population.basin import BasinCMA
 from invertkit.optimizers.population.cma_es import CmaEs
 from invertkit.optimizers.torch_optim import Adam
-from invertkit.optimizers.wrappers import Clip
-from invertkit.recipe.overlay import read_raw, recipe_names
 from invertkit.runs.prepare import prepare_job
+from tests.engine.test_step_kinds import varied
 from tests.faces import invertkit, write_page
 from tests.helpers import global_generators_unmoved, make_problem, tiny_critic, tiny_segmenter
 
@@ -82,77 +78,7 @@ def measured(
     return summed(times, MACHINE, batch=len(problem.seeds))
 
 
-# ---------------------------------------------------------------------- the plan of kinds
-
-
-def varied() -> Problem:
-    """Both players, terms that come and go, a search now and then, two stages."""
-    return make_problem(
-        Term(CrossEntropy(), name="class", stop=25),
-        Term(CriticScore(), name="critic", weight=0.1, start=10),
-        Term(MaskBCE(), name="mask", max_size=15),
-        Term(NearestPatches(every=4), name="nearest"),
-        players={
-            "critic": tiny_critic(every=3, start=12),
-            "segmenter": tiny_segmenter(updates=20),
-        },
-        stages=[(SMALL, 30), ((16, 14), 8)],
-    )
-
-
-def searched() -> Problem:
-    """Generations of five steps, and four more at the end."""
-    return make_problem(
-        Term(Costly(Clock()), name="bright"),
-        optimizer=BasinCMA(outer=CmaEs(), inner=Adam(), inner_steps=5, last_steps=4),
-        stages=[((4, 4), 19)],
-    )
-
-
-def covered(problem: Problem) -> list[int]:
-    return sorted(step for kind in kinds_of(problem) for step in kind.steps)
-
-
-@pytest.mark.parametrize("make", [varied, searched])
-def test_the_kinds_of_a_problem_have_every_step_once_and_tell_its_stage_and_terms(
-    make: Callable[[], Problem],
-) -> None:
-    problem = make()
-    assert covered(problem) == list(range(problem.total_steps))
-    of = {step: kind for kind in kinds_of(problem) for step in kind.steps}
-    for report in Run(problem).steps():
-        kind = of[report.step - 1]
-        assert (kind.stage, kind.terms) == (report.stage, tuple(report.weights))
-
-
-@pytest.mark.parametrize("recipe", recipe_names())
-def test_the_kinds_of_the_recipes_have_every_step_once(recipe: str) -> None:
-    choices = {"budget": "preview"} if "budget" in read_raw(recipe).get("choices", {}) else {}
-    job = prepare_job(recipe, device="cpu", choices=choices)
-    problem = job.problem((0,))
-    assert covered(problem) == list(range(problem.total_steps))
-    begins = [kind.steps[0] for kind in kinds_of(problem)]
-    assert begins == sorted(begins)
-
-
-def test_players_terms_and_searches_make_kinds() -> None:
-    counts = {(k.stage, k.terms, k.phases): len(k.steps) for k in kinds_of(varied())}
-    learnt = [
-        (stage, len(terms), *(phase.key for phase in phases[:2])) for stage, terms, phases in counts
-    ]
-    assert (0, 4, True, True) in learnt  # critic and segmenter
-    assert (0, 4, False, True) in learnt
-    assert (0, 3, False, False) in learnt  # without the class
-    assert sum(counts.values()) == 38
-    drawn = [kind.steps for kind in kinds_of(searched()) if kind.phases[-1].key[1]]  # type: ignore[index]
-    assert sorted(drawn) == [(0, 10), (5,), (15,)]  # of even and odd steps
-
-
-def test_a_wrapped_optimizer_has_the_phases_of_the_inner_one() -> None:
-    inner = BasinCMA(outer=CmaEs(), inner=Adam(), inner_steps=2, last_steps=1)
-    for step in range(5):
-        assert Clip(inner).phase(step=step, total=5) == inner.phase(step=step, total=5)
-    assert Adam().phase(step=0, total=5) == Phase()
+# ---------------------------------------------------------------------- timing
 
 
 def test_a_run_can_stand_before_any_step_and_no_other() -> None:

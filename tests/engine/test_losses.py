@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from invertkit.core.randomness import Randomness
+from invertkit.core.scene import Scene
+from invertkit.core.view import View
+from invertkit.engine.losses import weighted_losses
+from invertkit.engine.problem import Term
+from invertkit.errors import InputError
+from invertkit.objectives.base import Objective
+from invertkit.objectives.priors import Norm, TotalVariation
+from tests.helpers import make_scene, uniform
+
+
+def of(*terms: Term, scene: Scene | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    """Losses and values of two images, the second term twice the first."""
+    images = uniform(2, 3, 8, 9).requires_grad_()
+    view = View(images, scene or make_scene((8, 9)), Randomness((0, 1)))
+    weights = {term.name: torch.tensor(1.0 + i) for i, term in enumerate(terms)}
+    return weighted_losses(terms, weights, view)
+
+
+def test_the_sum_has_a_graph_and_the_values_have_none() -> None:
+    losses, values = of(Term(Norm(), name="norm"), Term(TotalVariation(), name="smooth"))
+    assert list(values) == ["norm", "smooth"]
+    torch.testing.assert_close(losses.detach(), values["norm"] + 2 * values["smooth"])
+    assert losses.requires_grad
+    assert not any(value.requires_grad for value in values.values())
+
+
+class Hungry(Objective):
+    """Asks a GPU for more than it has."""
+
+    def forward(self, view: View) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
+class Photographs(Objective):
+    """Cannot deal with images of several photographs."""
+
+    def forward(self, view: View) -> Tensor:
+        raise RuntimeError("The size of tensor a (2) must match the size of tensor b (3)")
+
+
+def test_a_gpu_without_memory_is_no_fault_of_an_objective() -> None:
+    several = replace(make_scene((8, 9)), owners=(0, 1))
+    for scene in (make_scene((8, 9)), several):
+        with pytest.raises(torch.OutOfMemoryError, match=r"Tried to allocate 20\.00 GiB"):
+            of(Term(Hungry(), name="hungry"), scene=scene)
+    with pytest.raises(InputError, match=r"objective\.own: expected one number an image.*batch 1"):
+        of(Term(Photographs(), name="own"), scene=several)
