@@ -425,13 +425,21 @@ def test_photographs_side_by_side_are_the_same_too(tmp_path: Path) -> None:
         assert (ours.frames[-1].float() - theirs.frames[-1].float()).abs().max() <= 1
 
 
-@pytest.mark.parametrize("batch", [1, 4])
+@pytest.fixture(scope="module", params=[1, 4])
+def undisturbed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path, int, list[Result]]:
+    """Page, folder of photographs, images in a batch, and what comes of them."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    page, edits = write_page(folder), folder_of(folder / "edits")
+    return page, edits, request.param, run_each(page, edits, batch=request.param)
+
+
 @pytest.mark.parametrize("stop", [3, 9, 17, 24, 40])
 def test_a_run_over_photographs_goes_on_where_it_was_interrupted(
-    tmp_path: Path, batch: int, stop: int
+    undisturbed: tuple[Path, Path, int, list[Result]], tmp_path: Path, stop: int
 ) -> None:
-    page, edits = write_page(tmp_path), folder_of(tmp_path / "edits")
-    whole = run_each(page, edits, batch=batch)
+    page, edits, batch, whole = undisturbed
     counted = iter(range(1, 1000))
 
     def halt(report: StepReport) -> str | None:
@@ -466,14 +474,25 @@ def test_a_photograph_that_is_not_whole_is_no_run_of_its_own(tmp_path: Path) -> 
         package.resume(out / "photograph 0")
 
 
+@pytest.fixture(scope="module")
+def halted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Result]]:
+    """The folder of a run that stopped at its ninth step, and what comes of one that does not."""
+    folder = tmp_path_factory.mktemp("halted")
+    page, edits = write_page(folder), folder_of(folder / "edits", 2)
+    steps, out = iter(range(100)), folder / "out"
+    run_each(page, edits, out=out, observers=[lambda _: STOP if next(steps) == 9 else None])
+    return out, run_each(page, edits)
+
+
 @pytest.mark.parametrize("broken", range(1, 30, 3))
 def test_no_picture_stays_half_made_when_the_disk_fills_while_it_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: int
+    halted: tuple[Path, list[Result]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    broken: int,
 ) -> None:
-    page, edits = write_page(tmp_path), folder_of(tmp_path / "edits", 2)
-    whole, out = run_each(page, edits), tmp_path / "out"
-    steps = iter(range(100))
-    run_each(page, edits, out=out, observers=[lambda _: STOP if next(steps) == 9 else None])
+    before, whole = halted
+    out = Path(shutil.copytree(before, tmp_path / "out"))
     written, replace_ = iter(range(1000)), Path.replace
 
     def fail(path: Path, target: Path) -> Path:
