@@ -130,6 +130,8 @@ class TrainingPlan:
         widths: Channels of a new kitnet's four parts.
         seed: Of weights, order, augmentation, random starts.
         bf16: Train in bfloat16. Attack and update run in it, never the evaluation.
+        fold: Join batch norms to convolutions for the attack; faster, and equal up to rounding. One
+            process in float32 does it; others go on without.
 
     Raises:
         InputError: A number is out of its range.
@@ -162,6 +164,7 @@ class TrainingPlan:
     widths: Annotated[tuple[int, int, int, int], Flag(panel=NETWORK)] = (24, 48, 96, 192)
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
     bf16: Annotated[bool, Flag(panel=DATA)] = False
+    fold: Annotated[bool, Flag(panel=DATA)] = False
 
     def __post_init__(self) -> None:
         expect_in_range(self)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from invertkit.core.signals import Stopping
 from invertkit.errors import InputError
+from invertkit.models.folding.folding import Folding
 from invertkit.training.classifier.normalized import Normalized as Normalized
 from invertkit.training.classifier.plan import TrainingPlan as TrainingPlan
 from invertkit.training.classifier.plan import as_json, difference
@@ -126,6 +127,9 @@ class _Training:
         if not plan.label_free:
             del self.teacher
         self.average = Average(self.model, plan.ema)
+        # Neither shared batch norms nor weights that are rounded once more can be folded.
+        folds = plan.fold and team.alone and not plan.bf16
+        self.folding, self.folding_of_teacher = Folding(enabled=folds), Folding(enabled=folds)
         self.joined = team.join(self.model)
         self.optimizer = _sgd(self.model, plan)
         self.step = 0
@@ -212,7 +216,8 @@ class _Training:
     @torch.no_grad()
     def predictions(self, images: Tensor) -> Float[Tensor, "b k"]:
         """What the starting network says of the clean images, as probabilities."""
-        return self.teacher(images).float().softmax(1)  # type: ignore[no-any-return]
+        with self.folding_of_teacher.lent(self.teacher.net, images, frozenset()):
+            return self.teacher(images).float().softmax(1)  # type: ignore[no-any-return]
 
     def attacked(
         self, attack: Attack, images: Tensor, wanted: Tensor, batch: TrainingBatch, epoch: int
@@ -234,7 +239,7 @@ class _Training:
                 for row in batch.rows.tolist()
             ]
             start = torch.cat(starts)
-        with _frozen(self.model):
+        with _frozen(self.model), self.folding.lent(self.model.net, images, frozenset()):
             return pgd(attack, self.model, images, wanted, generator=generator, start=start)
 
     def row(self, epoch: int, rate: float) -> TrainingRow:

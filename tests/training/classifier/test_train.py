@@ -193,6 +193,36 @@ def test_without_labels_the_network_keeps_to_what_it_said(
     assert divergence(model) < 0.7 * divergence(before)
 
 
+def test_folding_changes_nothing_but_rounding(
+    photographs: PhotographSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"label_free": True, "epochs": 2, "clean_epochs": 0, "lr": 0.01}
+    usual, folds = torch.nn.Conv2d.forward, [0]
+    trained = []
+
+    def counted(self: nn.Conv2d, image: torch.Tensor) -> torch.Tensor:
+        folds[0] += self.bias is not None
+        return usual(self, image)
+
+    monkeypatch.setattr(torch.nn.Conv2d, "forward", counted)
+    for fold in (False, True):
+        folds[0] = 0
+        trained.append(
+            train_classifier(
+                plan(fold=fold, **options), photographs, out=tmp_path / str(fold),
+                start=kitnet(), report=QUIET,
+            )
+        )  # fmt: skip
+        assert (folds[0] > 0) is fold
+    apart = [
+        (a.double() - b.double()).abs().max()
+        for a, b in zip(
+            trained[0].state_dict().values(), trained[1].state_dict().values(), strict=True
+        )
+    ]
+    assert 0 < max(apart) < 1e-4
+
+
 # ---------------------------------------------------------------------- stopping and going on
 
 
