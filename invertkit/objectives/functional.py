@@ -97,6 +97,30 @@ def weighted_mean(
     return (values * weights).sum((1, 2, 3)) / total
 
 
+def gram_matrix(
+    features: Float[Tensor, "b c h w"], weights: Float[Tensor, "#b 1 h w"] | None = None
+) -> Float[Tensor, "b c c"]:
+    """Mean over the pixels of f fᵀ, f a pixel's channels; 0 where the weights leave nothing.
+
+    Args:
+        features: Any real values.
+        weights: Of the pixels, not negative; None for all alike.
+
+    Source: Gatys, Ecker & Bethge, CVPR 2016, Eq. 3, where it is the sum.
+
+    Example:
+        >>> features = torch.tensor([[[[1.0, 3.0]], [[0.0, 2.0]]]])
+        >>> gram_matrix(features).tolist()
+        [[[5.0, 3.0], [3.0, 2.0]]]
+    """
+    flat = features.flatten(2)
+    if weights is None:
+        return flat @ flat.mT / flat.shape[2]
+    share = weights.flatten(2)
+    # The small number divides 0 by something where a region is empty at this size.
+    return (flat * share) @ flat.mT / share.sum(2, keepdim=True).clamp(min=1e-12)
+
+
 def total_variation_l1(
     image: Float[Tensor, "b c h w"], weights: Float[Tensor, "#b 1 h w"] | None = None
 ) -> Float[Tensor, " b"]:

@@ -63,10 +63,20 @@ OBJECTIVES: Final = _table(
         "invertkit.objectives.feature_cosine:FeatureCosine",
         "angle between a network's features of the image and of the reference",
     ),
+    feature_distance=Entry(
+        "invertkit.objectives.style:FeatureDistance",
+        "a network's features of the reference, at the same place",
+        "Gatys et al., CVPR 2016",
+    ),
     feature_statistics=Entry(
         "invertkit.objectives.statistics:FeatureStatistics",
         "channel means and deviations of the reference, in any layers",
         "IMAGINE, CVPR 2021; MAGIC, AAAI 2023",
+    ),
+    gram_matrices=Entry(
+        "invertkit.objectives.style:GramMatrices",
+        "the reference's Gram matrices in any layers: texture without layout",
+        "Gatys et al., CVPR 2016",
     ),
     kl_divergence=Entry(
         "invertkit.objectives.outputs:KLDivergence",
