@@ -148,14 +148,18 @@ def tiny_job(recipe: str, wanted: dict[str, str], *changes: str, sizes: tuple[in
         overrides += [f"variable.inner.size={sizes[-1]}"]
     if "layer" in raw["objective"].get("dream", {}):
         overrides += ["objective.dream.layer=layer3"]
+    if "style" in raw["objective"]:
+        overrides += ["objective.style.layers=[default]", "objective.style.weights=[]"]
+        overrides += ["objective.content.layers=[layer2]"]
     image, mask, target = red_on_green()
-    given_ = {"image": image, "mask": mask, "target": target}
+    given_ = {"mask": mask, "target": target}
+    (network,) = raw["models"]
     return prepare_job(
         recipe,
-        **{name: given_[name] for name in raw["inputs"]},
+        **{name: given_.get(name, image) for name in raw["inputs"]},
         choices=wanted,
         overrides=overrides,
-        models={"classifier": tiny_classifier(torch.float32)},
+        models={network: tiny_classifier(torch.float32)},
         device="cpu",
     )
 
