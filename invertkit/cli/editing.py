@@ -115,6 +115,7 @@ def _strengths(strength: float | None, sweep: str | None) -> list[float]:
     if count < 2 or count > _MOST_FRAMES or count != int(count):
         raise InputError(f"--sweep: expected 2 to {_MOST_FRAMES} strengths, got {count:g}.")
     rises = int(count) - 1
+    # Not by adding steps: the last strength is the one that was written, to the bit.
     return [(first * (rises - i) + last * i) / rises for i in range(rises + 1)]
 
 

@@ -132,6 +132,7 @@ class WrappedVariable(Variable):
         self.inner = inner
 
     def bind(self, models: Mapping[str, Any]) -> Self:
+        # A copy: the same variable may serve problems with other networks at the same time.
         bound = copy(self)
         try:
             bound.inner = self.inner.bind(models)

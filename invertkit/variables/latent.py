@@ -89,6 +89,7 @@ class Latent(Variable):
         self.embedding, self.label = embedding, label
         self.limit, self.beyond = limit, beyond
         self.classifier, self.encoder, self.mask = classifier, encoder, mask
+        # What `bind` finds in a problem's models; until then nobody knows the names.
         self._generator: Generator | None = None
         self._encoder: Encoder | None = None
         self._class_start: ClassStart | None = None
@@ -252,6 +253,7 @@ class Latent(Variable):
                 pictures = generator.generate(**latents)
             else:
                 pictures = generator.generate_with(change, **latents)
+        # Terms compare with a photograph, and small differences need more digits than bf16 has.
         return pictures.to(first.dtype) if pictures.dtype == torch.bfloat16 else pictures
 
     def image(self, params: Params, scene: Scene) -> Float[Tensor, "b 3 h w"]:

@@ -73,6 +73,7 @@ class Tuned(WrappedVariable):
         self, params: Params, scene: Scene, randomness: Randomness, step: int
     ) -> Float[Tensor, "b 3 h w"]:
         raw = self.inner.raw(params, scene, params["weights"])
+        # In the generator's frame where there is one: the photograph was moved to it.
         return raw if isinstance(self.inner, Transformed) else resize_image(raw, scene.size)
 
     def image(self, params: Params, scene: Scene) -> Float[Tensor, "b 3 h w"]:

@@ -60,6 +60,7 @@ class Change:
         wanted: dict[Steering, float] = {
             "shift_x": self.shift[0],
             "shift_y": self.shift[1],
+            # Walks are straight lines, and zooming twice by a half way is adding logarithms.
             "zoom": math.log(self.zoom),
         }
         return {name: amount for name, amount in wanted.items() if amount}

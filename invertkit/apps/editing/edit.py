@@ -122,6 +122,7 @@ def _edited(
         region=blend.region,
         mixed=blend.mixed,
     )
+    # Less than all is no fault, since a transform may lie beyond the photograph's edge.
     blended, wanted = int(inside.sum()), int(mask.sum())
     if blend.region == "mask" and blended < 0.95 * wanted:
         log.info(

@@ -46,6 +46,7 @@ def moved_latents(
         steps: Of Adam, where a walk is learned.
     """
     generator = done.generator
+    # Latents that nothing moves are shown once a strength too: the network wants equal batches.
     rows = {
         name: done.tensors[name].expand(len(strengths), *spec.shape)
         for name, spec in generator.latents.items()
@@ -121,6 +122,7 @@ def _kept_or_made(
 ) -> Directions:
     """Tensors from `directions/` of the run's folder; made and written where they are lacking."""
     path = done.run / "directions" / f"{name}.safetensors"
+    # Directions of other weights mean nothing; a description names its file by a hash.
     facts = {"generator": done.generator.description, **{k: str(v) for k, v in options.items()}}
     try:
         if path.is_file() and metadata(path) == facts:

@@ -159,6 +159,7 @@ def _last_latents(run: Path, page: Page, registry: Registry) -> tuple[Transform 
             node = stage_part("variable", stage.variable, page) or page.variable
     variable: Variable = build_part("variable", node, at=at, registry=registry)
     transform = None
+    # Wrappers such as `hold` change what is seen of the latents, and an edit starts at the latents.
     while (inner := getattr(variable, "inner", None)) is not None:
         if isinstance(variable, Transformed):
             transform = variable.transform

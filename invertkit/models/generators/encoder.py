@@ -73,6 +73,7 @@ class Encoder(Model):
             raise InputError(f"{self.description} wants {conjoined(lacking)} beside the picture.")
         low, high = self.input_range
         guess = self.net(image * (high - low) + low, *(known[name] for name in self.takes))
+        # One latent comes bare, as most encoders give it; of several each must have its name.
         if isinstance(guess, Mapping):
             latents = dict(guess)
         else:

@@ -244,8 +244,7 @@ class Generator(Model):
                 name: weights[name] + part.reshape(weights[name].shape)
                 for name, part in zip(names, parts, strict=True)
             }
-            # Weights differ from picture to picture, so each is a call of its own; batched
-            # (vmap) they would need every weight once a picture in memory.
+            # Weights differ from picture to picture, so each picture is a call of its own.
             inputs = tuple(latent[None] for latent in of_one)
             pictures.append(functional_call(self.net, changed, inputs))
         return self._unit(torch.cat(pictures))

@@ -145,7 +145,7 @@ class KitGenerator(nn.Module):
         else:
             condition = torch.cat([latent, embedding], 1)
             start = self.gen_z(condition)
-        # Channels last: convolutions of few channels run nearly twice as fast on a CPU.
+        # From here on channels lie last in memory: every layer keeps the layout that it is given.
         features = start.reshape(-1, self.widths[0], 4, 4)
         features = features.contiguous(memory_format=torch.channels_last)
         for index, block in enumerate(self.blocks):
@@ -212,7 +212,7 @@ class ClassHead(nn.Module):
         """Score of `(b, c, h, w)` features, `b` a multiple of the group."""
         summed = _at_least_single(F.relu(features)).sum((2, 3))
         groups = summed.unflatten(0, (-1, self.group))
-        # The root has no slope at 0, where pictures of a group are equal.
+        # Without the 1e-6 the root's slope is infinite where pictures of a group are equal.
         spread = (groups.var(1, unbiased=False) + 1e-6).sqrt()
         spread = spread.repeat_interleave(self.group, 0)
         plain: Tensor = self.linear(summed)[:, 0] + self.spread(spread)[:, 0]
@@ -230,6 +230,11 @@ class KitDiscriminator(nn.Module):
         classes: Number of classes.
         widths: Channels of the convolutions.
         spectral: Whether weights are normed; not where the norm is baked in (see `baked`).
+
+    Example:
+        >>> net = KitDiscriminator(3, widths=(8, 8, 8, 8))
+        >>> net(torch.zeros(4, 3, 32, 32), torch.tensor([0, 0, 0, 0])).shape
+        torch.Size([4])
 
     Source: hinge loss, Lim & Ye 2017; spectral norm, Miyato et al. 2018; projection, Miyato &
     Koyama 2018.
@@ -303,6 +308,11 @@ class _Down(nn.Module):
 @final
 class KitEncoder(nn.Module):
     """From a picture and its class embedding to the latent that makes it.
+
+    Example:
+        >>> net = KitEncoder(latent=5, embedding=4, widths=(8, 8, 16))
+        >>> net(torch.zeros(2, 3, 32, 32), torch.zeros(2, 4)).shape
+        torch.Size([2, 5])
 
     Source: the class-conditional group-norm encoder of Transform-and-Project's released code, in
     small.

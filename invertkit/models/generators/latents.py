@@ -175,6 +175,7 @@ def declared(latents: Mapping[str, Declared]) -> dict[str, LatentSpec | ClassEmb
         if isinstance(spec, LatentSpec | ClassEmbedding):
             records[name] = spec
             continue
+        # A string is a sequence too, and "128" would be a shape of three sides.
         sides = (spec,) if isinstance(spec, int) else spec
         if isinstance(sides, str) or not isinstance(sides, Sequence):
             raise InputError(f"latents: {name} has a length or a shape, not {spec!r}.")

@@ -70,6 +70,7 @@ def embedded_discriminator(*, weights: Path | None = None) -> Classifier:
     """
     path, facts = _facts(weights)
     with quiet_random():
+        # The file has plain weights: spectral norms were divided out when it was made.
         net = KitDiscriminator(len(facts["classes"]), spectral=False)
     load_into(net, _part(path, "discriminator"), name=str(path))
     blocks = ("block1", "block2", "block3")
@@ -171,6 +172,7 @@ def _facts(weights: Path | None) -> tuple[Path, Mapping[str, Any]]:
     lacking = [key for key in _FACTS if key not in header]
     if lacking:
         raise WeightsError(f"{path}: its metadata lacks {', '.join(lacking)}; train it again.")
+    # Metadata of a safetensors file are texts, so each fact was written as JSON.
     facts = {key: json.loads(header[key]) for key in _FACTS}
     return path, facts
 

@@ -29,10 +29,10 @@ Range = tuple[float, float]
 
 
 SCALES: Final[Range] = (0.05, 20.0)
-"""Of a photograph; beyond them too few of its pixels are left to compare, or too few of ours."""
+"""Between which a scale acts."""
 
 FACTORS: Final[Range] = (0.25, 4.0)
-"""Of colours; past them their inverse would enlarge what rounding leaves."""
+"""Between which a colour's factor acts."""
 
 FREE: Final[Range] = (-math.inf, math.inf)
 """Any value."""

@@ -69,6 +69,10 @@ class Brightness(_Colour):
     Args:
         form: `factor`, x·γ with inverse 1/γ, as in the released code, γ between 2/3 and 3/2 (it
             has 0.667); `offset`, x + γ with inverse -γ, as in the paper, γ between -1 and 1.
+
+    Example:
+        >>> Brightness().apply(torch.full((1, 3, 1, 1), 0.5), torch.tensor([[1.2]]), (1, 1))[0, 0]
+        tensor([[0.6000]])
     """
 
     form: Literal["factor", "offset"] = "factor"
@@ -99,6 +103,10 @@ class Contrast(_Colour):
 
     Torchvision scales about the mean grey of each image. That mean is another one once the image
     has been moved or brightened, so 1/γ would not undo γ in a composition; 0.5 stays where it is.
+
+    Example:
+        >>> Contrast().apply(torch.full((1, 3, 1, 1), 0.6), torch.tensor([[2.0]]), (1, 1))[0, 0]
+        tensor([[0.7000]])
     """
 
     @property
@@ -115,6 +123,11 @@ class Saturation(_Colour):
     """Distance of each pixel from the grey of its luma, times a factor between 1/4 and 4.
 
     Luma (ITU-R BT.601) stays, so the inverse is 1/γ. For images of three channels.
+
+    Example:
+        >>> grey = torch.full((1, 3, 1, 1), 0.5)
+        >>> Saturation().apply(grey, torch.tensor([[2.0]]), (1, 1))[0, :, 0, 0]
+        tensor([0.5000, 0.5000, 0.5000])
     """
 
     @property
@@ -133,6 +146,11 @@ class Hue(_Colour):
     It is a linear map that keeps luma, with the negative angle as its inverse. The hue of HSV,
     which torchvision turns, jumps at grey and keeps no luma. Angles beyond ±0.5 come round. For
     images of three channels.
+
+    Example:
+        >>> red, whole_turn = torch.tensor([1.0, 0.0, 0.0]).reshape(1, 3, 1, 1), torch.ones(1, 1)
+        >>> torch.allclose(Hue().apply(red, whole_turn, (1, 1)), red, atol=1e-6)
+        True
     """
 
     @property
@@ -163,6 +181,10 @@ class Gamma(_Colour):
     Near black a power has no slope or an infinite one. So below θ = 0.01^(1/√γ) the curve is the
     straight line from 0 to (θ, θ^γ), on through negative values. The inverse's own line then ends
     at θ^γ, just where this one arrives, and 1/γ undoes γ for every number.
+
+    Example:
+        >>> Gamma().apply(torch.full((1, 3, 1, 1), 0.5), torch.tensor([[2.0]]), (1, 1))[0, 0]
+        tensor([[0.2500]])
     """
 
     @property

@@ -101,7 +101,7 @@ def without_spectral_norm(state: Mapping[str, Tensor], *, name: str) -> dict[str
                 f"{name}: {parts[0]} is {tuple(original.shape)}, which {parts[1]} "
                 f"{tuple(left.shape)} and {parts[2]} {tuple(right.shape)} do not fit."
             )
-        # In float64: the published vectors are converged, and what is divided by stays in the file.
+        # In float64, since every weight of the layer is divided by this one sum.
         norm = float(left.double() @ matrix @ right.double())
         if not 0 < norm < float("inf"):
             raise WeightsError(

@@ -74,8 +74,8 @@ class _Norm(nn.Module, ABC):
         """Scale and shift of normalised features, `(b, c)` or `(1, c)`."""
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
-        # One multiply-add a number instead of three: statistics are joined to scale and shift,
-        # which are as short as the channels.
+        # Statistics are joined to scale and shift, which have one number a channel, so that the
+        # features are read and written once.
         scale, shift = self.affine(condition)
         scale = scale * self.inverse
         shift = torch.addcmul(shift, self.mean, scale, value=-1)
