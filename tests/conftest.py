@@ -11,6 +11,7 @@ from torch import Tensor
 from invertkit.core.scene import Scene
 from invertkit.models.classifiers.classifier import Classifier
 from invertkit.objectives.patches import object_search
+from tests.faults import offline, refuse  # noqa: F401
 from tests.helpers import make_scene, tiny_classifier
 
 torch.set_num_threads(1)
