@@ -29,7 +29,6 @@ NOT_YET: dict[str, set[str]] = {
     },
     "functions": {
         "apps/ablation/run.py: ablate",
-        "apps/editing/edit.py: edit",
         "recipe/build.py: build",
     },
     "examples": set(),
