@@ -66,6 +66,6 @@ class MaskBCE(Objective):
         if target is None:
             raise InputError("`mask_bce` compares with a target mask; give one.")
         logits = view.player(self.player).logits(view.image)
-        wanted = target.expand_as(logits)
+        wanted = target.expand_as(logits)  # one mask may serve all images
         losses = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
         return weighted_mean(losses, view.region(losses.shape[-2:]))

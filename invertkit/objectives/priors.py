@@ -81,7 +81,7 @@ class Norm(Objective):
     def forward(self, view: View) -> Float[Tensor, " b"]:
         image = in_space(view.image, self.space)
         weights = view.region(image.shape[-2:])
-        if weights is not None:
+        if weights is not None:  # the root, so that squares count by the weight itself
             image = image * weights.sqrt()
         if self.squared:
             return image.square().sum((1, 2, 3))

@@ -76,5 +76,6 @@ class WeightDeviation(Objective):
         difference = view.tensors[self.tensor].flatten(1)
         if self.squared:
             return difference.square().sum(1)
+        # Not the root of a sum of squares, whose slope at 0, where every run begins, is no number.
         length: Tensor = torch.linalg.vector_norm(difference, dim=1)
         return length

@@ -71,5 +71,6 @@ class PatchGrid:
         spread = values.new_zeros(values.shape[0], height * width)
         spread[:, queries] = values
         size = (height + 2 * reach, width + 2 * reach)
+        # Patches at the border reach beyond the image; what they say there is cut off.
         summed = F.fold(spread[None], size, self.side)
         return summed[:, :, reach : reach + height, reach : reach + width]

@@ -202,6 +202,7 @@ class BasinCMA(Optimizer):
         losses = self.inner.step(
             candidates, state.candidates, state.inner, step=place.inside, total=place.steps
         )
+        # The last word may move candidates (`keep_best`), so it comes before they are judged.
         if place.judges:
             self.inner.finish(state.candidates, state.inner)
         candidates.confine()

@@ -69,6 +69,7 @@ class CmaEs(PopulationSearch):
         rule, size = self._rule(), self.centre(search).shape[-1]
         shape = (rule.size(size), size)
         draws = landscape.randomness.normal("population", shape, step=landscape.step)
+        # Drawn in float32 as everything else of a run, then reckoned with in float64.
         points: Tensor = rule.ask(search, draws.double())
         return points
 
