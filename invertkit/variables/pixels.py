@@ -80,7 +80,11 @@ class Pixels(Variable):
 
     def _centre(self, scene: Scene) -> Tensor:
         if self.start_from == "constant":
-            return torch.tensor(self.colour).reshape(1, 3, 1, 1).expand(-1, -1, *scene.size)
+            return (
+                torch.tensor([float(part) for part in self.colour])
+                .reshape(1, 3, 1, 1)
+                .expand(-1, -1, *scene.size)
+            )
         if scene.reference is None:
             raise InputError(f"`start: {self.start_from}` begins at a reference; give an image.")
         if self.start_from == "image":
