@@ -5,6 +5,17 @@ from __future__ import annotations
 from torch import Tensor
 
 
+def central_box(height: int, width: int) -> tuple[int, int, int]:
+    """Top, left and side of the largest square in the middle.
+
+    Example:
+        >>> central_box(2, 5)
+        (0, 1, 2)
+    """
+    side = min(height, width)
+    return (height - side) // 2, (width - side) // 2, side
+
+
 def central_square(values: Tensor) -> Tensor:
     """The largest square in the middle of images `(..., h, w)`, without a copy.
 
@@ -14,7 +25,5 @@ def central_square(values: Tensor) -> Tensor:
         tensor([[1, 2],
                 [5, 6]])
     """
-    height, width = values.shape[-2:]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
+    top, left, side = central_box(values.shape[-2], values.shape[-1])
     return values[..., top : top + side, left : left + side]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import final
 
 from PIL import Image
 
+from invertkit.core.images.folder import is_picture
 from invertkit.errors import InputError
-
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 
 @final
@@ -52,7 +51,7 @@ class PictureFiles:
                 f"{len(self.classes)}. Put the pictures of each class in a folder of its own."
             )
         if not kept:
-            raise InputError(f"{source}: holds no pictures ({', '.join(sorted(_SUFFIXES))}).")
+            raise InputError(f"{source}: holds no pictures (such as .jpg, .png and .webp).")
         index = {name: i for i, name in enumerate(self.classes)}
         self.names = [name for _, name in kept]
         self.labels = [index.get(label, 0) for label, _ in kept]
@@ -94,7 +93,7 @@ class PictureFiles:
         return [
             path.relative_to(self.source).as_posix()
             for path in paths
-            if _is_picture(path) and path.is_file()
+            if is_picture(path) and path.is_file()
         ]
 
     def _in_zip(self) -> list[str]:
@@ -106,9 +105,4 @@ class PictureFiles:
             raise InputError(
                 f"{self.source}: neither a folder nor a readable zip ({error})."
             ) from None
-        return [name for name in names if _is_picture(PurePosixPath(name))]
-
-
-def _is_picture(path: PurePath) -> bool:
-    """By its name; `._NAME` is what macOS keeps beside a file, and packs into zips."""
-    return path.suffix.lower() in _SUFFIXES and not path.name.startswith("._")
+        return [name for name in names if is_picture(PurePosixPath(name))]

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from invertkit.core.images.crop import central_box
 from invertkit.errors import InputError
 from invertkit.training.data.files import PictureFiles
 
@@ -86,8 +87,7 @@ def _some(names: tuple[str, ...] | list[str]) -> str:
 
 
 def _square(picture: Image.Image, resolution: int) -> Tensor:
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    top, left, side = central_box(picture.height, picture.width)
     if picture.size != (resolution, resolution):
         picture = picture.crop((left, top, left + side, top + side))
         picture = picture.resize((resolution, resolution), Image.Resampling.LANCZOS)

@@ -286,7 +286,7 @@ def test_data_that_cannot_be_used_is_a_sentence(
 
 
 def test_a_folder_without_pictures_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"holds no pictures \(\.bmp, \.jpeg"):
+    with pytest.raises(InputError, match=r"holds no pictures \(such as \.jpg"):
         load_photographs(tmp_path, resolution=8, labelled=False)
 
 
