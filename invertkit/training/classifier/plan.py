@@ -28,6 +28,10 @@ SMALLEST: Final = 16
 def read_points(text: str, *, option: str) -> Points:
     """`0=0,5=1` as (epoch, multiplier) pairs.
 
+    Example:
+        >>> read_points("0=0,5=1", option="--eps-schedule")
+        ((0.0, 0.0), (5.0, 1.0))
+
     Raises:
         InputError: It is not of that form, or epochs do not rise.
     """

@@ -230,6 +230,7 @@ class _Training:
         start, generator = None, None
         if attack.random_start:
             generator = torch.Generator(self.team.device)
+            # Of each photograph's own number: any number of processes draws the same.
             starts = [
                 draw_start(
                     attack,
@@ -282,6 +283,7 @@ class _Training:
         if not self.team.leads:
             return
         weights = torch.stack([p.detach().abs().sum() for p in self.model.parameters()])
+        # What has diverged must not replace the last checkpoint that has not.
         if not (self.tallies.isfinite().all() and weights.isfinite().all()):
             return
         state = {

@@ -94,6 +94,10 @@ def mixed(*numbers: int) -> int:
     """A seed from several numbers, spread over 63 bits so that neighbours have nothing in common.
 
     Source: the finaliser of SplitMix64, Steele, Lea & Flood 2014.
+
+    Example:
+        >>> mixed(0, 1) != mixed(1, 0)
+        True
     """
     state = 0
     for number in numbers:
@@ -109,11 +113,16 @@ def rows_of_epoch(count: int, *, epoch: int, batch: int, seed: int) -> Int[Tenso
 
     Raises:
         InputError: There are fewer photographs than a batch takes.
+
+    Example:
+        >>> rows_of_epoch(7, epoch=0, batch=3, seed=0).shape  # the seventh waits for another epoch
+        torch.Size([2, 3])
     """
     if count < batch:
         raise InputError(
             f"expected at least a batch of {batch} photographs, got {count}. Use a smaller --batch."
         )
+    # Not of the step: whoever goes on in the middle of an epoch draws the same order.
     generator = torch.Generator().manual_seed(mixed(seed, epoch))
     steps = count // batch
     order: Tensor = torch.randperm(count, generator=generator)
@@ -156,6 +165,7 @@ class InMemory:
         side = self.data.images.shape[-1]
         border = max(1, side // 8)
         generator = torch.Generator().manual_seed(mixed(seed, epoch, 1))
+        # For all photographs, wanted here or not, so that no share depends on another.
         corners = torch.randint(0, 2 * border + 1, (len(self), 2), generator=generator)
         flips = torch.rand(len(self), generator=generator) < 0.5
         for mine in share.of(rows)[first:]:

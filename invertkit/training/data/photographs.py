@@ -103,7 +103,12 @@ def plain_batches(
 
 
 def resized(images: Float[Tensor, "b 3 h w"], size: int) -> Float[Tensor, "b 3 s s"]:
-    """Bilinear with a low-pass where it shrinks; unchanged where the size already fits."""
+    """Bilinear with a low-pass where it shrinks; unchanged where the size already fits.
+
+    Example:
+        >>> resized(torch.zeros(2, 3, 8, 8), 4).shape
+        torch.Size([2, 3, 4, 4])
+    """
     if images.shape[-1] == size:
         return images
     return F.interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=True)

@@ -69,5 +69,9 @@ def hinge(scores: Float[Tensor, " b"], real: int) -> Float[Tensor, ""]:
     """Mean `max(0, 1 - s)` of the first `real` scores plus mean `max(0, 1 + s)` of the rest.
 
     Source: Lim & Ye 2017.
+
+    Example:
+        >>> hinge(torch.tensor([2.0, 0.0, -2.0]), real=2).item()
+        0.5
     """
     return F.relu(1 - scores[:real]).mean() + F.relu(1 + scores[real:]).mean()

@@ -133,6 +133,7 @@ class _Game:
         loss.backward()
         self.judging.step()
         real, fake = scores[0].detach().split(len(images))
+        # The generator's loss runs through the critics; slopes of theirs would be thrown away.
         for parameter in self.critics:
             parameter.requires_grad_(False)
         with torch.autocast(kind, torch.bfloat16, enabled=plan.bf16):

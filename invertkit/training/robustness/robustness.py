@@ -60,6 +60,10 @@ class RobustAccuracy:
 def measuring_attack(norm: Norm, eps: float, *, steps: int = 20) -> Attack:
     """The attack that accuracy is measured with: steps of 2.5 ε / `steps`, no random start.
 
+    Example:
+        >>> measuring_attack("l2", 0.8, steps=20).step_size
+        0.1
+
     Source: Madry et al. 2018 measure with 20 steps; the step size is the default of
     MadryLab/robustness' evaluation, 2.5 ε over the number of steps.
     """
