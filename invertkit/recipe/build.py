@@ -23,8 +23,9 @@ from invertkit.models.classifiers.classifier import Classifier
 from invertkit.objectives.base import Objective
 from invertkit.optimizers.base import Optimizer
 from invertkit.players.base import Player
+from invertkit.recipe.faults import explain
 from invertkit.recipe.from_python import FromPython
-from invertkit.recipe.page import Node, Page, StagePage, TermPage, explain
+from invertkit.recipe.page import Node, Page, StagePage, TermPage
 from invertkit.recipe.registry import Registry
 from invertkit.recipe.tables import Kind
 from invertkit.variables.base import Variable
@@ -66,16 +67,7 @@ def build(
     """
     for each in inputs:
         check_inputs(page, each)
-    given = dict(models or {})
-    networks = {
-        name: as_model(given.pop(name), name)
-        if name in given
-        else build_model(node, name, registry)
-        for name, node in page.models.items()
-    }
-    networks.update({name: as_model(network, name) for name, network in given.items()})
-    for network in networks.values():
-        network.to(device)
+    networks = _networks(page, dict(models or {}), registry, device)
     variable = build_part("variable", page.variable, at="variable", registry=registry)
     players = {
         name: build_part("player", node, at=f"players.{name}", registry=registry)
@@ -101,6 +93,22 @@ def build(
         device=device,
         memory=int(page.memory * 2**30),
     )
+
+
+def _networks(
+    page: Page, given: dict[str, Any], registry: Registry, device: torch.device
+) -> dict[str, Model]:
+    """The page's networks, replaced by those given from Python or beside them, on the device."""
+    networks = {
+        name: as_model(given.pop(name), name)
+        if name in given
+        else build_model(node, name, registry)
+        for name, node in page.models.items()
+    }
+    networks.update({name: as_model(network, name) for name, network in given.items()})
+    for network in networks.values():
+        network.to(device)
+    return networks
 
 
 def _stages(page: Page, inputs: Inputs, registry: Registry) -> list[Stage]:

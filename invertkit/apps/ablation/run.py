@@ -95,6 +95,31 @@ def ablate(
     Source: MAGIC, section 4 and Fig. 5, which shows IMAGINE over the ε of the classifier; here any
     recipe over any key.
     """
+    planned = variants_of(over or {}, variants or {})
+    folder = None if out is None else Path(out)
+    goes_on = folder is not None and _continues(folder)
+    cells = _planned(recipe, planned, given, data=data, only=only, folder=folder)
+    for sentence in cells[0].job.sentences:
+        log.info(sentence)
+    values = {variant.name: dict(variant.values) for variant in planned}
+    study = _Study(cells, values, _facts(cells[0].job, given), folder=folder, judge=judge)
+    study.look()
+    if folder is not None and not goes_on:
+        new_folder(folder)
+    study.run(progress=progress, checkpoint_every=checkpoint_every)
+    return study.result()
+
+
+def _planned(
+    recipe: str | Path,
+    variants: Sequence[Variant],
+    given: Mapping[str, Any],
+    *,
+    data: str | Path | None,
+    only: Sequence[str],
+    folder: Path | None,
+) -> list[Cell]:
+    """Every run, case by case and in each variant by variant."""
     _, named = settings_and_inputs(given)
     inputs = {name: value for name, value in named.items() if value is not None}
     settings = {name: value for name, value in given.items() if name not in named}
@@ -103,40 +128,27 @@ def ablate(
     if only and data is None:
         raise InputError("only: chooses among the photographs of `data`; give that folder.")
     settings["overrides"] = list(override_texts(settings.get("overrides", ())))
-    planned = variants_of(over or {}, variants or {})
     base = prepare_job(recipe, **settings, **inputs)
-    if any(CLASSIFIER in variant.models for variant in planned):
+    if any(CLASSIFIER in variant.models for variant in variants):
         check_classifier(base)
     name = _name_of(inputs, base)
     cases = (
         [Case(name, name, inputs)] if data is None else cases_in(Path(data), base.page.specs, only)
     )
-    folder = None if out is None else Path(out)
-    goes_on = folder is not None and _continues(folder)
-    cells = [
+    return [
         _cell(case, variant, _prepared(case, recipe, data, variant, settings), folder)
         for case in cases
-        for variant in planned
+        for variant in variants
     ]
-    for sentence in cells[0].job.sentences:
-        log.info(sentence)
-    values = {variant.name: dict(variant.values) for variant in planned}
-    facts = _facts(cells[0].job, settings["overrides"])
-    study = _Study(cells, values, facts, folder=folder, judge=judge)
-    study.look()
-    if folder is not None and not goes_on:
-        new_folder(folder)
-    study.run(progress=progress, checkpoint_every=checkpoint_every)
-    return study.result()
 
 
-def _facts(job: Job, overrides: Sequence[str]) -> dict[str, Any]:
+def _facts(job: Job, given: Mapping[str, Any]) -> dict[str, Any]:
     """What is run, for the tables."""
     return {
         "title": job.page.name,
         "recipe": job.page.name,
         "chosen": job.page.chosen,
-        "overrides": list(overrides),
+        "overrides": list(override_texts(given.get("overrides", ()))),
         "seeds": list(job.seeds),
         "device": str(job.device),
     }
