@@ -34,7 +34,7 @@ from invertkit.optimizers.population.basin import BasinCMA
 from invertkit.optimizers.population.cma_es import CmaEs
 from invertkit.optimizers.torch_optim import Adam
 from invertkit.runs.prepare import prepare_job
-from tests.engine.test_step_kinds import varied
+from tests.engine.test_step_kinds import searched, varied
 from tests.faces import invertkit, write_page
 from tests.helpers import global_generators_unmoved, make_problem, tiny_critic, tiny_segmenter
 
