@@ -77,6 +77,7 @@ class Checks:
     def __init__(self, function: types.FunctionType) -> None:
         self.function = function
         self.where = f"{function.__module__}.{function.__qualname__}"
+        self.fitting: set[Any] = set()
 
     def of(self, name: str) -> Check | None:
         hint = self.function.__annotations__.get(name, "")
@@ -98,41 +99,59 @@ class Checks:
     def result(self) -> Check | None:
         return self.of("return")
 
-    def failed(self, name: str, value: Any) -> WrongShapeError:
-        hint = self.function.__annotations__[name]
-        return WrongShapeError(f"{self.where}: {name} is {hint}, came as {described(value)}")
+    def fault(self, values: Sequence[tuple[str, Any, Check]]) -> WrongShapeError | None:
+        """The first of these values that does not fit, said in a sentence."""
+        with AXES:
+            for name, value, fits in values:
+                if not fits(value):
+                    hint = self.function.__annotations__[name]
+                    told = f"{self.where}: {name} is {hint}, came as {described(value)}"
+                    return WrongShapeError(told)
+        return None
+
+
+def seen_as(value: Any) -> Any:
+    """All of a value that decides whether it fits."""
+    if isinstance(value, Tensor):
+        return value.dtype, value.shape
+    if isinstance(value, list | tuple):
+        return (type(value), *map(seen_as, value))
+    if isinstance(value, Mapping):
+        return (type(value), *map(seen_as, value.values()))
+    return type(value)
 
 
 def checked(function: types.FunctionType) -> Callable[..., Any]:
     """The function, whose arguments and result have the shapes that its annotations name."""
     checks = Checks(function)
 
+    def given(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple[str, Any, Check]]:
+        return [
+            (name, args[place] if place < len(args) else kwargs[name], fits)
+            for name, place, fits in checks.parameters
+            if place < len(args) or name in kwargs
+        ]
+
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        wrong: WrongShapeError | None = None
-        with AXES:
-            for name, place, fits in checks.parameters:
-                if place < len(args):
-                    value = args[place]
-                elif name in kwargs:
-                    value = kwargs[name]
-                else:
-                    continue
-                if not fits(value):
-                    wrong = wrong or checks.failed(name, value)
-            try:
-                result = function(*args, **kwargs)
-            except Exception as error:
-                # What a function refuses by itself, with a sentence, it may be given.
-                if wrong is None or type(error).__module__ == "invertkit.errors":
-                    raise
-                raise wrong from error
-            if wrong is not None:
+        try:
+            result = function(*args, **kwargs)
+        except Exception as error:
+            wrong = checks.fault(given(args, kwargs))
+            # What a function refuses by itself, with a sentence, it may be given.
+            if wrong is None or type(error).__module__ == "invertkit.errors":
+                raise
+            raise wrong from error
+        values = given(args, kwargs)
+        if checks.result is not None:
+            values.append(("return", result, checks.result))
+        kind = tuple((name, seen_as(value)) for name, value, _ in values)
+        if kind not in checks.fitting:  # else it has been looked at, and jaxtyping takes its time
+            if (wrong := checks.fault(values)) is not None:
                 raise wrong
-            if checks.result is not None and not checks.result(result):
-                raise checks.failed("return", result)
-            return result
+            checks.fitting.add(kind)
+        return result
 
     return wrapper
 
