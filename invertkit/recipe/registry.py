@@ -22,8 +22,8 @@ from typing import Any, Final, final, get_type_hints
 from invertkit.core.suggestions import did_you_mean
 from invertkit.errors import InputError, RecipeError
 from invertkit.recipe.tables import (
-    _TABLES,
     KINDS,
+    TABLES,
     Kind,
 )
 
@@ -49,12 +49,12 @@ class Registry:
 
     def names(self, kind: Kind) -> list[str]:
         """Every name of a kind, in order."""
-        return sorted({*_TABLES[kind], *self.own.get(kind, {}), *_entry_points(kind)})
+        return sorted({*TABLES[kind], *self.own.get(kind, {}), *_entry_points(kind)})
 
     def summary(self, kind: Kind, name: str) -> str:
         """What the part is, in a line."""
-        if name in _TABLES[kind]:
-            return _TABLES[kind][name].summary
+        if name in TABLES[kind]:
+            return TABLES[kind][name].summary
         return (inspect.getdoc(self.load(kind, name)) or "").split("\n")[0]
 
     def load(self, kind: Kind, name: str, *, at: str = "") -> Any:
@@ -65,8 +65,8 @@ class Registry:
         """
         if name in self.own.get(kind, {}):
             return self.own[kind][name]
-        if name in _TABLES[kind]:
-            module, _, attribute = _TABLES[kind][name].path.partition(":")
+        if name in TABLES[kind]:
+            module, _, attribute = TABLES[kind][name].path.partition(":")
             return getattr(importlib.import_module(module), attribute)
         if name in (points := _entry_points(kind)):
             return points[name].load()

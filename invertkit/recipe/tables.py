@@ -256,7 +256,7 @@ MODELS: Final = _table(
 )
 
 
-_TABLES: Final[Mapping[Kind, Mapping[str, Entry]]] = MappingProxyType(
+TABLES: Final[Mapping[Kind, Mapping[str, Entry]]] = MappingProxyType(
     {
         "objective": OBJECTIVES,
         "variable": VARIABLES,
