@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from copy import copy, deepcopy
-from typing import Annotated, Any, final
+from typing import Annotated, final
 
 import torch
 from annotated_types import MinLen
@@ -13,22 +12,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from invertkit.core.pixel_space import Space, in_space
-from invertkit.core.precision import Precision, networks
 from invertkit.core.randomness import Randomness, generator
 from invertkit.core.ranges import Count, Decay, Index, NonNegative, Positive
 from invertkit.core.recording.fused_adam import FusedAdam
-from invertkit.core.recording.phase import Phase
 from invertkit.core.scene import Scene
 from invertkit.errors import InputError
 from invertkit.models.critics.patch_critic import PatchCriticNet
 from invertkit.models.stacked.normed_leaky import NormKind
 from invertkit.models.stacked.stack import receptive_field
-from invertkit.players.base import Player
 from invertkit.players.critic_gradients import PenaltyForm, critic_gradients
+from invertkit.players.stacked import StackedPlayer
 
 
 @final
-class PatchCritic(Player):
+class PatchCritic(StackedPlayer[PatchCriticNet]):
     """Learns to tell patches of the image from patches of the reference.
 
     Minimises mean D(image) - mean D(reference) + `penalty` · GP, one critic per image by default.
@@ -72,18 +69,14 @@ class PatchCritic(Player):
         penalty_form: PenaltyForm = "pixel",
         shared: bool = False,
     ) -> None:
-        self.kernels, self.strides, self.widths = kernels, strides, widths
-        self.norm, self.space = norm, space
-        self.start, self.every, self.updates = start, every, updates
-        self.lr, self.betas, self.shared = lr, betas, shared
+        super().__init__(updates=updates, space=space, lr=lr, betas=betas)
+        self.kernels, self.strides, self.widths, self.norm = kernels, strides, widths, norm
+        self.start, self.every, self.shared = start, every, shared
         self.penalty = penalty
         self.penalty_form: PenaltyForm = penalty_form
-        self.net: PatchCriticNet | None = None
-        self._optimizer: FusedAdam | None = None
         self._real: Tensor | None = None
         self._randomness = Randomness(())
         self._purpose = ""
-        self._precision: Precision = "float32"
 
     @property
     def couples_images(self) -> bool:
@@ -126,23 +119,9 @@ class PatchCritic(Player):
 
     def scores(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 i j"]:
         """Score of every patch, by each image's own critic."""
-        if self.net is None:
-            raise InputError("`patch_critic` was asked before its stage began.")
-        with networks(self._precision, images.device):
-            scores = self.net.look(in_space(images, self.space))
-        return scores.to(images.dtype)
-
-    @property
-    def obstacle(self) -> str:
-        """None."""
-        return ""
-
-    def phase(self, step: int) -> Phase:
-        """Whether it learns."""
-        return Phase(self.learns(step))
+        return self._outputs(images)
 
     def learns(self, step: int) -> bool:
-        """Whether `learn` changes it on this step of the run."""
         return step >= self.start and (step + 1) % self.every == 0
 
     def learn(self, images: Float[Tensor, "b 3 h w"], *, step: int) -> None:
@@ -180,22 +159,3 @@ class PatchCritic(Player):
         if len(gradients_of_turns) == 1:
             return gradients_of_turns[0]
         return [torch.cat(gradients) for gradients in zip(*gradients_of_turns, strict=True)]
-
-    def trial(self, updates: int = 2) -> PatchCritic:
-        short = copy(self)
-        short.updates = min(self.updates, updates)
-        short.net = short._optimizer = None
-        return short
-
-    def save(self) -> dict[str, Any]:
-        if self.net is None or self._optimizer is None:
-            return {}
-        return {
-            "net": deepcopy(self.net.state_dict()),  # else the tensors that the next update changes
-            "optimizer": self._optimizer.save(),
-        }
-
-    def load(self, saved: dict[str, Any]) -> None:
-        if self.net is not None and self._optimizer is not None:
-            self.net.load_state_dict(saved["net"])
-            self._optimizer.load(saved["optimizer"])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from copy import copy, deepcopy
-from typing import Any, Literal, final
+from typing import Literal, final
 
 import torch
 from jaxtyping import Float
@@ -11,20 +10,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invertkit.core.pixel_space import Space, in_space
-from invertkit.core.precision import Precision, networks
+from invertkit.core.precision import networks
 from invertkit.core.randomness import Randomness, generator
 from invertkit.core.ranges import Count, Decay, Index, Positive
 from invertkit.core.recording.fused_adam import FusedAdam
-from invertkit.core.recording.phase import Phase
 from invertkit.core.scene import Scene
 from invertkit.errors import InputError
 from invertkit.models.segmenters.encoder_decoder import EncoderDecoder
 from invertkit.models.stacked.normed_leaky import NormKind
-from invertkit.players.base import Player
+from invertkit.players.stacked import StackedPlayer
 
 
 @final
-class Segmenter(Player):
+class Segmenter(StackedPlayer[EncoderDecoder]):
     """Trained by Adam on the cross-entropy between its map of the reference and the mask.
 
     One network serves all images of a photograph: it learns from the reference alone. Where a
@@ -60,14 +58,10 @@ class Segmenter(Player):
         seed: int = 0,
         mask: str = "mask",
     ) -> None:
-        self.when, self.updates, self.width, self.norm = when, updates, width, norm
-        self.space, self.lr, self.betas, self.seed = space, lr, betas, seed
-        self.mask = mask
-        self.net: EncoderDecoder | None = None
-        self._optimizer: FusedAdam | None = None
+        super().__init__(updates=updates, space=space, lr=lr, betas=betas)
+        self.when, self.width, self.norm, self.seed, self.mask = when, width, norm, seed, mask
         self._reference: Tensor | None = None
         self._mask: Tensor | None = None
-        self._precision: Precision = "float32"
 
     def begin(self, scene: Scene, randomness: Randomness, *, purpose: str) -> None:
         if scene.reference is None or scene.inputs.find(self.mask) is None:
@@ -90,23 +84,9 @@ class Segmenter(Player):
 
     def logits(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
         """Positive where it sees the object."""
-        if self.net is None:
-            raise InputError("`segmenter` was asked before its stage began.")
-        with networks(self._precision, images.device):
-            logits = self.net.look(in_space(images, self.space))
-        return logits.to(images.dtype)
-
-    @property
-    def obstacle(self) -> str:
-        """None."""
-        return ""
-
-    def phase(self, step: int) -> Phase:
-        """Whether it learns."""
-        return Phase(self.learns(step))
+        return self._outputs(images)
 
     def learns(self, step: int) -> bool:
-        """Whether `learn` changes it on this step of the run."""
         return self.when == "during" and step < self.updates
 
     def learn(self, images: Float[Tensor, "b 3 h w"], *, step: int) -> None:
@@ -139,22 +119,3 @@ class Segmenter(Player):
     def updates_before(self) -> int:
         """All of them, or none where it learns during the run."""
         return self.updates if self.when == "before" else 0
-
-    def trial(self, updates: int = 2) -> Segmenter:
-        short = copy(self)
-        short.updates = min(self.updates, updates)
-        short.net = short._optimizer = None
-        return short
-
-    def save(self) -> dict[str, Any]:
-        if self.net is None or self._optimizer is None:
-            return {}
-        return {
-            "net": deepcopy(self.net.state_dict()),  # else the tensors that the next update changes
-            "optimizer": self._optimizer.save(),
-        }
-
-    def load(self, saved: dict[str, Any]) -> None:
-        if self.net is not None and self._optimizer is not None:
-            self.net.load_state_dict(saved["net"])
-            self._optimizer.load(saved["optimizer"])

@@ -99,6 +99,7 @@ def _networks(
     page: Page, given: dict[str, Any], registry: Registry, device: torch.device
 ) -> dict[str, Model]:
     """The page's networks, replaced by those given from Python or beside them, on the device."""
+    # A network of the page that is replaced is not built: its weights may not even be there.
     networks = {
         name: as_model(given.pop(name), name)
         if name in given
@@ -131,13 +132,13 @@ def _stage(
         for kind in kinds
         if (node := stage_part(kind, getattr(stage, kind), page)) is not None
     }
-    made = Stage(inputs.size(side, page.fit), stage.steps, **parts, name=key)
-    if made.optimizer is not None:
+    optimizer = parts.get("optimizer")
+    if optimizer is not None:
         try:
-            made.optimizer.check(stage.steps)
+            optimizer.check(stage.steps)
         except RecipeError as error:
             raise RecipeError(f"{at}.{error}") from None
-    return made
+    return Stage(inputs.size(side, page.fit), stage.steps, **parts, name=key)
 
 
 def stage_part(kind: Kind, node: Node | None, page: Page) -> Node | None:
@@ -155,8 +156,7 @@ def build_model(node: Node | str, name: str, registry: Registry) -> Model:
         WeightsError: Its weights cannot be had.
     """
     at = f"models.{name}"
-    made = build_part("model", model_node(node, registry), at=at, registry=registry)
-    return as_model(made, name)
+    return as_model(build_part("model", model_node(node, registry), at=at, registry=registry), name)
 
 
 def as_model(network: Any, name: str) -> Model:
@@ -190,6 +190,8 @@ def _scene(
     precision: Precision,
 ) -> Scene:
     """What the images of a stage are compared with, one row for each of several photographs."""
+    # Images of one photograph share its inputs, which are then fitted once; and where all images
+    # are of one photograph, one row serves a batch of any size.
     fitted: dict[int, Inputs] = {id(each): each.at(size, fit) for each in inputs}
     several = len(fitted) > 1
     rows = joined([fitted[id(each)] for each in inputs] if several else [*fitted.values()])
@@ -304,6 +306,7 @@ def build_part(
     except ValidationError as error:
         prefix = at.split(".")
         raise RecipeError("\n".join(_explained(error, schema, prefix, also))) from None
+    # Only what the page says: a part's defaults are its own affair.
     values = {name: getattr(checked, name) for name in checked.model_fields_set}
     for name, role in nested_roles(make).items():
         if name in values:
@@ -312,6 +315,7 @@ def build_part(
         return make(**values)
     except InvertkitError as error:
         raise type(error)(f"{at}: {error}") from None
+    # A constructor's own complaint is about the page, whoever wrote the part.
     except (ValueError, TypeError) as error:
         raise RecipeError(f"{at}: {error}") from None
 
@@ -339,6 +343,7 @@ def signature_model(make: Callable[..., Any]) -> type[BaseModel]:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         hint = hints.get(name, Any)
+        # A part inside a part is data here, and is built from its own signature afterwards.
         if _role(hint) is not None:
             hint = Node
         default = ... if parameter.default is parameter.empty else parameter.default
@@ -346,8 +351,8 @@ def signature_model(make: Callable[..., Any]) -> type[BaseModel]:
     config = ConfigDict(
         extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True, protected_namespaces=()
     )
-    made = create_model(getattr(make, "__name__", "part"), __config__=config, **fields)
-    return cast("type[BaseModel]", made)
+    model = create_model(getattr(make, "__name__", "part"), __config__=config, **fields)
+    return cast("type[BaseModel]", model)
 
 
 def _role(hint: Any) -> Kind | None:

@@ -19,7 +19,7 @@ def explain(
     also: Sequence[str] = (),
 ) -> Iterator[str]:
     """One sentence for every fault that pydantic found: path, expected, got, suggestion."""
-    said: set[str] = set()
+    told: set[str] = set()
     faults = error.errors()
     for fault in faults:
         if fault["type"] == "too_short" and any(
@@ -28,13 +28,14 @@ def explain(
             continue
         path = [*at, *(part for part in fault["loc"] if not _is_union_tag(part))]
         dotted = ".".join(map(str, path))
-        if dotted in said:  # a union reports every member; the first is the plain one
+        if dotted in told:  # a union reports every member; the first is the plain one
             continue
-        said.add(dotted)
+        told.add(dotted)
         yield f"{dotted}: {_sentence(fault, kind, path, also)}"
 
 
 def _is_union_tag(part: str | int) -> bool:
+    # pydantic puts the member of a union that it tried into the path; no page has such a key.
     return isinstance(part, str) and part in {
         "number", "linear", "piecewise", "cosine", "float", "int", "str", "none",
         "dict[str,any]", "dict[str,str]", "listed_stages", "named_stages", "constrained-int",
@@ -75,14 +76,16 @@ def _sentence(
 
 def known_keys(kind: type[BaseModel], path: Sequence[str | int]) -> list[str]:
     """Names that may stand at `path` of a page."""
-    here: Any = kind
+    model: Any = kind
     for part in path:
-        fields = getattr(here, "model_fields", {})
+        fields = getattr(model, "model_fields", {})
+        # A part that is no field is a name or a number inside a mapping or a list of models, such
+        # as `control` in `objective.control`: the model stays.
         if part in fields:
-            here = _model_in(fields[part].annotation)
-        elif here is None:
+            model = _model_in(fields[part].annotation)
+        elif model is None:
             break
-    return list(getattr(here, "model_fields", {}))
+    return list(getattr(model, "model_fields", {}))
 
 
 def _model_in(annotation: Any) -> Any:
@@ -90,6 +93,6 @@ def _model_in(annotation: Any) -> Any:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for argument in getattr(annotation, "__args__", ()):
-        if (found := _model_in(argument)) is not None:
-            return found
+        if (model := _model_in(argument)) is not None:
+            return model
     return None

@@ -20,6 +20,7 @@ RecipeLike = str | Path | Mapping[str, Any]
 def recipes_folder() -> Path:
     """Where the pages are: inside an installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
+    # A wheel carries copies in the package; a checkout has the pages where they are written.
     installed = package / "_recipes"
     return installed if installed.is_dir() else package.parent / "recipes"
 
@@ -36,6 +37,7 @@ def find_page(recipe: str | Path, *, beside: Path | None = None) -> Path:
         RecipeError: There is none; the message suggests a name.
     """
     text = str(recipe)
+    # Names first: a file or folder called `magic` in the working directory must not hide a recipe.
     if text in recipe_names():
         return recipes_folder() / f"{text}.yaml"
     path = Path(text).expanduser()
@@ -144,6 +146,7 @@ def anchored(page: Node, folder: Path) -> Node:
             return {key: anchor(value) for key, value in node.items()}
         if isinstance(node, list):
             return [anchor(value) for value in node]
+        # `timm:NAME`, `hf-hub:…` and addresses are words, and prose of several lines is no name.
         if not isinstance(node, str) or ":" in node or "\n" in node:
             return node
         path = folder / Path(node).expanduser()
@@ -191,8 +194,8 @@ def merge(base: Any, over: Any, *, at: tuple[str, ...] = ()) -> Any:
         return copy.deepcopy(over)
     if "type" in over and over["type"] != base.get("type", over["type"]):
         is_term = len(at) == 2 and at[0] == "objective"
-        kept = {key: base[key] for key in _PLACE if key in base} if is_term else {}
-        return copy.deepcopy({**kept, **over})
+        place = {key: base[key] for key in _PLACE if key in base} if is_term else {}
+        return copy.deepcopy({**place, **over})
     merged = dict(base)
     for key, value in over.items():
         below = key in base
@@ -245,11 +248,12 @@ def choose(raw: Node | Sequence[Node], wanted: Mapping[str, str], *, device: str
     for layer in layers:
         page = merge(page, {key: value for key, value in layer.items() if key != "choices"})
         for group, option in chosen.items():
-            own = (layer.get("choices") or {}).get(group)
-            if isinstance(own, dict) and isinstance(options := own.get("options"), dict):
+            choice = (layer.get("choices") or {}).get(group)
+            if isinstance(choice, dict) and isinstance(options := choice.get("options"), dict):
                 page = merge(page, options.get(option) or {})
     if not chosen:
         return page
+    # A page that was resolved once, such as a run folder's, says what it was made with.
     before = page.get("chosen")
     return {**page, "chosen": {**before, **chosen} if isinstance(before, dict) else chosen}
 
@@ -284,6 +288,7 @@ def override(raw: Node, assignments: Sequence[str]) -> Node:
                 "`objective.control.weight=20`."
             )
         _assign(page, path.strip().split("."), parse_yaml(text, where=f"--set {path}"), path)
+    # The paths of the page itself are whole by now; what was typed is meant from where one stands.
     return anchored(page, Path.cwd()) if assignments else page
 
 

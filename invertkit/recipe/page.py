@@ -36,6 +36,7 @@ Node = dict[str, Any]
 
 
 class _Strict(BaseModel):
+    # A misspelt key must not pass for an option that was left out.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
@@ -56,6 +57,8 @@ class RegionPage(_Strict):
     reference: str = Field("", description="Mask in the image that the term compares with.")
 
 
+# Told by its form, a union complains of the member that was meant. Else pydantic tries each, and a
+# misspelt key of a mapping comes back as the fault of not being a word.
 def _form(node: Any) -> str:
     return "a mapping" if isinstance(node, Mapping | BaseModel) else "a word"
 
@@ -86,7 +89,7 @@ class TermPage(BaseModel):
 
     @property
     def looks_at(self) -> Region:
-        """Where it looks."""
+        """Its region, as scenes know it."""
         if not isinstance(self.region, RegionPage):
             word: RegionWord = self.region
             return word

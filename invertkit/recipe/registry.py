@@ -21,11 +21,7 @@ from typing import Any, Final, final, get_type_hints
 
 from invertkit.core.suggestions import did_you_mean
 from invertkit.errors import InputError, RecipeError
-from invertkit.recipe.tables import (
-    KINDS,
-    TABLES,
-    Kind,
-)
+from invertkit.recipe.tables import KINDS, TABLES, Kind
 
 PYTHON: Final = "python:"
 """How the type of a part begins that was made in Python: its name follows."""
@@ -37,19 +33,25 @@ class Registry:
     """The tables, with what a user has added.
 
     Args:
-        own: Classes from `--parts` files, by kind and name.
+        added: Classes from `--parts` files and parts made in Python, by kind and name.
+
+    Example:
+        >>> "adam" in Registry().names("optimizer")
+        True
+        >>> Registry().load("optimizer", "adam").__name__
+        'Adam'
     """
 
-    own: Mapping[Kind, Mapping[str, Any]] = field(default_factory=dict)
+    added: Mapping[Kind, Mapping[str, Any]] = field(default_factory=dict)
 
     def with_object(self, kind: Kind, name: str, part: Any) -> Registry:
         """These tables and one part that was made in Python, of type `python:NAME`."""
-        own = {**self.own, kind: {**self.own.get(kind, {}), PYTHON + name: part}}
-        return Registry(own)
+        # A prefix of its own: no name in a page may come to mean an object that only one run has.
+        return Registry({**self.added, kind: {**self.added.get(kind, {}), PYTHON + name: part}})
 
     def names(self, kind: Kind) -> list[str]:
         """Every name of a kind, in order."""
-        return sorted({*TABLES[kind], *self.own.get(kind, {}), *_entry_points(kind)})
+        return sorted({*TABLES[kind], *self.added.get(kind, {}), *_entry_points(kind)})
 
     def summary(self, kind: Kind, name: str) -> str:
         """What the part is, in a line."""
@@ -63,8 +65,10 @@ class Registry:
         Raises:
             RecipeError: There is none; the message starts with `at` and suggests a name.
         """
-        if name in self.own.get(kind, {}):
-            return self.own[kind][name]
+        # A file that the run names outweighs the package's parts. What happens to be installed
+        # beside does not: it would change what recipes mean.
+        if name in self.added.get(kind, {}):
+            return self.added[kind][name]
         if name in TABLES[kind]:
             module, _, attribute = TABLES[kind][name].path.partition(":")
             return getattr(importlib.import_module(module), attribute)
@@ -92,21 +96,26 @@ class Registry:
             InputError: The file is missing or fails to import, or defines no part.
         """
         module = _import_file(path)
-        own: dict[Kind, dict[str, Any]] = {kind: dict(self.own.get(kind, {})) for kind in KINDS}
-        found = [(kind, part) for part in vars(module).values() for kind in _kind_of(part, module)]
-        if not found:
+        added = {kind: dict(self.added.get(kind, {})) for kind in KINDS}
+        parts = [(kind, part) for part in vars(module).values() for kind in _kind_of(part, module)]
+        if not parts:
             raise InputError(
                 f"{path}: defines no part. A part is a class derived from Objective, Variable, "
                 "Optimizer, Player or Network, or a function annotated to return a Network, "
                 "Classifier, Generator or Encoder."
             )
-        for kind, part in found:
-            own[kind][snake_case(part.__name__)] = part
-        return Registry(own)
+        for kind, part in parts:
+            added[kind][snake_case(part.__name__)] = part
+        return Registry(added)
 
 
 def snake_case(name: str) -> str:
-    """`MeanRed` -> `mean_red`, `PatchSWD` -> `patch_swd`."""
+    """The name of a part in a page, from that of its class.
+
+    Example:
+        >>> snake_case("MeanRed"), snake_case("PatchSWD")
+        ('mean_red', 'patch_swd')
+    """
     split = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
     return split.lower()
 
@@ -124,10 +133,11 @@ def _import_file(path: Path) -> Any:
     if spec is None or spec.loader is None:
         raise InputError(f"{path}: not a Python file; `--parts` names a file ending in .py.")
     module = importlib.util.module_from_spec(spec)
+    # Before it runs: dataclasses, pickling and `get_type_hints` look a class's module up there.
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # a script that ends by itself must not end us
         raise InputError(
             f"{path}: cannot be imported ({type(error).__name__}: {error})."
         ) from error
@@ -135,12 +145,14 @@ def _import_file(path: Path) -> Any:
 
 
 def _kind_of(part: Any, module: Any) -> Iterator[Kind]:
+    # Here and not above: listing and checking pages must not wait for torch.
     from invertkit.core.network import Model
     from invertkit.objectives.base import Objective
     from invertkit.optimizers.base import Optimizer
     from invertkit.players.base import Player
     from invertkit.variables.base import Variable
 
+    # What the file has imported, such as `Objective` itself, it does not define.
     if getattr(part, "__module__", None) != module.__name__:
         return
     roles: dict[Kind, type] = {

@@ -22,10 +22,12 @@ def shipped_schema() -> str:
 
 def make_schema(registry: Registry) -> dict[str, Any]:
     """The schema of pages over the parts of a registry, derived from their signatures."""
+    # Here, since it imports torch: the shipped schema is printed without.
     from invertkit.recipe.build import nested_roles, signature_model
 
     page = Page.model_json_schema(ref_template="#/$defs/{model}")
     definitions: dict[str, Any] = dict(page.pop("$defs", {}))
+    # A term's place stands beside its objective's options, so each objective gets a copy below.
     definitions.pop("TermPage", None)
     term = TermPage.model_json_schema(ref_template="#/$defs/{model}")
     definitions.update(term.pop("$defs", {}))
@@ -68,6 +70,7 @@ def _part(model: type[BaseModel], definitions: dict[str, Any]) -> dict[str, Any]
 
 
 def _point_to_parts(properties: dict[str, Any]) -> None:
+    # Null too, by which an overlay removes a term, a player or a model.
     def reference(kind: Kind) -> dict[str, Any]:
         return {"anyOf": [{"$ref": f"#/$defs/{kind}"}, {"type": "null"}]}
 

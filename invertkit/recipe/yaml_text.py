@@ -18,6 +18,7 @@ class _Loader(yaml.SafeLoader):
     """YAML without its traps: 1e-3 is a number, `on` is a word, a key may stand once."""
 
 
+# By YAML 1.1 `on` and `no` are booleans, `1e-3` is a text, and `2020-01-01` is a date.
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers
             if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float",
@@ -69,6 +70,7 @@ def parse_yaml(text: str, *, where: str) -> Any:
         RecipeError: Not YAML, or a key stands twice; the message names `where` and the line.
     """
     try:
+        # The cache has one page for all, and callers change theirs: `extends` is taken out of it.
         return copy.deepcopy(_loaded(text))
     except RecursionError:
         raise RecipeError(f"{where}: not a readable recipe: nested too deeply.") from None
@@ -120,20 +122,21 @@ def naming_lines(text: str | None, resolved: Any) -> Iterator[None]:
     except InvertkitError as error:
         if text is None:
             raise
-        own = parse_yaml(text, where="page")
-        sentences = [_with_line(line, text, own, resolved) for line in str(error).split("\n")]
+        page = parse_yaml(text, where="page")
+        sentences = [_with_line(line, text, page, resolved) for line in str(error).split("\n")]
         raise type(error)("\n".join(sentences)) from None
 
 
-def _with_line(sentence: str, text: str, own: Any, resolved: Any) -> str:
+def _with_line(sentence: str, text: str, page: Any, resolved: Any) -> str:
     if (match := _PATH.match(sentence)) is None:
         return sentence
     path: list[str | int] = [int(key) if key.isdigit() else key for key in match[1].split(".")]
     nothing = object()
-    if (here := _value_at(own, path, nothing)) is nothing:
+    if (written := _value_at(page, path, nothing)) is nothing:
         path.pop()  # a key that is missing: where its mapping stands
-        here = _value_at(own, path, nothing)
-    if here is nothing or not path or repr(here) != repr(_value_at(resolved, path, None)):
+        written = _value_at(page, path, nothing)
+    # Where the page that was run holds another value, the fault is not in what the user wrote here.
+    if written is nothing or not path or repr(written) != repr(_value_at(resolved, path, None)):
         return sentence
     line = line_of(text, path)
     return sentence.replace(": ", f" (line {line}): ", 1) if line else sentence
