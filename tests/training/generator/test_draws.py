@@ -38,7 +38,8 @@ def test_rows_are_of_the_classes_asked_for(
 def test_the_largest_draw_stays_in_its_class(count: int) -> None:
     labels = torch.zeros(count + 1, dtype=torch.long)
     labels[-1] = 1
-    data = ByClass(PhotographSet(torch.zeros(count + 1, 3, 1, 1), labels, ("a", "b")))
+    images = torch.zeros(count + 1, 3, 1, 1, dtype=torch.uint8)
+    data = ByClass(PhotographSet(images, labels, ("a", "b")))
     assert data.rows_of(torch.tensor([0]), torch.tensor([[1 - 2**-24]])).item() == count - 1
 
 
