@@ -67,6 +67,7 @@ def ablate(
     from invertkit.apps.ablation.run import ablate as carried_out
     from invertkit.errors import InputError
 
+    # A mapping keeps the last of two without a word, so they are counted.
     keys = dict(map(read_over, over))
     variants = dict(map(read_variant, variant))
     if len(keys) < len(over) or len(variants) < len(variant):

@@ -68,6 +68,7 @@ def choices(choose: list[str], budget: str | None) -> dict[str, str]:
 
 def say(sentence: str) -> None:
     """Tell the user, beside what the command prints."""
+    # On the error stream: what is printed, a path or a table, can then be piped on.
     typer.echo(sentence, err=True)
 
 

@@ -137,5 +137,6 @@ def _folder_name(change: Change, strengths: Sequence[float], *, region: str, mix
     elif strengths[0] != 1:
         words.append(f"strength {strengths[0]:g}")
     words += [region] * (region != "mask") + ["mixed"] * mixed
+    # Names that any file system takes, and that need no quotes in a shell.
     plain = (word.replace(" ", "=", 1).replace(":", ",") for word in words)
     return "_".join(re.sub(r"[^\w.,+=-]+", "-", word) for word in plain)

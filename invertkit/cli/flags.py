@@ -61,6 +61,7 @@ def with_flags(*, panels: Sequence[str] = ()) -> Callable[[Command], Command]:
                 shown.append((panel, parameter.replace(annotation=whole)))
         _expect_different(shown)
         order = ["", *panels]
+        # Python's sort is stable, so within a heading the order stays that of the records.
         shown.sort(key=lambda pair: order.index(pair[0]) if pair[0] in order else 0)
 
         @functools.wraps(command)
@@ -169,6 +170,7 @@ class _Option:
         """Type and default of what is typed."""
         if self.flag.reads is not None:
             return self.flag.typed, self.flag.default
+        # None then means that nothing was typed; the field's own default could be typed too.
         if self.flag.otherwise is not None:
             return self.hint | None, None
         default: Any = self.field.default

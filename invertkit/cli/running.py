@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -23,6 +22,7 @@ from invertkit.cli.common import (
     Target,
     choices,
     given_inputs,
+    new_run_folder,
     say,
     show_log,
 )
@@ -77,7 +77,7 @@ def run(
 
     if not quiet:
         show_log()
-    place = out or Path("runs") / f"{Path(recipe).stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    place = out or new_run_folder(Path(recipe).stem)
     inputs: dict[str, Any] = {**given_inputs(given, image=image, mask=mask, target=target)}
     settings: dict[str, Any] = {
         "seed": seed,
@@ -91,6 +91,7 @@ def run(
         "precision": precision,
         "out": place,
         "judge": judge,
+        # None leaves it to the API, which looks whether anybody watches.
         "progress": False if quiet else None,
     }
     # `_finish` ends the process, so what follows is of many photographs.
@@ -140,6 +141,7 @@ def _finish(results: Sequence[Result], folder: Path, *, quiet: bool) -> NoReturn
         left = len(everything.left)
         say(f"{left} of {count} photographs are left: `invertkit resume {folder}`.")
     typer.echo(str(folder / ("index.html" if everything.each else "result.png")))
+    # As a shell has it: 130 is 128 and the number of Ctrl-C's signal.
     codes = {Status.INTERRUPTED: 130, Status.NON_FINITE: 1}
     ends = [codes.get(result.status, 0) for result in everything]
     raise typer.Exit(max([*ends, 2 if everything.failed else 0]))

@@ -12,6 +12,10 @@ def pick_device(device: str) -> torch.device:
 
     Raises:
         InputError: CUDA is asked for and absent, or the name means nothing.
+
+    Example:
+        >>> pick_device("cpu")
+        device(type='cpu')
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -22,6 +26,7 @@ def pick_device(device: str) -> torch.device:
     if wanted.type not in ("cpu", "cuda"):
         raise InputError(f"device: expected auto, cpu, cuda or cuda:N, got {device!r}.")
     if wanted.type == "cuda":
+        # With too old a driver devices can be counted, but not used.
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (wanted.index or 0) >= count:
             raise InputError(

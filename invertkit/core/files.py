@@ -35,6 +35,7 @@ def whole_file(path: Path, *, forced: bool = False) -> Iterator[Path]:
         ...     print(Path(folder, "a.txt").read_text())
         all of it
     """
+    # In the same folder: only within one file system is renaming a single act.
     partial = path.with_name(path.name + ".partial")
     try:
         yield partial
@@ -63,6 +64,7 @@ def new_folder(folder: Path) -> Path:
                 f"`--out`{more}."
             )
         folder.mkdir(parents=True, exist_ok=True)
+        # Tried, not asked: permissions do not tell of a file system that is read-only.
         probe = folder / ".writable"
         probe.touch()
         probe.unlink()

@@ -5,19 +5,17 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-if TYPE_CHECKING:
-    pass
 
 _REFRESH: Final = 0.2
 
 
 def somebody_looks() -> bool:
     """Whether somebody is looking: a terminal or a notebook."""
+    # A notebook's streams are no terminals, but its kernel shows what is written to them.
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
@@ -38,6 +36,7 @@ class LiveBar:
             TimeRemainingColumn(),
             TextColumn("{task.fields[numbers]}"),
             console=console or Console(stderr=True),
+            # A thread that draws by itself would take turns with the steps on a small CPU.
             auto_refresh=False,
         )
         self._task = self.bar.add_task("starting", total=1, numbers="")
@@ -60,7 +59,14 @@ class LiveBar:
         return time.monotonic() - self._drawn >= _REFRESH
 
     def draw(self, step: int, total: int, description: str, numbers: str) -> None:
-        """Draw it now."""
+        """Draw it now, whether or not it is due.
+
+        Args:
+            step: How far it is.
+            total: Where it ends.
+            description: Before the bar.
+            numbers: After it.
+        """
         self._drawn = time.monotonic()
         self.bar.update(
             self._task, total=total, completed=step, description=description, numbers=numbers

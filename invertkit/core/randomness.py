@@ -25,6 +25,8 @@ def generator(seed: int, purpose: str, step: int = 0) -> torch.Generator:
         >>> bool(torch.equal(torch.rand(2, generator=first), torch.rand(2, generator=again)))
         True
     """
+    # A hash, not `hash()`, which differs from process to process; and no sum of the three, so that
+    # neighbouring seeds and steps share nothing. Torch takes 63 bits without complaint.
     digest = hashlib.blake2b(f"{seed}/{purpose}/{step}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
@@ -54,7 +56,7 @@ class StepDraws:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Open inside."""
+        """A context in which draws are looked up here."""
         self.open = True
         try:
             yield
@@ -112,6 +114,7 @@ class Randomness:
 
     def candidates(self, count: int, tag: str = "") -> Randomness:
         """Draws for `count` candidates an image, side by side; one without a tag is the image."""
+        # So a population of one draws what the image draws alone.
         if count == 1 and not tag:
             return self
         which = f"/{tag}/" if tag else "/"
@@ -149,4 +152,5 @@ class Randomness:
     def fresh(self, kind: Kind, purpose: str, shape: tuple[int, ...], *, step: int) -> Tensor:
         """The draw, on the CPU."""
         draw = torch.randn if kind == "normal" else torch.rand
+        # CUDA's generators give other numbers, and a seed would mean another picture there.
         return torch.stack([draw(shape, generator=g) for g in self._generators(purpose, step)])

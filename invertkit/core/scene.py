@@ -139,6 +139,7 @@ class Scene:
             return None
         if region not in REGIONS:
             raise InputError(f"Unknown region {region!r}; known: {', '.join(REGIONS)}.")
+        # The five words mean these two inputs; masks of other names come by `MaskRegion` above.
         mask, target = self.masks()
         if mask is None or target is None:
             raise InputError(

@@ -34,6 +34,7 @@ class Linear:
 
     def at(self, step: int, total: int) -> float:
         """Value at `step` of `total`."""
+        # By default the last step, `total - 1`, has the final value.
         share = min(1.0, step / max(1, self.steps or total - 1))
         return self.start + (self.stop - self.start) * share
 

@@ -129,7 +129,11 @@ class View:
         return seen[layer]
 
     def logits(self, *, model: str = "classifier") -> Float[Tensor, "b k"]:
-        """Logits of `model`."""
+        """The logits of a classifier, of these images.
+
+        Raises:
+            TapError: The objective did not name `LOGITS` in its `needs`, or the model has none.
+        """
         return self.tap(LOGITS, model=model)
 
     def network(self, name: str) -> Network:
@@ -219,4 +223,5 @@ class View:
 
 
 def _widened(output: Tensor, image: Tensor) -> Tensor:
+    # Losses sum over many features, for which the 8 bits of bfloat16 are too few.
     return output.to(image.dtype) if output.dtype == torch.bfloat16 else output

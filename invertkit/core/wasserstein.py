@@ -18,6 +18,10 @@ def wasserstein_1d(
     Args:
         values: Any real numbers, at least one a row.
         wanted: The same rows, any number of columns.
+
+    Example:
+        >>> wasserstein_1d(torch.tensor([[3.0, 1.0]]), torch.tensor([[1.0, 2.0]]))
+        tensor([0.5000])
     """
     with torch.no_grad():
         goal = resample(_sorted(wanted), values.shape[-1])
@@ -26,12 +30,18 @@ def wasserstein_1d(
 
 
 def resample(ordered: Float[Tensor, "*rows m"], count: int) -> Float[Tensor, "*rows n"]:
-    """`count` evenly spaced points of sorted rows, linear in between, both ends kept."""
+    """`count` evenly spaced points of sorted rows, linear in between, both ends kept.
+
+    Example:
+        >>> resample(torch.tensor([[0.0, 1.0, 4.0]]), 5)
+        tensor([[0.0000, 0.5000, 1.0000, 2.5000, 4.0000]])
+    """
     have = ordered.shape[-1]
     if have == count:
         return ordered
     if count == 1:
         return ordered.mean(-1, keepdim=True)
+    # In float32 the shares between the columns of a long row would be rounded away.
     position = torch.linspace(0, have - 1, count, device=ordered.device, dtype=torch.float64)
     low = position.floor().long().clamp(max=have - 1)
     high = (low + 1).clamp(max=have - 1)

@@ -90,6 +90,7 @@ class PatchCritic(StackedPlayer[PatchCriticNet]):
         self._real = in_space(scene.reference, self.space)
         self._randomness, self._purpose = randomness, purpose
         self._precision = scene.precision
+        # Kept from stage to stage: the network is convolutional and goes on learning at any size.
         if self.net is None:
             seeds = randomness.seeds[:1] if self.shared else randomness.seeds
             self.net = PatchCriticNet(
@@ -99,6 +100,7 @@ class PatchCritic(StackedPlayer[PatchCriticNet]):
                 norm=self.norm,
                 generators=[generator(seed, f"{purpose}/weights") for seed in seeds],
             ).to(randomness.device)
+        # Anew in each stage, whose patches are of another resolution than the moments would be of.
         self._optimizer = FusedAdam(self.net.learnt(), lr=self.lr, betas=self.betas)
 
     def _check(self, size: tuple[int, int]) -> None:
@@ -130,6 +132,8 @@ class PatchCritic(StackedPlayer[PatchCriticNet]):
         images = in_space(images, self.space)
         for update in range(self.updates):
             purpose = f"{self._purpose}/mix/{update}"
+            # Of each image's own seed, so that its critic learns as it would alone; a shared critic
+            # takes the first image's number for the whole batch.
             mixes = self._randomness.uniform(purpose, (1, 1, 1), step=step)
             gradients = self._gradients(self.net, images, mixes[:1] if self.shared else mixes)
             # By `grad` as autograd would leave them, so that one optimizer serves all players.

@@ -78,6 +78,7 @@ def critic_gradients(
     batches = [groups]
     if net.one_by_one(fake.device):
         batches = [[part] for group in groups for part in group.parts(net)]
+    # Means over all rows are taken inside, by each group's `total`, so that parts just add up.
     total, *others = (
         _gradients(net, batch, which, penalty=penalty, form=form) for batch in batches
     )
@@ -162,6 +163,7 @@ def _pull(
     dims = (2,) if form == "pixel" else (2, 3, 4)
     length = torch.linalg.vector_norm(gradients, dim=dims, keepdim=True)
     share = (length - 1) / length * (2 * weight / length[0, 0].numel())
+    # Where the gradient is 0 its direction is not defined; autograd's norm has slope 0 there too.
     pull: Tensor = gradients * share.masked_fill_(length == 0, 0)
     return pull.flatten(1, 2)
 

@@ -107,6 +107,7 @@ class Norm:
             forth: Of u, its features scaled after all.
             product: ⟨p, J u⟩ of each part.
         """
+        # Of the mixed rows alone, which `last` has made one block.
         each = self.blocks[0][1]
         places = each * self.features[0, 0].numel()
         share = -self.inverse / places
@@ -151,6 +152,7 @@ def normalised(
         outputs.append(_low(output, each, features))
         means.append(mean.reshape(-1, width))
         inverses.append(inverse.reshape(-1, width))
+    # The usual case; joining would copy all features of a layer.
     if len(outputs) == 1:
         return outputs[0], Norm(features, scale, means[0], inverses[0], blocks)
     norm = Norm(features, scale, torch.cat(means), torch.cat(inverses), blocks)

@@ -99,10 +99,12 @@ class Segmenter(StackedPlayer[EncoderDecoder]):
         assert self._reference is not None  # noqa: S101 # by `begin`
         assert self._mask is not None  # noqa: S101
         weights = self.net.learnt()
+        # Frozen but for its own updates: the image's backward must not compute slopes of weights.
         for weight in weights:
             weight.requires_grad_(True)
         self._optimizer.zero_grad()
         with torch.enable_grad():
+            # A backward for each photograph's network where that is quicker; gradients add up.
             for which in self.net.turns(self._reference.device):
                 with networks(self._precision, self._reference.device):
                     logits = self.net(self._reference[which], which)

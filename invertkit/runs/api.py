@@ -299,7 +299,7 @@ def _made(job: Job, observers: Sequence[Observer], *, progress: bool | None, **h
     """All steps that are left, shown to whoever waits."""
     _tell(job)
     state: Checkpoint | None = how.get("state")
-    with watching(job, wanted=progress, made=state.images_made if state else 0) as shown:
+    with watching(job, wanted=progress, done=state.images_made if state else 0) as shown:
         return carry_out_each(job, observers=(*observers, *shown), **how)
 
 

@@ -18,13 +18,13 @@ class RunBar(LiveBar):
 
     Args:
         images: How many images the job makes.
-        made: How many of them are there already.
+        done: How many of them are there already.
         console: Where to draw; the terminal's error stream by default.
     """
 
-    def __init__(self, *, images: int = 1, made: int = 0, console: Console | None = None) -> None:
+    def __init__(self, *, images: int = 1, done: int = 0, console: Console | None = None) -> None:
         super().__init__(console)
-        self._images, self._made, self._making = images, made, 0
+        self._images, self._made, self._making = images, done, 0
         self._last_step = 0
 
     def __call__(self, report: StepReport) -> None:

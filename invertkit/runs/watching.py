@@ -11,7 +11,7 @@ from invertkit.runs.observers import Observer
 
 @contextlib.contextmanager
 def watching(
-    job: Job, *, wanted: bool | None = None, made: int = 0
+    job: Job, *, wanted: bool | None = None, done: int = 0
 ) -> Iterator[tuple[Observer, ...]]:
     """Observers that show how a job goes.
 
@@ -19,7 +19,7 @@ def watching(
         job: That is carried out.
         wanted: Whether to show anything; by default where somebody looks, on a terminal or in a
             notebook.
-        made: How many images are there already.
+        done: How many images are there already.
 
     Yields:
         The observers; none if nothing is wanted.
@@ -33,5 +33,5 @@ def watching(
     from invertkit.runs.progress import RunBar
 
     picture = LivePicture.in_notebook()
-    with RunBar(images=len(job.photographs) * len(job.seeds), made=made) as bar:
+    with RunBar(images=len(job.photographs) * len(job.seeds), done=done) as bar:
         yield (bar,) if picture is None else (bar, picture)

@@ -87,19 +87,20 @@ def read_cell(folder: Path) -> dict[str, Any] | None:
             )
         return None
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path}: cannot be read ({error}). Remove its folder to make that run anew."
         ) from None
-    return said if isinstance(said, dict) else None
+    return record if isinstance(record, dict) else None
 
 
-def rows_of(cell: Cell, said: Mapping[str, Any]) -> list[Row] | None:
+def rows_of(cell: Cell, record: Mapping[str, Any]) -> list[Row] | None:
     """The rows of a finished run; None if a picture is gone."""
     assert cell.folder is not None  # noqa: S101
     rows = []
-    for facts in said.get("rows", []):
+    # What JSON cannot hold, NaN and infinity, was written as null.
+    for facts in record.get("rows", []):
         kind = cell.job.page.result
         path = cell.folder / "images" / f"seed-{facts['seed']}-{kind}.png"
         try:
@@ -111,7 +112,7 @@ def rows_of(cell: Cell, said: Mapping[str, Any]) -> list[Row] | None:
             {name: math.nan if value is None else value for name, value in facts[key].items()}
             for key in ("numbers", "losses")
         )
-        state, error = said["state"], said.get("error", "")
+        state, error = record["state"], record.get("error", "")
         rows.append(
             Row(
                 cell.case.name, cell.variant.name, facts["seed"], state,

@@ -106,9 +106,13 @@ def _cases_of(folder: Path, specs: Mapping[str, InputSpec]) -> Iterator[Case]:
     endings = {ending for spec in specs.values() for ending in KINDS[spec.kind].endings}
     files = files_in(folder, endings)
     versions = {
-        name: found
+        name: files_of_input
         for name, spec in specs.items()
-        if (found := versions_of([file for file in files if KINDS[spec.kind].reads(file)], name))
+        if (
+            files_of_input := versions_of(
+                [file for file in files if KINDS[spec.kind].reads(file)], name
+            )
+        )
     }
     if lead(specs) not in versions:
         return  # not a photograph's folder
@@ -119,7 +123,9 @@ def _cases_of(folder: Path, specs: Mapping[str, InputSpec]) -> Iterator[Case]:
             f"{folder}: has no {lacking[0]}: expected a {noun} {lacking[0]!r} there, or "
             f"{lacking[0]}_VERSION."
         )
-    for chosen in itertools.product(*(found.items() for found in versions.values())):
+    for chosen in itertools.product(
+        *(files_of_input.items() for files_of_input in versions.values())
+    ):
         title = " ".join([folder.name, *(version for version, _ in chosen if version)])
         paths = {name: file for name, (_, file) in zip(versions, chosen, strict=True)}
         yield Case(title, folder.name, paths)
@@ -141,17 +147,18 @@ def variants_of(
     Raises:
         InputError: A key has no values, or two variants share a name.
     """
+    # The named variants are an axis too, on which the recipe as it is stands first.
     axes = [[_value(key, *pair) for pair in _pairs(key, values)] for key, values in over.items()]
     if named:
-        own = [
+        alternatives = [
             Variant(name, tuple(_assignments(sets)), {"variant": name})
             for name, sets in named.items()
         ]
-        axes.append([Variant("recipe", (), {"variant": "recipe"}), *own])
-    made = []
+        axes.append([Variant("recipe", (), {"variant": "recipe"}), *alternatives])
+    variants = []
     for parts in itertools.product(*axes):
         names = [part.name for part in parts if len(axes) == 1 or part != axes[-1][0] or not named]
-        made.append(
+        variants.append(
             Variant(
                 ", ".join(names) or "recipe",
                 tuple(text for part in parts for text in part.sets),
@@ -159,11 +166,11 @@ def variants_of(
                 {key: model for part in parts for key, model in part.models.items()},
             )
         )
-    names = [variant.name for variant in made]
+    names = [variant.name for variant in variants]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise InputError(f"variants: two are called {twice[0]!r}; give them labels of their own.")
-    return made
+    return variants
 
 
 def _pairs(key: str, values: Any) -> list[tuple[str, Any]]:
@@ -183,9 +190,9 @@ def _value(key: str, label: str, value: Any) -> Variant:
     if key != CLASSIFIER and get_close_matches(key, [CLASSIFIER], cutoff=0.8):
         raise RecipeError(f"over {key}: there is no such key. Did you mean {CLASSIFIER!r}?")
     if key == CLASSIFIER:
-        said = label if isinstance(value, nn.Module) else str(value)
+        word = label if isinstance(value, nn.Module) else str(value)
         return Variant(
-            label, (f"models.classifier={json.dumps(said)}",), {key: label}, {CLASSIFIER: value}
+            label, (f"models.classifier={json.dumps(word)}",), {key: label}, {CLASSIFIER: value}
         )
     text = value if isinstance(value, str) else json.dumps(value)
     name = f"{key.removeprefix('objective.')}={label}"
@@ -277,6 +284,7 @@ def settings_of(job: Job, models: Mapping[str, nn.Module]) -> dict[str, Any]:
         job: Of one run.
         models: Networks that were given from Python, which the recipe does not tell of.
     """
+    # Prose may be mended between two calls without making anything anew.
     page = {key: value for key, value in job.raw.items() if key not in _WORDS_OF_PAGE}
     named = [node for node in page.get("models", {}).values() if node]
     texts = [
@@ -299,6 +307,7 @@ def settings_of(job: Job, models: Mapping[str, nn.Module]) -> dict[str, Any]:
     }
 
 
+# By the time of its last change: a file may be large, and every run of an ablation asks.
 @functools.cache
 def _file_sum(path: Path, changed: int) -> str:
     return sha256(path)[:16]

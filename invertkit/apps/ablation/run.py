@@ -92,8 +92,7 @@ def ablate(
         InputError: A photograph cannot be used, or `out` was made with other settings.
         RecipeError: A key does not exist, or every variant is wrong.
 
-    Source: MAGIC, section 4 and Fig. 5, which shows IMAGINE over the ε of the classifier; here any
-    recipe over any key.
+    Source: MAGIC, section 4 and Fig. 5: IMAGINE over the classifier's ε; here any recipe and key.
     """
     planned = variants_of(over or {}, variants or {})
     folder = None if out is None else Path(out)
@@ -101,8 +100,8 @@ def ablate(
     cells = _planned(recipe, planned, given, data=data, only=only, folder=folder)
     for sentence in cells[0].job.sentences:
         log.info(sentence)
-    values = {variant.name: dict(variant.values) for variant in planned}
-    study = _Study(cells, values, _facts(cells[0].job, given), folder=folder, judge=judge)
+    study = _Study(cells, _facts(cells[0].job, given), folder=folder, judge=judge)
+    # The folder comes last: a call that cannot be carried out leaves none behind.
     study.look()
     if folder is not None and not goes_on:
         new_folder(folder)
@@ -202,6 +201,7 @@ def _cell(case: Case, variant: Variant, job: Job, out: Path | None) -> Cell:
         if isinstance(model, nn.Module)
     }
     folder = None if out is None else out / "runs" / slug(case.name) / slug(variant.name)
+    # As they will be read again, so that comparing them tells no tuple from a list.
     settings = json.loads(json.dumps(settings_of(job, given), default=str))
     return Cell(case, variant, job, settings, folder)
 
@@ -212,7 +212,6 @@ class _Study:
 
     Args:
         cells: Case by case, in each variant by variant.
-        variants: Values of every varied key, by variant.
         facts: What is run.
         folder: Of the ablation, or None.
         judge: Whether to train segmenters that judge.
@@ -221,14 +220,13 @@ class _Study:
     def __init__(
         self,
         cells: Sequence[Cell],
-        variants: Mapping[str, Mapping[str, str]],
         facts: Mapping[str, Any],
         *,
         folder: Path | None,
         judge: bool,
     ) -> None:
-        self._cells, self._variants, self._facts = cells, variants, facts
-        self._folder = folder
+        self._cells, self._facts, self._folder = cells, facts, folder
+        self._variants = {cell.variant.name: dict(cell.variant.values) for cell in cells}
         self._measures = Measures(None if folder is None else folder / "judges", judge=judge)
         self._rows: dict[int, list[Row]] = {}
         self._sources: dict[str, Mapping[str, Tensor]] = {}
@@ -247,18 +245,19 @@ class _Study:
             InputError: One was made with other settings.
         """
         for number, cell in enumerate(self._cells):
-            said = None if cell.folder is None else read_cell(cell.folder)
-            if said is None or cell.folder is None:
+            record = None if cell.folder is None else read_cell(cell.folder)
+            if record is None or cell.folder is None:
                 continue
-            different = list(changes(said.get("settings"), cell.settings))
+            # What holds neither pictures nor a checkpoint may be made anew with other settings.
+            different = list(changes(record.get("settings"), cell.settings))
             if different and holds_pictures(cell.folder):
                 more = f" and {len(different) - 2} more" if len(different) > 2 else ""
                 raise InputError(
                     f"{cell.folder}: was made with other settings ({'; '.join(different[:2])}"
                     f"{more}). Choose another `--out`, or remove that folder to make it anew."
                 )
-            if not different and said.get("state") in ("finished", "non_finite"):
-                rows = rows_of(cell, said)
+            if not different and record.get("state") in ("finished", "non_finite"):
+                rows = rows_of(cell, record)
                 if rows is not None:
                     self._rows[number] = rows
 
@@ -280,6 +279,7 @@ class _Study:
                 self._note(cell, rows)
             self._rows[number] = rows
             self._tell(number)
+            # After each run, not at the end: an ablation may take days, and be looked at meanwhile.
             if self._folder is not None:
                 self.result().write(self._folder)
             if any(row.state == "interrupted" for row in rows):
@@ -299,7 +299,7 @@ class _Study:
 
     def _tell(self, number: int) -> None:
         cell, (row, *_) = self._cells[number], self._rows[number]
-        said = ", ".join(
+        numbers = ", ".join(
             f"{word} {row.numbers[key]:.{digits}f}"
             for key, word, digits in (
                 ("mask_iou", "IoU", 3), ("patch_distance", "patches", 4), ("seconds", "seconds", 1)
@@ -309,7 +309,7 @@ class _Study:
         state = "" if row.state == "finished" else f" {row.state.replace('_', '-')} {row.error}"
         done = sum(1 for i in range(len(self._cells)) if i in self._rows)
         log.info(
-            f"{done} of {len(self._cells)}: {cell.case.name}, {cell.variant.name}:{state} {said}"
+            f"{done} of {len(self._cells)}: {cell.case.name}, {cell.variant.name}:{state} {numbers}"
         )
 
     # ------------------------------------------------------------------ running
@@ -329,6 +329,7 @@ class _Study:
                     faults[cell.variant.name] = None
                 except InvertkitError as error:
                     faults[cell.variant.name] = error
+        # One good variant is reason enough to go on: the others are told of in their rows.
         first = next(iter(faults.values()), None)
         if first is not None and None not in faults.values() and not self._rows:
             if self._folder is not None and not any(self._folder.iterdir()):

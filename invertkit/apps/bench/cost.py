@@ -15,13 +15,13 @@ aten = torch.ops.aten
 
 
 def _of_distances(
-    own: Tensor, cross: Tensor, features: Tensor, lengths: Tensor, out_val: Tensor
+    squares: Tensor, cross: Tensor, features: Tensor, lengths: Tensor, out_val: Tensor
 ) -> int:
     return 2 * cross.numel() * features.shape[1]
 
 
-_OWN = {"invertkit::distances": _of_distances}
-"""Operations of our own that multiply matrices inside, see `objectives.patch_search`."""
+_OURS = {"invertkit::distances": _of_distances}
+"""Operations of our own that multiply matrices inside; see `objectives.patches.distances`."""
 
 
 @final
@@ -68,7 +68,7 @@ class Counting(TorchDispatchMode):
         out = func(*args, **kwargs)
         if not func.is_view and func.namespace != "profiler":
             self._operations += 1
-        formula: Any = _OWN.get(func.name()) or flop_registry.get(func._overloadpacket)
+        formula: Any = _OURS.get(func.name()) or flop_registry.get(func._overloadpacket)
         if formula is not None:
             self._flop += formula(*args, **kwargs, out_val=out)
             self._bytes += _bytes(_read(func, args, kwargs)) + _bytes(out)

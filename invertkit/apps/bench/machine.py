@@ -83,6 +83,7 @@ def _wait(device: torch.device) -> None:
 
 
 def _product_rate(device: torch.device, precision: Precision, clock: Clock) -> float:
+    # Large enough that a product is limited by arithmetic, small enough for a second.
     side = 8192 if device.type == "cuda" else 1024
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     left, right = (torch.ones(side, side, device=device, dtype=dtype) for _ in range(2))
@@ -93,6 +94,7 @@ def _product_rate(device: torch.device, precision: Precision, clock: Clock) -> f
 
 
 def _copy_rate(device: torch.device, clock: Clock) -> float:
+    # Larger than any cache, so that memory is what is measured.
     count = 2**28 if device.type == "cuda" else 2**25
     source = torch.ones(count, device=device)
     target = torch.empty_like(source)
@@ -106,6 +108,7 @@ def _shortest(call: Callable[[], object], device: torch.device, clock: Clock) ->
     seconds = [timed(call, device, clock)]
     while sum(seconds) < _LONG and len(seconds) < 20:
         seconds.append(timed(call, device, clock))
+    # The quickest: others were disturbed by something, never helped. Not 0, which would be no rate.
     return max(min(seconds), 1e-9)
 
 

@@ -92,7 +92,7 @@ def bench(
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    """That many inside."""
+    """So many threads of torch inside, as before afterwards; None leaves their number."""
     before = torch.get_num_threads()
     if count is not None:
         torch.set_num_threads(count)
@@ -128,12 +128,14 @@ class BenchRun:
 
     def go(self, rows: dict[Case, Row]) -> bool:
         """Fill the rows, those that a run takes by default first; whether it was interrupted."""
+        # What most users will run is measured even if the time ends there.
         order = sorted(rows, key=lambda case: (not case.usual, case.batch))
         left, why = list(order), "there was no time left; give more `--seconds`."
         interrupted = False
         try:
             while left and self._clock() < self._end:
                 case = left[0]
+                # Of the time that is left: what one case saves, the others have.
                 share = (self._end - self._clock()) / len(left)
                 rows[case] = row = self._measured(case, rows[case], share)
                 left.pop(0)

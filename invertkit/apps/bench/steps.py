@@ -71,7 +71,7 @@ class Setup:
 
     @property
     def seconds(self) -> float:
-        """All of it."""
+        """Of entering and learning together."""
         return self.entering + self.learning
 
 
@@ -90,7 +90,7 @@ class Times:
 
     @classmethod
     def of(cls, problem: Problem) -> Times:
-        """Nothing yet."""
+        """A problem of whose kinds of steps nothing was measured yet."""
         kinds = []
         for kind in kinds_of(problem):
             height, width = problem.stages[kind.stage].size
@@ -265,6 +265,8 @@ def _learning(problem: Problem, stage: int, clock: Clock) -> float:
             call = partial(trial.begin, scene, randomness, purpose=f"players/{name}")
             return timed(call, problem.device, clock)
 
+        # The first call warms up and tells how slow it is; what a stage costs without updates is
+        # taken off, since `enter` has it already.
         few = 1 if begin(1) > _ENOUGH / 4 else 4
         total += player.updates_before * max(0.0, begin(few) - begin(0)) / few
     return total

@@ -172,6 +172,7 @@ def compose(
         True
     """
     height, width = photograph.shape[-2:]
+    # Placed first and blended then, at the photograph's own size: it stays as sharp as it was.
     placed, reached = placing.back(pictures, (height, width))
     inside = region_of(mask, reached.to(mask.device), region)
     if bool(inside.all()):

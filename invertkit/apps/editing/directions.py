@@ -193,6 +193,7 @@ def _latents(
             continue
         rows = deviates
         if name != leading:
+            # Of a generator of its own: one more latent must not change what the leading one draws.
             rows = torch.randn(len(deviates), spec.numbers, generator=draws.numbers(name))
         latents[name] = spec.placed(rows.to(generator.like).reshape(-1, *spec.shape))
     return latents
@@ -314,6 +315,7 @@ def edited(
     """
     spatial = Spatial()
     zero = torch.zeros_like(strength)
+    # The transform says where each pixel comes from: to enlarge is to read from a smaller part.
     scale = torch.exp(-strength) if edit == "zoom" else torch.ones_like(strength)
     across = -2 * strength if edit == "shift_x" else zero
     down = -2 * strength if edit == "shift_y" else zero

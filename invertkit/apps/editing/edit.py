@@ -112,6 +112,7 @@ def _edited(
     latents, learned = moved_latents(done, change, strengths, steps=steps)
     weights = done.tensors.get("weights")
     pictures = generate(done.generator, latents, weights).cpu()
+    # The projection as the run left it, to stand beside the edits.
     plain = generate(done.generator, done.tensors, weights)
     photograph, mask = done.photograph(blend.size)
     images, inside = compose(

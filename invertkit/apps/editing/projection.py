@@ -185,6 +185,7 @@ def _generator(
     )
     if not isinstance(generator, Generator):
         raise InputError(f"models.{name}: expected a generator, got {type(generator).__name__}.")
+    # A latent means nothing to other weights, and no shape would tell.
     before = _described(run / "recipe.yaml", name)
     if before is not None and before != generator.description:
         raise InputError(

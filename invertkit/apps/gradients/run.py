@@ -110,6 +110,7 @@ def _measured(
 ) -> Gradients:
     """All classifiers on all photographs."""
     classifiers = {name: opened_classifier(word).to(device) for name, word in named.items()}
+    # With `keep` the size is each photograph's own, and cannot be checked beforehand.
     if settings.fit != "keep":
         for name, classifier in classifiers.items():
             classifier.require_size(settings.size_for(classifier.size), name)

@@ -56,9 +56,9 @@ class GradientSettings:
         if self.fit not in get_args(Fit):
             raise InputError(f"fit: expected {', '.join(get_args(Fit))}, got {self.fit!r}.")
 
-    def size_for(self, own: int) -> int:
-        """Side in pixels for a classifier whose own side that is."""
-        return self.size or own
+    def size_for(self, native: int) -> int:
+        """Side in pixels for a classifier that was made for `native` pixels."""
+        return self.size or native
 
 
 def check_least(**numbers: tuple[int | None, int]) -> None:

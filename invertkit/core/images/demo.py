@@ -37,6 +37,7 @@ def find_picture(name: str) -> Picture:
     """
     entry = _pictures().get(name)
     if entry is None:
+        # Something with an ending is meant as a file even if it is not there: loading it says so.
         path = Path(name)
         if path.suffix or path.exists():
             return Picture(path)

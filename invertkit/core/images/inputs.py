@@ -105,7 +105,7 @@ class Inputs(Mapping[str, Value]):
 
     @property
     def reference(self) -> Float[Tensor, "#b 3 h w"] | None:
-        """The first image."""
+        """The first image, with which results are compared; None if there is none."""
         return self.find(self.lead) if self.lead else None
 
     # ------------------------------------------------------------------ sizes

@@ -142,6 +142,7 @@ class MaskKind(PictureKind):
 
     def fit(self, value: Value, size: Size, fit: Fit) -> Value:
         mask = single(value)
+        # Binary again: a region's weights shall be 0 or 1 at every size, and not blur its edge.
         return (resize_mask(_cut(mask, fit), size) > 0.5).to(mask)
 
     def pack(self, value: Value) -> Tensor:
@@ -162,6 +163,7 @@ class LabelsKind(PictureKind):
 
     def fit(self, value: Value, size: Size, fit: Fit) -> Value:
         labels = _cut(single(value), fit)
+        # The pixel under each new pixel's centre. `F.interpolate` does not take whole numbers.
         rows, columns = (
             ((torch.arange(new) + 0.5) * old / new).long()
             for new, old in zip(size, labels.shape[-2:], strict=True)

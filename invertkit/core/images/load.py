@@ -155,9 +155,11 @@ def _from_picture(picture: Image.Image, *, name: str) -> Tensor:
             picture = ImageOps.exif_transpose(picture)
     except _UNREADABLE:
         picture = picture.copy()  # a broken EXIF block says nothing about orientation
+    # Pillow converts deep greys to RGB by cutting at 255, so they are scaled here.
     if picture.mode.startswith("I") or picture.mode == "F":
         values = np.asarray(picture, dtype=np.float64)
         top = 65535.0 if picture.mode.startswith("I") else 1.0
+        # Mode I does not tell its depth: values that fit into 8 bits are taken for such.
         if picture.mode == "I" and values.max(initial=0) <= 255:
             top = 255.0
         if not np.isfinite(values).all():
@@ -198,6 +200,7 @@ def _from_array(values: Tensor, *, who: str, hwc: bool) -> Tensor:
             "expected floats in [0, 1]."
         )
     low, high = values.min().item(), values.max().item()
+    # A little beyond is rounding, as resizing leaves it; more is another range.
     if low < -1e-6 or high > 1 + 1e-6:
         raise InputError(
             f"{who}: expected floats in [0, 1], got values from {low:.4g} to {high:.4g}. "

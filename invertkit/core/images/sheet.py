@@ -78,12 +78,12 @@ def draw_sheet(
     ]
     whole = max(sum(widths) + GAP * (count - 1), min(text.width(title), 3 * height))
     heads = [text.broken(name, widths[i]) for i, name in enumerate(columns[:count])]
-    made = [
+    drawn_rows = [
         _Row(text, panels, row, widths, height, text.broken(label, whole))
         for panels, row, label in zip(rows, pictures, [*labels, *[""] * len(rows)], strict=False)
     ]
     first = text.tall(text.broken(title, whole))
-    tall = first + max(map(text.tall, heads), default=0) + sum(row.tall for row in made)
+    tall = first + max(map(text.tall, heads), default=0) + sum(row.tall for row in drawn_rows)
     canvas = Image.new("RGB", (whole, max(1, tall)), "white")
     draw = ImageDraw.Draw(canvas)
     top = text.write(draw, 0, 0, text.broken(title, whole))
@@ -91,7 +91,7 @@ def draw_sheet(
         [text.write(draw, sum(widths[:i]) + GAP * i, top, lines) for i, lines in enumerate(heads)]
         or [top]
     )
-    for row in made:
+    for row in drawn_rows:
         top = row.draw(canvas, draw, top)
     return canvas
 
@@ -169,17 +169,16 @@ def plain(text: str) -> str:
         'eps = 0.05, 64x64, Ganseblumchen'
     """
     spelt = "".join(_SPELT.get(letter, letter) for letter in text)
-    bare = unicodedata.normalize("NFKD", spelt.replace("±", "\0"))
-    kept = "".join(letter for letter in bare if not unicodedata.combining(letter))
-    return "".join(_writable(letter) for letter in kept)
+    # Accents come apart from their letters, and are dropped.
+    bare = unicodedata.normalize("NFKD", spelt)
+    base_letters = "".join(letter for letter in bare if not unicodedata.combining(letter))
+    return "".join(_writable(letter) for letter in base_letters)
 
 
 def _writable(letter: str) -> str:
-    if letter == "\0":
-        return "±"
     if letter.isspace():
         return " "
-    return letter if " " < letter <= "~" else "?"
+    return letter if " " < letter <= "~" or letter == "±" else "?"
 
 
 def _sized(panel: Panel, height: int) -> Image.Image | None:

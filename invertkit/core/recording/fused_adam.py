@@ -79,7 +79,7 @@ class FusedAdam:
                 group.rate.fill_(lr * group.factor)
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Forget the gradients: a tensor that gets none until the next `step` then stays."""
         for group in self._groups:
             for tensor in group.tensors:
                 tensor.grad = None

@@ -93,6 +93,7 @@ class Replays:
             volatile: What is written to between steps.
             name: What to call the kind.
         """
+        # By Python to warm up, then recorded, then checked against Python, then replayed.
         known = self._kinds.setdefault(kind, _Kind())
         known.taken += 1
         if self.paused or known.refused or known.taken <= self.warm_up:

@@ -188,15 +188,15 @@ def _bits(value: Tensor) -> Tensor:
 
 
 def _normaliser(
-    found: Mapping[str, Tensor], *, name: str
+    entries: Mapping[str, Tensor], *, name: str
 ) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    if not found:
+    if not entries:
         return None, None
-    mean, std = found.get("new_mean"), found.get("new_std")
-    if mean is None or std is None or set(found) != {"new_mean", "new_std"}:
+    mean, std = entries.get("new_mean"), entries.get("new_std")
+    if mean is None or std is None or set(entries) != {"new_mean", "new_std"}:
         raise WeightsError(
-            f"{name}: its normaliser has the entries {_few(sorted(found))}; expected new_mean and "
-            "new_std."
+            f"{name}: its normaliser has the entries {_few(sorted(entries))}; expected new_mean "
+            "and new_std."
         )
     sound = all(v.shape == (3, 1, 1) and bool(v.isfinite().all()) for v in (mean, std))
     if not sound or not bool((std > 0).all()):

@@ -147,13 +147,13 @@ def unit_channels(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"
 
 
 def distance_map(
-    here: Float[Tensor, "#b c h w"], there: Float[Tensor, "#b c h w"], head: Float[Tensor, " c"]
+    first: Float[Tensor, "#b c h w"], second: Float[Tensor, "#b c h w"], head: Float[Tensor, " c"]
 ) -> Float[Tensor, "b 1 h w"]:
-    """Squared distance of two maps of unit channels: Σ_c head_c (here_c - there_c)².
+    """Squared distance of two maps of unit channels: Σ_c head_c (first_c - second_c)².
 
     Args:
-        here: One, as `unit_channels` gives it.
-        there: The other, of the same height and width.
+        first: One, as `unit_channels` gives it.
+        second: The other, of the same height and width.
         head: The weight of every channel.
 
     Example:
@@ -161,4 +161,4 @@ def distance_map(
         >>> distance_map(one, other, torch.tensor([0.5, 0.25])).item()
         0.75
     """
-    return ((here - there).square() * head[:, None, None]).sum(1, keepdim=True)
+    return ((first - second).square() * head[:, None, None]).sum(1, keepdim=True)

@@ -65,7 +65,7 @@ def card(
         "std": [round(v, 6) for v in model.std.flatten().tolist()],
         "size": plan.size,
         "plan": as_json(plan),
-        "start": start.said,
+        "start": start.origin,
     }
     return {key: json.dumps(value) for key, value in facts.items()}
 
@@ -80,6 +80,7 @@ def save_classifier(
     """
     state = {}
     for name, value in model.net.state_dict().items():
+        # Counters say nothing of a network that is only run, and a plain one does without.
         if "num_batches_tracked" in name:
             continue
         value = value.detach().cpu()
@@ -89,6 +90,7 @@ def save_classifier(
     try:
         with whole_file(path) as partial:
             save_in_order(state, partial, card(plan, model, start, classes))
+            # safetensors makes files that only their owner may read.
             partial.chmod(0o644)
     except Exception as error:  # safetensors has errors of its own for a full disk
         raise InputError(
@@ -129,7 +131,7 @@ def write_card(
         "## Objective",
         _objective(plan),
         "## Plan",
-        f"Start: {facts.start.said}.",
+        f"Start: {facts.start.origin}.",
         "```json\n" + json.dumps(as_json(plan), indent=2) + "\n```",
         *(["## Command", f"```sh\n{facts.command}\n```"] if facts.command else []),
         "## Hashes",

@@ -72,7 +72,7 @@ def train_and_measure(
     _check(sources, plan, telling)
     team = team_of(pick_device(machines.device), devices=machines.devices, nodes=machines.nodes)
     if sources.workers is None:
-        sources = replace(sources, workers=spare_processors(team.here))
+        sources = replace(sources, workers=spare_processors(team.local))
     try:
         _agreed(team, lambda: expect_begun(out / CHECKPOINT) if resume else expect_new(out))
         return _carry_out(sources, out, plan, resume=resume, team=team, telling=telling)
@@ -116,6 +116,7 @@ def _agreed(team: Team, check: Callable[[], None]) -> None:
             check()
         except InvertkitError as error:
             fault = error
+    # A process that stopped alone would leave the others waiting for it.
     failed = team.sum(torch.tensor(float(fault is not None), device=team.device))
     if failed:
         raise fault or InputError("see the leading process.")
@@ -225,6 +226,7 @@ def _prepared(sources: Sources, plan: TrainingPlan) -> tuple[TrainingData, Start
     else:
         data = _in_memory(sources.data, sources.resolution, labelled=labelled)
         classes = data.classes
+    # The network before the photographs where they are kept in memory: at which side, it decides.
     start = starting_network(
         classes=classes,
         model=sources.model,

@@ -57,14 +57,15 @@ def shown_for_tests(
     labelled = classes is not None
     if stream or resolution >= STREAMED_FROM:
         files = Streamed(path, labelled=labelled, workers=workers)
+        # Compared now: hours later, after the training, it would be too late to complain.
         places = torch.tensor(places_of(files.classes, classes) if classes is not None else [0])
         return lambda: (
             (images, places[labels]) for images, labels in files.plain(size=size, batch=100)
         )
-    kept = load_photographs(path, resolution=resolution, labelled=labelled)
+    photographs = load_photographs(path, resolution=resolution, labelled=labelled)
     if classes is not None:
-        kept = as_labelled(kept, classes)
-    return lambda: plain_batches(kept, batch=250, size=size)
+        photographs = as_labelled(photographs, classes)
+    return lambda: plain_batches(photographs, batch=250, size=size)
 
 
 def measure(
@@ -90,6 +91,7 @@ def measure(
         report: Receives a line a number.
     """
     norm = plan.attack.norm
+    # A twin that was trained without attack is compared at radii that make sense all the same.
     unit = plan.attack.eps or (0.05 if norm == "l2" else 1 / 255)
     chosen = tuple(radii) or (0.0, unit / 2, unit, 2 * unit, 5 * unit)
     rivals: dict[str, nn.Module] = {"trained": model}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -43,7 +43,7 @@ class Start:
         size: Side of the input that it was made for, None if it does not say.
         fixed: Whether it takes images of that size only.
         widths: Of `kitnet`.
-        said: Where the weights come from, in words.
+        origin: Where the weights come from, in words.
     """
 
     net: nn.Module
@@ -54,7 +54,7 @@ class Start:
     size: int | None = None
     fixed: bool = False
     widths: tuple[int, int, int, int] | None = None
-    said: str = "random weights"
+    origin: str = "random weights"
 
 
 def starting_network(
@@ -83,15 +83,15 @@ def starting_network(
         InputError: No such model, or it does not say its classes and none are given.
         WeightsError: Weights cannot be had or are of another network.
     """
-    said: Mapping[str, Any] = {}
+    facts: Mapping[str, Any] = {}
     path = _path_of(init)
     if path is not None:
-        said = _facts(path)
-        model = _agreed(model, said.get("architecture"), path)
-        widths = said.get("widths") or widths
+        facts = _facts(path)
+        model = _agreed(model, facts.get("architecture"), path)
+        widths = facts.get("widths") or widths
     architecture = model or KITNET
-    kept = tuple(said.get("classes") or ())
-    names = tuple(classes) or kept
+    known = tuple(facts.get("classes") or ())
+    names = tuple(classes) or known
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # PyTorch's initialisers read it
         if architecture == KITNET:
@@ -105,17 +105,14 @@ def starting_network(
             start = _timm(architecture, names, pretrained=pretrained and path is None)
     if path is None:
         return start
-    text = _fill(start, path, same=not kept or kept == names)
-    return Start(
-        start.net,
-        architecture,
-        start.classes,
-        mean=tuple(said["mean"]) if "mean" in said else start.mean,
-        std=tuple(said["std"]) if "std" in said else start.std,
-        size=said.get("size", start.size),
-        fixed=start.fixed,
-        widths=start.widths,
-        said=text,
+    # Equal counts are not enough: the last layer of other classes would name everything wrongly.
+    text = _fill(start, path, same=not known or known == names)
+    return replace(
+        start,
+        mean=tuple(facts["mean"]) if "mean" in facts else start.mean,
+        std=tuple(facts["std"]) if "std" in facts else start.std,
+        size=facts.get("size", start.size),
+        origin=text,
     )
 
 
@@ -155,10 +152,12 @@ def _facts(path: Path) -> dict[str, Any]:
     return facts if "architecture" in facts else {}
 
 
-def _agreed(asked: str | None, said: str | None, path: Path) -> str | None:
-    if asked and said and asked != said:
-        raise InputError(f"{path}: holds a {said}, not the {asked} of --model. Leave --model out.")
-    return said or asked
+def _agreed(asked: str | None, stated: str | None, path: Path) -> str | None:
+    if asked and stated and asked != stated:
+        raise InputError(
+            f"{path}: holds a {stated}, not the {asked} of --model. Leave --model out."
+        )
+    return stated or asked
 
 
 def _kitnet(classes: tuple[str, ...], widths: tuple[int, ...]) -> Start:
@@ -169,7 +168,7 @@ def _kitnet(classes: tuple[str, ...], widths: tuple[int, ...]) -> Start:
 
 
 def _timm(architecture: str, classes: tuple[str, ...], *, pretrained: bool) -> Start:
-    import timm
+    import timm  # here: it takes seconds, which a new `kitnet` need not wait for
 
     library, _, name = architecture.partition(":")
     if library != "timm" or not timm.is_model(name.split(".")[0]):
@@ -194,24 +193,25 @@ def _timm(architecture: str, classes: tuple[str, ...], *, pretrained: bool) -> S
         std=tuple(config.get("std", IMAGENET_STD)),
         size=int(config.get("input_size", (3, 224, 224))[-1]),
         fixed=bool(config.get("fixed_input_size", False)),
-        said="its published weights" if pretrained else "random weights",
+        origin="its published weights" if pretrained else "random weights",
     )
 
 
 def _fill(start: Start, path: Path, *, same: bool) -> str:
     """Load the file, all but the last layer where that is of other classes; what was done."""
     state = read_weights(path)
-    own = start.net.state_dict()
+    fresh = start.net.state_dict()
     heads = tuple(f"{layer}." for layer in _heads(start.net))
-    odd = [key for key in own if key in state and own[key].shape != state[key].shape]
-    replaced = [key for key in own if key.startswith(heads)]
+    odd = [key for key in fresh if key in state and fresh[key].shape != state[key].shape]
+    replaced = [key for key in fresh if key.startswith(heads)]
     text = f"{path.name}, sha256 {sha256(path)[:12]}"
+    # Raw weights do not say their classes; a last layer of another shape tells that they differ.
     if same and not (odd and all(key in replaced for key in odd)):
         load_into(start.net, state, name=str(path))
         return text
     rest = {key: value for key, value in state.items() if key not in replaced}
     try:
-        load_into(start.net, {**rest, **{key: own[key] for key in replaced}}, name=str(path))
+        load_into(start.net, {**rest, **{key: fresh[key] for key in replaced}}, name=str(path))
     except InvertkitError as error:
         raise WeightsError(str(error)) from None
     return f"{text}, with a new last layer"

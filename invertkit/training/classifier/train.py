@@ -90,7 +90,7 @@ def train_classifier(
         training.restore()
     make_folder(out)
     where = f", from step {training.step} on" if training.step else ""
-    report(f"{training.said}; {len(shown)} photographs{where}.")
+    report(f"{training.origin}; {len(shown)} photographs{where}.")
     training.run(report, observers, log_every=log_every, save_every=save_every)
     return training.average.model.eval()  # type: ignore[return-value]
 
@@ -115,7 +115,7 @@ class _Training:
                 f"{plan.batch}."
             )
         start = start or starting_network(classes=data.classes, widths=plan.widths, seed=plan.seed)
-        self.said = f"{start.architecture}, {start.said}"
+        self.origin = f"{start.architecture}, {start.origin}"
         self.shown = (
             f"kept at {data.data.images.shape[-1]} pixels"
             if isinstance(data, InMemory)
@@ -123,6 +123,7 @@ class _Training:
         )
         self.model = behind_normalisation(start, data.statistics).to(team.device)
         self.model.to(memory_format=torch.channels_last)
+        # The network as it starts, whose clean predictions a label-free training holds on to.
         self.teacher = deepcopy(self.model).eval().requires_grad_(False)
         if not plan.label_free:
             del self.teacher
@@ -130,6 +131,7 @@ class _Training:
         # Neither shared batch norms nor weights that are rounded once more can be folded.
         folds = plan.fold and team.alone and not plan.bf16
         self.folding, self.folding_of_teacher = Folding(enabled=folds), Folding(enabled=folds)
+        # After the average was copied: a copy that stays here shares no norms with other processes.
         self.joined = team.join(self.model)
         self.optimizer = _sgd(self.model, plan)
         self.step = 0
@@ -192,10 +194,12 @@ class _Training:
         for group in self.optimizer.param_groups:
             group["lr"] = plan.lr_at(self.step, self.per_epoch)
         attack = plan.attack_at(epoch, self.step % self.per_epoch / self.per_epoch)
+        # The attack too, in the precision of the update: it shall find what that update will see.
         with torch.autocast(device.type, torch.bfloat16, enabled=plan.bf16):
             wanted = self.predictions(images) if plan.label_free else labels
             if attack is not None:
                 images = self.attacked(attack, images, wanted, batch, epoch)
+            # `joined`, not the model: its backward is what averages gradients over processes.
             logits = self.joined(images).float()
         if plan.label_free:
             loss = F.kl_div(F.log_softmax(logits, 1), wanted, reduction="batchmean")
@@ -210,6 +214,7 @@ class _Training:
         with torch.no_grad():
             count = len(labels)
             right = (logits.argmax(1) == labels).sum()
+            # The wish to stop goes along, so that all processes learn of it in the same step.
             seen, stop = torch.tensor([count, asked], dtype=torch.float64).to(device)
             return self.team.sum(torch.stack([loss.double() * count, right.double(), seen, stop]))
 
@@ -293,7 +298,7 @@ class _Training:
             "step": self.step,
             "tallies": self.tallies,
             "plan": as_json(self.plan),
-            "start": self.said,
+            "start": self.origin,
             "photographs": len(self.data),
             "shown": self.shown,
         }
@@ -307,8 +312,8 @@ class _Training:
         """
         state = read_checkpoint(self.path, device=self.team.device)
         changed = difference(self.plan, state["plan"])
-        if not changed and state["start"] != self.said:
-            changed = f"{state['start']}, not {self.said}"
+        if not changed and state["start"] != self.origin:
+            changed = f"{state['start']}, not {self.origin}"
         if not changed and state["photographs"] != len(self.data):
             changed = f"{state['photographs']} photographs, not {len(self.data)}"
         if not changed and state.get("shown", self.shown) != self.shown:
@@ -333,7 +338,7 @@ class _Training:
 
 def _sgd(model: nn.Module, plan: TrainingPlan) -> torch.optim.SGD:
     weights = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]  # of norms, and biases
     return torch.optim.SGD(
         [
             {"params": weights, "weight_decay": plan.weight_decay},

@@ -50,7 +50,7 @@ class Share:
     world: int = 1
 
     def of(self, rows: Int[Tensor, "s b"]) -> Int[Tensor, "s c"]:
-        """Its columns."""
+        """This process's columns of the rows of every batch."""
         each = rows.shape[1] // self.world
         return rows[:, self.rank * each : (self.rank + 1) * each]
 
@@ -100,6 +100,7 @@ def mixed(*numbers: int) -> int:
         True
     """
     state = 0
+    # By turns, so that their order counts.
     for number in numbers:
         state = (state + number + 1) * _STRIDE % 2**64
         state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 % 2**64

@@ -38,23 +38,24 @@ class PictureFiles:
     def __init__(self, source: Path, *, labelled: bool = True) -> None:
         self.source, self._zip = source, not source.is_dir()
         self._archive: tuple[int, zipfile.ZipFile] | None = None
-        found = self._in_zip() if self._zip else self._in_folder(labelled=labelled)
+        names = self._in_zip() if self._zip else self._in_folder(labelled=labelled)
         if labelled:
-            parts = [(PurePosixPath(name).parts, name) for name in found]
-            kept = sorted((above[-2], name) for above, name in parts if len(above) >= 2)
+            # A zip of a data set often has a folder around its classes, so the last folder counts.
+            parts = [(PurePosixPath(name).parts, name) for name in names]
+            labelled_names = sorted((above[-2], name) for above, name in parts if len(above) >= 2)
         else:
-            kept = sorted(("", name) for name in found)
-        self.classes = tuple(sorted({label for label, _ in kept})) if labelled else ()
+            labelled_names = sorted(("", name) for name in names)
+        self.classes = tuple(sorted({label for label, _ in labelled_names})) if labelled else ()
         if labelled and len(self.classes) < 2:
             raise InputError(
                 f"{source}: expected at least two classes laid out as CLASS/NAME.jpg, found "
                 f"{len(self.classes)}. Put the pictures of each class in a folder of its own."
             )
-        if not kept:
+        if not labelled_names:
             raise InputError(f"{source}: holds no pictures (such as .jpg, .png and .webp).")
         index = {name: i for i, name in enumerate(self.classes)}
-        self.names = [name for _, name in kept]
-        self.labels = [index.get(label, 0) for label, _ in kept]
+        self.names = [name for _, name in labelled_names]
+        self.labels = [index.get(label, 0) for label, _ in labelled_names]
 
     def __len__(self) -> int:
         return len(self.names)

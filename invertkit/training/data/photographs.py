@@ -51,6 +51,7 @@ def load_photographs(source: Path, *, resolution: int, labelled: bool = True) ->
         InputError: Nothing is there, or fewer than two classes are, or a picture is damaged.
     """
     files = PictureFiles(source, labelled=labelled)
+    # Filled picture by picture: a list to stack would need the memory twice.
     images = torch.empty(len(files), 3, resolution, resolution, dtype=torch.uint8)
     for i in range(len(files)):
         images[i] = _square(files.picture(i), resolution)

@@ -171,7 +171,7 @@ class Streamed:
 
     @property
     def source(self) -> str:
-        """The path."""
+        """The folder or zip, as it was given."""
         return str(self.path)
 
     def __len__(self) -> int:
@@ -185,6 +185,7 @@ class Streamed:
     ) -> Iterator[TrainingBatch]:
         """One shuffled epoch; see `TrainingData`."""
         rows = rows_of_epoch(len(self), epoch=epoch, batch=batch, seed=seed)
+        # The numbers come back with the images: random starts of the attack belong to photographs.
         shown = _Augmented(self.files, epoch=epoch, size=size, seed=seed)
         for images, labels, numbers in self._loader(shown, share.of(rows)[first:].tolist()):
             yield TrainingBatch(images, labels, numbers)

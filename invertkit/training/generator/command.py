@@ -161,8 +161,8 @@ def sheet(
     generator: KitGenerator, plan: GeneratorPlan, *, classes: int, columns: int = 12
 ) -> Float[Tensor, "3 h w"]:
     """Unselected pictures, a row for each class."""
-    made = pictures(generator, plan, torch.arange(classes).repeat_interleave(columns))
-    framed = F.pad(made, (1, 1, 1, 1), value=1.0)
+    samples = pictures(generator, plan, torch.arange(classes).repeat_interleave(columns))
+    framed = F.pad(samples, (1, 1, 1, 1), value=1.0)
     rows: Tensor = framed.unflatten(0, (classes, columns)).permute(2, 0, 3, 1, 4)
     joined: Tensor = rows.reshape(3, classes * 34, columns * 34)
     return joined
@@ -197,10 +197,10 @@ def object_statistics(
     known = list(classifier.classes)
     logit = torch.tensor([known.index(name) if name in known else -1 for name in classes])
     labels = torch.arange(count) * len(classes) // count
-    made = pictures(generator, plan, labels, seed=1)
+    samples = pictures(generator, plan, labels, seed=1)
     axis = (torch.arange(32) + 0.5) / 32
     sums = torch.zeros(4)
-    for images, wanted in zip(made.split(100), logit[labels].split(100), strict=True):
+    for images, wanted in zip(samples.split(100), logit[labels].split(100), strict=True):
         seen = resize_image(images, (64, 64)).requires_grad_()
         logits = classifier(seen)
         wanted = torch.where(wanted < 0, logits.argmax(1), wanted)

@@ -26,6 +26,7 @@ class ByClass:
         self, classes: Int[Tensor, " g"], draws: Float[Tensor, "g k"]
     ) -> Int[Tensor, "g k"]:
         """Rows of photographs of those classes; draws are uniform in [0, 1)."""
+        # Uniform numbers scaled by the count: one draw serves classes of any sizes.
         places = (draws * self._counts[classes, None]).long()
         return self._order[self._starts[classes, None] + places]
 
@@ -34,6 +35,7 @@ def draws_of_step(
     plan: GeneratorPlan, data: ByClass, step: int, device: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Photographs in [-1, 1] with labels, latents and wanted classes; all from the step alone."""
+    # Farther apart than a training has steps: neighbouring seeds share no draws.
     generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + step)
     groups, classes = plan.batch // plan.group, len(data.classes)
 

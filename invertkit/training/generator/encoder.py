@@ -36,6 +36,7 @@ def train_encoder(
     optimizer = torch.optim.Adam(encoder.parameters(), 1e-3, (0.9, 0.99))
     kind = torch.device(device).type
     for step in range(plan.encoder_steps):
+        # Half a billion on: beyond the steps of the generator's own training.
         draw = torch.Generator().manual_seed(plan.seed * 1_000_003 + 500_000_000 + step)
         latent = torch.randn(plan.batch, plan.latent, generator=draw).clamp(-2, 2).to(device)
         labels = torch.randint(classes, (plan.batch,), generator=draw).to(device)

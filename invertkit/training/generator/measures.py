@@ -36,16 +36,16 @@ class GeneratorMeasure:
 
     Args:
         name: What was measured; `↑` where more is better.
-        made: Of generated pictures.
+        generated: Of generated pictures.
         real: Of as many training photographs.
     """
 
     name: str
-    made: float
+    generated: float
     real: float
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.made:.4g} (as many training photographs: {self.real:.4g})"
+        return f"{self.name}: {self.generated:.4g} (as many training photographs: {self.real:.4g})"
 
 
 def measure_generator(
@@ -74,10 +74,11 @@ def measure_generator(
         InputError: The classes differ.
     """
     expect_same_classes(train, test)
+    # As many real ones as made: all three numbers depend on how many pictures there are.
     per_class = min(per_class, int(torch.bincount(train.labels).min()))
-    made = generated(generator, plan, per_class=per_class, classes=train.classes)
+    generated_set = generated(generator, plan, per_class=per_class, classes=train.classes)
     real = some_of(train, per_class=per_class)
-    goal, of_made, of_real = (last_features(data) for data in (test, made, real))
+    goal, of_made, of_real = (last_features(data) for data in (test, generated_set, real))
     yield GeneratorMeasure(
         "Fréchet distance to the test photographs, last features of the embedded classifier",
         frechet(goal, of_made),
@@ -85,12 +86,12 @@ def measure_generator(
     )
     yield GeneratorMeasure(
         "sliced Wasserstein distance of 7×7 patches to the test photographs'",
-        patch_distance(test, made),
+        patch_distance(test, generated_set),
         patch_distance(test, real),
     )
     yield GeneratorMeasure(
         "classification accuracy score ↑",
-        accuracy_score(made, test, epochs=epochs, device=device),
+        accuracy_score(generated_set, test, epochs=epochs, device=device),
         accuracy_score(real, test, epochs=epochs, device=device),
     )
 
@@ -126,11 +127,11 @@ def pictures(
     latent = torch.randn(len(labels), plan.latent, generator=draw).clamp(-2, 2)
     table = generator.embeddings.weight.T
     with torch.no_grad():
-        made = [
+        chunks = [
             generator(z, table[y])
             for z, y in zip(latent.split(256), labels.split(256), strict=True)
         ]
-    return torch.cat(made) / 2 + 0.5
+    return torch.cat(chunks) / 2 + 0.5
 
 
 def generated(
@@ -143,8 +144,8 @@ def generated(
 ) -> PhotographSet:
     """`per_class` pictures of every class as bytes, like a data set."""
     labels = torch.arange(len(classes)).repeat_interleave(per_class)
-    made = pictures(generator, plan, labels, seed=seed)
-    return PhotographSet((made * 255).round().to(torch.uint8), labels, classes)
+    images = pictures(generator, plan, labels, seed=seed)
+    return PhotographSet((images * 255).round().to(torch.uint8), labels, classes)
 
 
 def some_of(photographs: PhotographSet, *, per_class: int, seed: int = 0) -> PhotographSet:
@@ -183,7 +184,7 @@ def last_features(
 
 def patch_distance(
     real: PhotographSet,
-    made: PhotographSet,
+    other: PhotographSet,
     *,
     side: int = 7,
     directions: int = 128,
@@ -198,7 +199,7 @@ def patch_distance(
 
     Args:
         real: One set.
-        made: The other.
+        other: The other.
         side: Of the patches in pixels.
         directions: How many; the number's noise falls with their root.
         patches: Taken of each picture, at random places.
@@ -209,7 +210,7 @@ def patch_distance(
     draw = torch.Generator().manual_seed(seed)
     axes = torch.randn(directions, 3 * side**2, generator=draw)
     axes = axes / torch.linalg.vector_norm(axes, dim=1, keepdim=True)
-    first, second = (axes @ _patches(data, side, patches, seed) for data in (real, made))
+    first, second = (axes @ _patches(data, side, patches, seed) for data in (real, other))
     return float(wasserstein_1d(second, first).mean())
 
 
@@ -227,7 +228,7 @@ def _patches(data: PhotographSet, side: int, count: int, seed: int) -> Float[Ten
 
 
 def accuracy_score(
-    made: PhotographSet,
+    generated_set: PhotographSet,
     test: PhotographSet,
     *,
     epochs: int = 6,
@@ -243,7 +244,7 @@ def accuracy_score(
     network of the training takes part.
 
     Args:
-        made: Generated pictures, with the classes they were made for.
+        generated_set: Generated pictures, with the classes they were made for.
         test: Photographs of the same classes.
         epochs: Passes over the pictures.
         size: Side of the classifier's input in pixels.
@@ -258,13 +259,13 @@ def accuracy_score(
         attack=Attack(eps=0.0),
         epochs=epochs,
         size=size,
-        batch=min(batch, len(made)),
+        batch=min(batch, len(generated_set)),
         lr=0.2,
         widths=widths,
         seed=seed,
     )
     with TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
         model = train_classifier(
-            plan, made, out=Path(folder), device=device, report=lambda line: None
+            plan, generated_set, out=Path(folder), device=device, report=lambda line: None
         )
     return accuracy(model, test, size=size)

@@ -30,6 +30,7 @@ def settle(
     generator.train()
     device = generator.gen_z.weight.device
     for index in range(batches):
+        # Below the numbers of the training's steps, which begin at 0.
         draw = torch.Generator().manual_seed(plan.seed * 1_000_003 - 1 - index)
         latent = torch.randn(128, plan.latent, generator=draw).to(device)
         labels = torch.randint(classes, (128,), generator=draw).to(device)

@@ -69,6 +69,7 @@ def train_generator(
     tallies = torch.zeros(2, device=device)
     while game.step < plan.steps:
         tallies = tallies + game.update(*draws_of_step(plan, data, game.step, device))
+        # Nothing is read from the device in between, so that no step waits.
         if game.step % every and game.step < plan.steps:
             continue
         if not tallies.isfinite().all():
@@ -104,6 +105,7 @@ class _Game:
         for frozen in self.players.guide:
             if frozen is not None:
                 frozen.to(device).to(memory_format=torch.channels_last)
+        # Batch-norm statistics of an average of weights are no average: `settle` takes them anew.
         self.average = Average(self.players.generator, plan.decay, buffers=False)
         self.critics = [
             *self.players.discriminator.parameters(),
@@ -125,8 +127,10 @@ class _Game:
         for optimizer, lr in ((self.climbing, plan.lr), (self.judging, plan.critic_lr)):
             optimizer.param_groups[0]["lr"] = lr * rate
         with torch.autocast(kind, torch.bfloat16, enabled=plan.bf16):
-            made = players.generator(latent, players.generator.embeddings.weight.T[wanted])
-            both = torch.cat([images, made.detach()]).contiguous(memory_format=torch.channels_last)
+            pictures = players.generator(latent, players.generator.embeddings.weight.T[wanted])
+            both = torch.cat([images, pictures.detach()]).contiguous(
+                memory_format=torch.channels_last
+            )
             scores = players.scores(both, torch.cat([labels, wanted]))
             loss = torch.stack([hinge(score, len(images)) for score in scores]).sum()
         self.judging.zero_grad()
@@ -137,7 +141,7 @@ class _Game:
         for parameter in self.critics:
             parameter.requires_grad_(False)
         with torch.autocast(kind, torch.bfloat16, enabled=plan.bf16):
-            scores = players.scores(made, wanted)  # the same pictures, by the improved judges
+            scores = players.scores(pictures, wanted)  # the same pictures, by the improved judges
             loss = -torch.stack([score.mean() for score in scores]).sum()
         self.climbing.zero_grad()
         loss.backward()

@@ -25,6 +25,7 @@ def write_checkpoint(state: Mapping[str, Any], path: Path) -> None:
     Raises:
         InputError: The disk is full or the folder gone; the checkpoint before is untouched.
     """
+    # Forced, unlike pictures and tables: hours of training hang on this one file.
     try:
         with whole_file(path, forced=True) as partial:
             torch.save({**state, "format": FORMAT}, partial)

@@ -74,13 +74,14 @@ class TrainingHistory:
     def _begin(self) -> None:
         """Keep the rows up to the step; done when the first new row comes."""
         names = [field.name for field in fields(TrainingRow)]
-        kept: list[list[str]] = []
+        rows: list[list[str]] = []
         if self._step and self.path.exists():
             with self.path.open(newline="", encoding="utf-8") as file:
-                kept = [row for row in csv.reader(file) if row[:1] != ["step"]]
-            kept = [row for row in kept if row and int(row[0]) <= self._step]
+                rows = [row for row in csv.reader(file) if row[:1] != ["step"]]
+            rows = [row for row in rows if row and int(row[0]) <= self._step]
+        # A training that is gone on with repeats the steps since its checkpoint, and their rows.
         with self.path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([names, *kept])
+            csv.writer(file).writerows([names, *rows])
         self._begun = True
 
     def __call__(self, moment: Moment) -> None:
@@ -90,6 +91,7 @@ class TrainingHistory:
         try:
             if not self._begun:
                 self._begin()
+            # Opened for each row, so that whoever looks into the file sees it whole.
             with self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerow([*asdict(moment.row).values()])
         except (OSError, ValueError) as error:

@@ -62,11 +62,14 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         if not self.training or dist.get_world_size() == 1:
             out = self.act(self.drop(super().forward(input)))
             return out
+        # bfloat16 holds no sums of thousands.
         values = input if input.dtype == torch.float64 else input.float()
         count = dist.get_world_size() * values.numel() // values.shape[1]
+        # First the mean, then squares around it: a difference of sums cancels for large means.
         mean = _Sum.apply(values.sum((0, 2, 3))) / count
         centred = values - mean[:, None, None]
         variance = _Sum.apply(centred.square().sum((0, 2, 3))) / count
+        # As `nn.BatchNorm2d`: the running statistics, and they alone, hold the unbiased variance.
         self._follow(mean.detach(), variance.detach() * count / max(1, count - 1))
         scale = (variance + self.eps).rsqrt()
         if self.weight is not None:

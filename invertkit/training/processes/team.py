@@ -27,16 +27,16 @@ class Team:
     Args:
         device: Of this process.
         fabric: What connects it to the others; None for a process alone.
-        here: Processes on this machine.
+        local: Processes on this machine.
 
     Attributes:
         device: As given.
-        here: As given.
+        local: As given.
         share: Its part of every batch.
     """
 
-    def __init__(self, device: torch.device, fabric: Any = None, *, here: int = 1) -> None:
-        self.device, self._fabric, self.here = device, fabric, here
+    def __init__(self, device: torch.device, fabric: Any = None, *, local: int = 1) -> None:
+        self.device, self._fabric, self.local = device, fabric, local
         self.share = Share(fabric.global_rank, fabric.world_size) if fabric else Share()
 
     @property
@@ -104,10 +104,11 @@ def team_of(device: torch.device, *, devices: int = 1, nodes: int = 1) -> Team:
         raise InputError(
             f"expected --devices and --nodes of at least 1, got {devices} and {nodes}."
         )
+    # Only torchrun sets the second; `WORLD_SIZE` alone may be a cluster's.
     launched = int(os.environ.get("WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else 1
     if launched > 1:
-        here = int(os.environ["LOCAL_WORLD_SIZE"])
-        devices, nodes = here, launched // here
+        local = int(os.environ["LOCAL_WORLD_SIZE"])
+        devices, nodes = local, launched // local
     if devices * nodes == 1:
         return Team(device)
     if find_spec("lightning_fabric") is None:
@@ -131,6 +132,7 @@ def _launched(device: torch.device, devices: int, nodes: int) -> Team:
         from lightning_fabric import Fabric
         from lightning_fabric.strategies.ddp import DDPStrategy
 
+    # It announces every process, on every process.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     known = inspect.signature(nn.parallel.DistributedDataParallel).parameters
     if "forward_sync_buffers" in known:  # PyTorch 2.15's name
@@ -139,4 +141,4 @@ def _launched(device: torch.device, devices: int, nodes: int) -> Team:
         strategy = DDPStrategy(broadcast_buffers=False)
     fabric = Fabric(accelerator=device.type, devices=devices, num_nodes=nodes, strategy=strategy)
     fabric.launch()
-    return Team(fabric.device, fabric, here=devices)
+    return Team(fabric.device, fabric, local=devices)

@@ -124,6 +124,7 @@ def class_numbers(
             f"{classifier}: does not say which classes it knows, so {data} cannot be matched to "
             "them; give a classifier whose file or catalogue entry names its classes."
         )
+    # Two of ImageNet's thousand classes are called crane, two maillot; their numbers differ.
     if all(_is_wordnet(name) for name in wanted):
         known = _wordnet_numbers(known)
     count = Counter(map(_plain, known))

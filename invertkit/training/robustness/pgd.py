@@ -59,6 +59,7 @@ def pgd(
     if drawn and generator is None:
         raise InputError("generator: a random start needs a torch.Generator to draw it, got none.")
     score = _score(loss or _cross_entropy, sign=-1 if attack.targeted else 1)
+    # Below any loss, so that the first run always counts, and a loss that is NaN never does.
     worst, highest = image, image.new_full((len(image),), -torch.inf)
     for run in range(1 + attack.restarts):
         first = image
@@ -108,6 +109,7 @@ def draw_start(
     """
     dtype = torch.float32 if like is None else like.dtype
     device = generator.device if like is None else like.device
+    # A generator draws on its own device alone; what it drew is moved.
     options = {"generator": generator, "device": generator.device, "dtype": dtype}
     offset: Tensor
     if attack.norm == "linf":

@@ -118,16 +118,16 @@ def robust_accuracy(
     right, count = [0] * len(radii), 0
     with _evaluating(model):
         for number, (images, labels) in enumerate(batches):
-            kept = _right_at(model, images, labels, radii, norm, find, seed + number)
-            right = [total + more for total, more in zip(right, kept, strict=True)]
+            withstood = _right_at(model, images, labels, radii, norm, find, seed + number)
+            right = [total + more for total, more in zip(right, withstood, strict=True)]
             count += len(labels)
             if report is not None:
                 report(_so_far(right, count, radii))
     if count == 0:
         raise InputError("photographs: there are none to measure on.")
     return tuple(
-        RobustAccuracy(norm, radius, attack if radius > 0 else "none", kept, count)
-        for radius, kept in zip(radii, right, strict=True)
+        RobustAccuracy(norm, radius, attack if radius > 0 else "none", withstood, count)
+        for radius, withstood in zip(radii, right, strict=True)
     )
 
 

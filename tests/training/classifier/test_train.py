@@ -433,7 +433,7 @@ def test_the_embedded_weights_are_a_start_that_keeps_or_replaces_the_head() -> N
     other = starting_network(classes=CLASSES, init=EMBEDDED)
     state = other.net.state_dict()
     assert state["fc.weight"].shape == (2, 192)
-    assert other.said.endswith("with a new last layer")
+    assert other.origin.endswith("with a new last layer")
     for name, value in kept.net.state_dict().items():
         assert name.startswith("fc.") or torch.equal(state[name], value)
     renamed = starting_network(classes=tuple("abcdefghij"), init=EMBEDDED)  # as many, not the same

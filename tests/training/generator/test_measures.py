@@ -91,9 +91,9 @@ def test_all_measures_are_given_with_their_scale() -> None:
     data, test = some_photographs(30), some_photographs(12, seed=1)
     found = list(measure_generator(tiny_net(), PLAN, train=data, test=test, per_class=10, epochs=2))
     assert len(found) == 3
-    assert all(math.isfinite(one.made) and math.isfinite(one.real) for one in found)
-    assert found[0].made > found[0].real  # an untrained generator
-    assert found[1].made > found[1].real
+    assert all(math.isfinite(one.generated) and math.isfinite(one.real) for one in found)
+    assert found[0].generated > found[0].real  # an untrained generator
+    assert found[1].generated > found[1].real
     assert (
         str(GeneratorMeasure("x", 1.23456, 0.5)) == "x: 1.235 (as many training photographs: 0.5)"
     )
