@@ -59,8 +59,22 @@ def main() -> NoReturn:
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's own
             _fail(error.format_message())
+        if _is_out_of_memory(error):
+            what = str(error).split(". ")[0].rstrip(".") or "Out of memory"
+            _fail(
+                f"{what}. Make fewer images side by side (`--batch 1`) or smaller ones "
+                "(`--budget preview`, or fewer pixels in `stages`); a run's folder keeps the "
+                "checkpoint before."
+            )
         raise
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    torch = sys.modules.get("torch")  # whoever has not imported it has not filled its memory
+    return isinstance(error, MemoryError) or (
+        torch is not None and isinstance(error, torch.OutOfMemoryError)
+    )
 
 
 def _fail(message: str) -> NoReturn:

@@ -34,15 +34,21 @@ def given_inputs(given: list[str], **short: Path | str | None) -> dict[str, str]
         short: Those that have an option of their own.
 
     Raises:
-        InputError: One is not NAME=VALUE, or is given twice.
+        InputError: One is not NAME=VALUE, or is given twice, or can be no input.
     """
     from invertkit.errors import InputError
+    from invertkit.runs.settings import is_argument
 
     inputs = {name: str(value) for name, value in short.items() if value is not None}
     for text in given:
         name, equals, value = (part.strip() for part in text.partition("="))
         if not equals or not name or not value:
             raise InputError(f"--input {text}: expected NAME=VALUE, such as style=a.jpg.")
+        if is_argument(name):
+            raise InputError(
+                f"--input {text}: {name} is an argument of every run, so no input is called so; "
+                "`invertkit run --help` lists the options."
+            )
         if name in inputs:
             raise InputError(f"--input {text}: {name} is given twice.")
         inputs[name] = value

@@ -53,6 +53,8 @@ def new(
     from invertkit.recipe.overlay import find_page
 
     source = find_page(start)
+    if file.suffix not in (".yaml", ".yml"):
+        raise InputError(f"{file}: a page's name ends in .yaml; write {file}.yaml.")
     if file.exists():
         raise InputError(
             f"{file}: exists already, and nothing is overwritten. Choose another name."

@@ -48,9 +48,12 @@ def _value(term: Term, view: View) -> Float[Tensor, " n"]:
     fault: Exception | None = None
     try:
         value = evaluate(term.objective, view, term.region, term.of)
-        if value.shape == (len(view.image),):
+        if not isinstance(value, Tensor):
+            instead = f"got {type(value).__name__}"
+        elif value.shape == (len(view.image),):
             return value
-        instead = f"got shape {tuple(value.shape)}"
+        else:
+            instead = f"got shape {tuple(value.shape)}"
     except torch.OutOfMemoryError:  # a RuntimeError too, but no fault of the objective
         raise
     except (RuntimeError, IndexError) as error:

@@ -39,6 +39,7 @@ def _is_union_tag(part: str | int) -> bool:
     return isinstance(part, str) and part in {
         "number", "linear", "piecewise", "cosine", "float", "int", "str", "none",
         "dict[str,any]", "dict[str,str]", "listed_stages", "named_stages", "constrained-int",
+        "tuple[str, ...]",
         "constrained-float", "listed_inputs", "named_inputs", "a word", "a mapping",
     }  # fmt: skip
 

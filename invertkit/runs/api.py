@@ -68,7 +68,7 @@ def run(
         >>> result.images.shape, result.steps
         (torch.Size([2, 3, 8, 8]), 2)
     """
-    job = prepare_job(recipe, **given)
+    job = _single_job(recipe, given)
     how = {"checkpoint_every": checkpoint_every, "judge": judge}
     with _folder(out, judge=judge) as folder:
         return _made(job, observers, progress=progress, folder=folder, **how)[0]
@@ -229,7 +229,7 @@ def prepare(
     Raises:
         InvertkitError: Anything the caller can mend, in one sentence.
     """
-    job = prepare_job(recipe, **given)
+    job = _single_job(recipe, given)
     _tell(job)
     with _folder(out, judge=judge) as folder:
         return Inversion(job, folder=folder, checkpoint_every=checkpoint_every, judge=judge)
@@ -248,6 +248,7 @@ def steps(inversion: Inversion) -> Iterator[StepReport]:
         A report of every step; its `run.params` are the tensors, by name.
 
     Raises:
+        InputError: It is no inversion.
         InvertkitError: A step cannot be taken.
 
     Example:
@@ -263,6 +264,10 @@ def steps(inversion: Inversion) -> Iterator[StepReport]:
         >>> inversion.result().steps
         3
     """
+    if not isinstance(inversion, Inversion):
+        raise InputError(
+            f"steps: expected what `invertkit.prepare` gives, got {type(inversion).__name__}."
+        )
     return inversion.steps()
 
 
@@ -290,6 +295,13 @@ def _folder(out: str | Path | None, *, judge: bool) -> Iterator[Path | None]:
         raise
 
 
+def _single_job(recipe: RecipeLike, given: dict[str, Any]) -> Job:
+    """The job of one photograph, or none."""
+    if "photographs" in given:
+        raise InputError("photographs: many are for `invertkit.run_each`; this makes one of them.")
+    return prepare_job(recipe, **given)
+
+
 def _tell(job: Job) -> None:
     for sentence in job.sentences:
         log.info(sentence)
@@ -297,6 +309,8 @@ def _tell(job: Job) -> None:
 
 def _made(job: Job, observers: Sequence[Observer], *, progress: bool | None, **how: Any) -> Results:
     """All steps that are left, shown to whoever waits."""
+    if not isinstance(observers, Sequence) or not all(map(callable, observers)):
+        raise InputError(f"observers: expected a list of functions, got {observers!r:.60}.")
     _tell(job)
     state: Checkpoint | None = how.get("state")
     with watching(job, wanted=progress, done=state.images_made if state else 0) as shown:

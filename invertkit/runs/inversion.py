@@ -117,6 +117,9 @@ class Inversion:
                     raise
                 self._set_aside(batch, str(error))
                 continue
+            # Two loops may take the steps in turn; the batch ends once.
+            if self._going is not going:
+                continue
             if going.status in UNFINISHED:
                 return
             # The last image is made here once more, and must be rounded as the steps did it.

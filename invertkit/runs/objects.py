@@ -7,6 +7,7 @@ the page alone is told which objects are missing, by name.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
@@ -196,6 +197,45 @@ def given_again(raw: Node, objects: Mapping[str, Any], *, folder: Path, way: str
                 f"{argument}: {folder} was not begun with {conjoined(extra)} from Python; of "
                 f"{argument} it had: {known}."
             )
+
+
+def same_again(raw: Node, settings: Settings, objects: Mapping[str, Any], *, folder: Path) -> None:
+    """Whether the objects that are given again are of the classes, weights and places as before.
+
+    A network may be another: it is loaded anew, and may be wrapped by then.
+
+    Args:
+        raw: The page that the run was begun with.
+        settings: With the objects, each term under its name.
+        objects: The same as they were given.
+        folder: Of the run, for the message.
+
+    Raises:
+        InputError: One is not.
+    """
+    page, _ = laid_on(raw, settings)
+    for argument, name, part in _parts(settings):
+        key = _KEYS.get(argument, argument)
+        before, now = (each[key] if argument == name else each[key][name] for each in (raw, page))
+        if argument == "models" or before == json.loads(json.dumps(now)):
+            continue
+        at = argument if argument == name else f"{argument}[{name!r}]"
+        if before["class"] != type(part).__name__:
+            raise InputError(
+                f"{at}: {folder} was begun with one of class {before['class']}, got "
+                f"{type(part).__name__}; give the same again, or begin anew with `invertkit.run`."
+            )
+        # A bare objective says nothing of its weight and place: those of before hold.
+        if isinstance(objects[argument][name], Term):
+            raise InputError(
+                f"{at}: {folder} was begun with {_said(before)}, got {_said(now)}; give the same "
+                "again, or begin anew with `invertkit.run`."
+            )
+
+
+def _said(node: Node) -> str:
+    told = {key: value for key, value in node.items() if key not in ("type", "class")}
+    return f"Term(…{''.join(f', {key}={value!r}' for key, value in told.items())})"
 
 
 def made_in_python(raw: Node) -> dict[str, list[str]]:

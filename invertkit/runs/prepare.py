@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 
@@ -21,7 +21,7 @@ from invertkit.recipe.yaml_text import naming_lines
 from invertkit.runs.collection import Photographs, load_each
 from invertkit.runs.job import Job
 from invertkit.runs.objects import checked, laid_on, registry_of
-from invertkit.runs.settings import Settings, settings_and_inputs
+from invertkit.runs.settings import Settings, is_argument, settings_and_inputs
 
 
 def prepare_job(
@@ -82,22 +82,10 @@ def _read(recipe: RecipeLike, settings: Settings) -> tuple[Page, Node, str | Non
     return page, raw, text, [*about, *replaced]
 
 
-_TAKEN: Final = (
-    "recipe",
-    "photographs",
-    "out",
-    "observers",
-    "progress",
-    "checkpoint_every",
-    "judge",
-)
-"""Arguments of `run` and `run_each` that are no settings."""
-
-
 def _check_free(page: Page) -> None:
     """Whether every input can be given by its name."""
     for name in page.specs:
-        if name in _TAKEN or name in Settings.__dataclass_fields__:
+        if is_argument(name):
             raise RecipeError(
                 f"inputs.{name}: is an argument of every run, so an input cannot be given by this "
                 "name; choose another."
@@ -107,6 +95,10 @@ def _check_free(page: Page) -> None:
 def _check_known(inputs: Mapping[str, Any], page: Page) -> None:
     """Whether every argument that is no setting is an input."""
     for name, value in inputs.items():
+        if is_argument(name):
+            raise InputError(
+                f"{name}: is an argument of `run` or `run_each`, and not of this function."
+            )
         if name not in page.specs and value is not None:
             words = [*page.specs, *(each.name for each in fields(Settings))]
             raise InputError(

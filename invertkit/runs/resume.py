@@ -14,7 +14,7 @@ from invertkit.recipe.page import validate
 from invertkit.runs import checkpoint
 from invertkit.runs.checkpoint import Checkpoint
 from invertkit.runs.job import Job
-from invertkit.runs.objects import checked, given_again, registry_of
+from invertkit.runs.objects import checked, given_again, registry_of, same_again
 from invertkit.runs.settings import OBJECTS
 
 
@@ -26,8 +26,8 @@ def restored(folder: Path, objects: Mapping[str, Any] | None = None) -> tuple[Jo
         objects: Those that were made in Python, by argument of `run`.
 
     Raises:
-        InputError: The folder holds no checkpoint, this machine lacks its device, or an object is
-            missing that was made in Python.
+        InputError: The folder holds no checkpoint, this machine lacks its device, or an object that
+            was made in Python is missing, or another than it was.
     """
     given = {name: value for name, value in (objects or {}).items() if value is not None}
     if unknown := [name for name in given if name not in OBJECTS]:
@@ -41,6 +41,7 @@ def restored(folder: Path, objects: Mapping[str, Any] | None = None) -> tuple[Jo
     # Another device would round otherwise, and the picture would not be the same.
     pick_device(saved.settings.device)
     settings = checked(replace(saved.settings, **given))
+    same_again(saved.recipe, settings, given, folder=folder)
     job = Job(
         page=validate(saved.recipe),
         raw=saved.recipe,

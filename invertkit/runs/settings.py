@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Final, TypeVar, final
 
@@ -28,6 +29,17 @@ from invertkit.variables.base import Variable
 
 OBJECTS: Final = ("models", "terms", "variable", "optimizer", "players")
 """The fields that hold objects made in Python, which no file can hold."""
+
+_ARGUMENTS: Final = (
+    "recipe",
+    "photographs",
+    "out",
+    "observers",
+    "progress",
+    "checkpoint_every",
+    "judge",
+)
+"""Arguments of `run` and `run_each` that are no settings."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -88,10 +100,11 @@ class Settings:
     precision: Precision = "tf32"
 
     def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise InputError(f"seeds: expected at least 1 image, got {self.seeds}.")
-        if self.batch is not None and (self.batch != int(self.batch) or self.batch < 1):
-            raise InputError(f"batch: expected a number of images from 1, got {self.batch}.")
+        _expect_whole("seed", self.seed, "a whole number")
+        _expect_whole("seeds", self.seeds, "at least 1 image", least=1)
+        if self.batch is not None:
+            _expect_whole("batch", self.batch, "a number of images from 1", least=1)
+        self._expect_collections()
         one_of("compile", self.compile, COMPILE)
         one_of("precision", self.precision, PRECISIONS)
         plain = {
@@ -102,6 +115,18 @@ class Settings:
         # Frozen, and yet brought to one form: whoever reads them need not know the others.
         for name, value in {**plain, **copied}.items():
             object.__setattr__(self, name, value)
+
+    def _expect_collections(self) -> None:
+        """Whether what holds several things is no single one."""
+        for name in ("choices", *_MAPPINGS):
+            value = getattr(self, name)
+            if value is not None and not (
+                isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+            ):
+                raise InputError(f"{name}: expected a mapping by name, got {value!r:.60}.")
+        for name in ("overrides", "parts"):
+            if isinstance(value := getattr(self, name), str | Path):
+                raise InputError(f"{name}: expected a list, such as [{str(value)!r}], got a text.")
 
     @property
     def image_seeds(self) -> tuple[int, ...]:
@@ -136,6 +161,21 @@ class Settings:
 
 
 _MAPPINGS: Final = ("models", "terms", "players")
+
+
+def _expect_whole(name: str, value: object, wanted: str, *, least: int | None = None) -> None:
+    if not isinstance(value, Integral) or (least is not None and int(value) < least):
+        raise InputError(f"{name}: expected {wanted}, got {value!r:.60}.")
+
+
+def is_argument(name: str) -> bool:
+    """Whether `run` or `run_each` has an argument of that name, so that no input can.
+
+    Example:
+        >>> is_argument("out"), is_argument("seeds"), is_argument("style")
+        (True, True, False)
+    """
+    return name in _ARGUMENTS or name in Settings.__dataclass_fields__
 
 
 def _names() -> list[str]:

@@ -341,3 +341,34 @@ def test_the_module_is_the_command(
     with pytest.raises(SystemExit):
         runpy.run_module("invertkit", run_name="__main__")
     assert capsys.readouterr().out == f"invertkit {package.__version__}\n"
+
+
+@pytest.mark.parametrize("name", ["out", "seeds", "recipe", "observers", "models"])
+def test_no_input_is_called_like_an_argument(tmp_path: Path, name: str) -> None:
+    answer = invertkit("run", write_page(tmp_path), "--input", f"{name}=x.png")
+    assert answer.code == 2
+    assert answer.err.startswith(f"invertkit: --input {name}=x.png: {name} is an argument of every")
+
+
+def test_a_new_page_is_called_so_that_it_is_found(tmp_path: Path) -> None:
+    answer = invertkit("new", tmp_path / "mine")
+    assert answer.code == 2
+    assert "mine.yaml" in answer.err
+    assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize(
+    "raised", ["torch.OutOfMemoryError('CUDA out of memory. x')", "MemoryError"]
+)
+def test_a_full_memory_is_told_in_one_sentence(tmp_path: Path, raised: str) -> None:
+    parts = tmp_path / "greedy.py"
+    parts.write_text(
+        "import torch\nfrom invertkit import Objective\n\nclass Greedy(Objective):\n"
+        f"    def forward(self, view):\n        raise {raised}\n"
+    )
+    page = write_page(tmp_path, objective={"greedy": {"type": "greedy"}})
+    answer = invertkit(
+        "run", page, "--parts", parts, *write_inputs(tmp_path), "--out", tmp_path / "out", "-q"
+    )
+    assert answer.code == 2
+    assert "ut of memory. Make fewer images side by side" in answer.err

@@ -344,6 +344,14 @@ def test_an_objective_gives_one_number_an_image(shape: tuple[int, ...]) -> None:
         list(run.steps())
 
 
+@pytest.mark.parametrize("value", [None, 1.0, (torch.ones(2),)])
+def test_an_objective_gives_a_tensor(value: object) -> None:
+    wrong = Script(lambda step, mean: value)
+    run = Run(make_problem(Term(wrong, name="wrong"), seeds=(0, 1)))
+    with pytest.raises(InputError, match=rf"of shape \(2,\): got {type(value).__name__}\."):
+        list(run.steps())
+
+
 def test_a_run_that_lost_an_image_says_so_at_its_end() -> None:
     run = Run(scripted([[3, 3], [2, float("nan")], [1, 1]]))
     assert len(list(run.steps())) == 3

@@ -36,6 +36,7 @@ CONTROL = "objective.smooth"
         ("stagez=3", "stagez: unknown key 'stagez'. Did you mean 'stages'? Known: version, "),
         ("fit=fill", "fit: expected 'stretch', 'crop' or 'keep', got 'fill'."),
         ("inputs=[picture]", "inputs.0: expected 'image', 'mask' or 'target', got 'picture'."),
+        ("demo={image: 3}", "demo.image: input should be a valid string, got 3."),
         ("result=better", "result: expected 'best' or 'last', got 'better'."),
         ("version=2", "version: expected 1, got 2."),
         ("objective={}", "objective: dictionary should have at least 1 item"),

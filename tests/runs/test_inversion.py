@@ -69,6 +69,30 @@ def test_a_loop_may_be_left_and_entered_again() -> None:
     )
 
 
+def test_two_loops_may_take_the_steps_in_turn(tmp_path: Path) -> None:
+    inversion = prepared(seeds=2, out=tmp_path / "out")
+    loops = [package.steps(inversion), package.steps(inversion)]
+    seen = [next(loops[number % 2]).step for number in range(14)]
+    assert seen == [*range(1, 8), *range(1, 8)]
+    assert [next(loop, None) for loop in loops] == [None, None]
+    with pytest.raises(InputError, match="Every step was taken"):
+        _ = inversion.run
+    whole = package.run(tiny_page(), **INPUTS, device="cpu", seeds=2)
+    assert torch.equal(inversion.result().images, whole.images)
+    assert torch.equal(package.resume(tmp_path / "out").images, whole.images)
+
+
+@pytest.mark.parametrize("name", ["observers", "progress"])
+def test_what_only_a_run_takes_is_told(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name}: is an argument of `run`"):
+        prepared(**{name: ()})
+
+
+def test_steps_are_those_of_an_inversion() -> None:
+    with pytest.raises(InputError, match=r"expected what `invertkit\.prepare` gives, got str"):
+        package.steps("magic")  # type: ignore[arg-type]
+
+
 def test_with_a_folder_it_is_written_and_can_be_resumed(tmp_path: Path) -> None:
     out = tmp_path / "out"
     inversion = prepared(out=out)
@@ -106,6 +130,7 @@ def test_everything_is_shown_on_one_line(tmp_path: Path) -> None:
         shown += [repr(report), repr(report.run.problem), repr(report.run.problem.terms[0])]
         break
     shown += [repr(inversion), repr(inversion.run), repr(inversion.results())]
+    shown += [repr(inversion.result().inputs)]
     for line in shown:
         assert "\n" not in line
         assert len(line) < 140, line
@@ -116,6 +141,9 @@ def test_everything_is_shown_on_one_line(tmp_path: Path) -> None:
     assert shown[5] == "<Term 'match': PixelDistance, weight 2.0>"
     assert shown[6].endswith("0 of 2 batches done, step 1 of 7>")
     assert shown[8] == "<1 result>"
+    height, width = IMAGE.shape[-2:]
+    masks = f"mask 1×1×{height}×{width}, target 1×1×{height}×{width}"
+    assert shown[9] == f"<Inputs image 1×3×{height}×{width}, {masks}>"
 
 
 # ---------------------------------------------------------------------- what is read, and how often

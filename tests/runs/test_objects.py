@@ -202,6 +202,26 @@ def test_a_run_goes_on_with_nothing_new(
         package.resume(out, **objects)
 
 
+def test_objects_are_given_again_as_they_were(tmp_path: Path) -> None:
+    objects = {"terms": {"mine": Term(Near(COLOUR), weight=2)}, "optimizer": Slow(lr=0.1)}
+    run(tiny_page(), **objects, out=tmp_path / "out", observers=[stopping(2)])
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"optimizer": Adam(lr=0.1)}, "optimizer: .*begun with one of class Slow, got Adam"),
+        (
+            {"terms": {"mine": TotalVariation()}},
+            r"terms\['mine'\]: .*class Near, got TotalVariation",
+        ),
+        ({"terms": {"mine": Term(Near(COLOUR), weight=7)}}, "weight=2.*, got .*weight=7"),
+        ({"terms": {"mine": Term(Near(COLOUR), weight=2, start=3)}}, "got .*start=3"),
+    ]
+    for changed, sentence in wrong:
+        with pytest.raises(InputError, match=sentence):
+            package.resume(tmp_path / "out", **{**objects, **changed})
+    bare = {**objects, "terms": {"mine": Near(COLOUR)}}
+    again = package.resume(tmp_path / "out", **bare)
+    assert torch.equal(again.images, run(tiny_page(), **objects).images)
+
+
 def test_the_page_of_such_a_run_says_what_it_lacks(tmp_path: Path) -> None:
     run(tiny_page(), terms={"mine": Near(COLOUR)}, out=tmp_path / "out")
     with pytest.raises(RecipeError, match=r"objective\.mine \(line \d+\): was given from"):

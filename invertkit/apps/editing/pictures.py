@@ -47,6 +47,11 @@ class Edited:
     change: Change
     facts: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        count, (height, width) = len(self.strengths), self.images.shape[-2:]
+        pictures = f"{count} picture{'' if count == 1 else 's'} of {width}×{height}"
+        return f"<Edited: {described(self.change)}; {pictures}>"
+
     def sheet(self) -> Image.Image:
         """Photograph, projection, edited and blended pictures, labelled."""
         title = f"{self.facts['run']}, seed {self.facts['seed']}: {described(self.change)}"

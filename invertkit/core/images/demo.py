@@ -65,12 +65,12 @@ def demonstration(
         specs: The recipe's inputs.
         named: What its page says, by input: names of pictures or paths. If it says nothing, a
             photograph and masks are the flower and its masks, in their order; nothing stands for
-            other kinds.
+            other kinds, nor where every input is optional.
 
     Raises:
         InputError: A picture does not exist.
     """
-    if not named:
+    if not named and not all(spec.optional for spec in specs.values()):
         named = _usual(specs)
     taken: dict[str, Any] = {}
     credits: dict[str, None] = {}

@@ -63,6 +63,17 @@ class Inputs(Mapping[str, Value]):
                     f"covers its image pixel by pixel; resize it to {width}×{height}."
                 )
 
+    def __repr__(self) -> str:
+        # Pixels would fill pages.
+        name = f"{self.name!r}: " if self.name else ""
+        return f"<Inputs {name}{', '.join(map(self._described, self)) or 'none'}>"
+
+    def _described(self, name: str) -> str:
+        value = self[name]
+        if not isinstance(value, Tensor):
+            return f"{name} ({len(value)} images)"
+        return f"{name} {'×'.join(map(str, value.shape)) or 'a number'}"
+
     def __getitem__(self, name: str) -> Value:
         return self.values_by_name[name]
 

@@ -6,6 +6,7 @@ A new kind is a class here and its word in `invertkit.core.images.specs`; nothin
 from __future__ import annotations
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import PurePath
@@ -107,10 +108,15 @@ class ImagesKind(InputKind):
     """Several photographs, each in its own shape: a folder, a list, or a batch."""
 
     def load(self, source: Any, *, who: str) -> tuple[Tensor, ...]:
-        if isinstance(source, str):
+        if isinstance(source, str | os.PathLike):
             source = pictures_in(source, who=who)
-        if not isinstance(source, Sequence | Tensor) and not hasattr(source, "__array__"):
-            source = pictures_in(source, who=who)
+        one_picture = not isinstance(source, Sequence) and getattr(source, "ndim", 0) != 4
+        if one_picture or isinstance(source, bytes):
+            shape = f" of shape {tuple(source.shape)}" if hasattr(source, "shape") else ""
+            raise InputError(
+                f"{who}: expected a folder, a list of pictures, or an array of four axes, got "
+                f"{type(source).__name__}{shape}. A single picture is a list of one."
+            )
         if not len(source):
             raise InputError(f"{who}: expected at least one image, got none.")
         return tuple(load_image(each, who=f"{who} {i}") for i, each in enumerate(source))

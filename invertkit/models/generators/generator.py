@@ -89,6 +89,8 @@ class Generator(Model):
         feature_layer: str = "",
     ) -> None:
         super().__init__(description=description, size=0)
+        if not isinstance(net, nn.Module):
+            raise InputError(f"A generator wraps a torch.nn.Module, got {net!r:.60}.")
         self.net = net.eval().requires_grad_(False)
         for module in net.modules():
             if hasattr(module, "inplace"):  # else a later layer would write on what a tap shows

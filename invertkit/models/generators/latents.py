@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final, final
 
 from jaxtyping import Float
@@ -65,6 +65,16 @@ class LatentSpec:
                 f"{self.deviation} and {self.limit}."
             )
 
+    def __repr__(self) -> str:
+        told = [f"{self.shape}"]
+        for each in fields(self)[1:]:
+            value = getattr(self, each.name)
+            if isinstance(value, Tensor):
+                told.append(f"{each.name}: a tensor {tuple(value.shape)}")
+            elif value != each.default:
+                told.append(f"{each.name}={value}")
+        return f"LatentSpec({', '.join(told)})"
+
     @property
     def numbers(self) -> int:
         """How many numbers a row has."""
@@ -118,6 +128,10 @@ class ClassEmbedding:
 
     table: str | Tensor
     names: Sequence[str] = ()
+
+    def __repr__(self) -> str:
+        table = self.table if isinstance(self.table, str) else f"a table {tuple(self.table.shape)}"
+        return f"ClassEmbedding({table}{f', {len(self.names)} names' if self.names else ''})"
 
     def moved(self, move: Callable[[Tensor], Tensor]) -> ClassEmbedding:
         """The same, with its table brought elsewhere."""

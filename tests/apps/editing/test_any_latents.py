@@ -105,6 +105,9 @@ def test_edits_move_the_leading_latent_and_nothing_else(done: Path) -> None:
     latents = {name: tensors[name] for name in generator.latents}
     latents[generator.leading] = latents[generator.leading] + move
     torch.testing.assert_close(edited.generated, generator.generate(**latents))
+    assert "\n" not in repr(edited)
+    assert repr(edited).startswith("<Edited: ")
+    assert len(repr(edited)) < 140
 
 
 def test_only_a_generator_with_classes_goes_to_another(done: Path) -> None:

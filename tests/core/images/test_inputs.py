@@ -111,6 +111,30 @@ def test_what_cannot_be_used_is_told_by_name(
         load_inputs({**everything(tmp_path), **change}, SPECS, recipe="mine")
 
 
+@pytest.mark.parametrize(
+    "pictures", [picture(16, 16), iter([picture(16, 16)]), {"a": picture(16, 16)}, b"pictures", 3]
+)
+def test_several_images_are_no_single_one(pictures: Any) -> None:
+    with pytest.raises(InputError, match="references: expected a folder, a list of pictures, or"):
+        load_inputs({"photo": picture(20, 32), "references": pictures}, {
+            "photo": InputSpec(), "references": InputSpec("images"),
+        })  # fmt: skip
+
+
+def test_what_may_be_left_out_is_left_out() -> None:
+    page = {
+        "inputs": {"image": {"kind": "image", "optional": True}},
+        "variable": {"type": "pixels"},
+        "objective": {"size": {"type": "norm"}},
+        "optimizer": {"type": "adam"},
+        "stages": [{"size": 8, "steps": 1}],
+    }
+    assert not package.run(page, device="cpu").inputs
+    assert list(package.run({**page, "demo": {"image": "flower"}}, device="cpu").inputs) == [
+        "image"
+    ]
+
+
 def test_rows_of_several_photographs_stand_under_each_other() -> None:
     each = [
         load_inputs({"photo": picture(20, 32, seed=i), "references": [picture(16, 16)] * 2}, SPECS)

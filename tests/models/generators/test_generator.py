@@ -14,7 +14,7 @@ from invertkit.errors import InputError, InvertkitError, TapError, WeightsError
 from invertkit.models.classifiers.sources.embedded import EMBEDDED as CLASSIFIER
 from invertkit.models.generators import open as generators
 from invertkit.models.generators.generator import Generator, ObjectStatistics
-from invertkit.models.generators.latents import ClassEmbedding
+from invertkit.models.generators.latents import ClassEmbedding, LatentSpec
 from invertkit.models.generators.open import (
     EMBEDDED,
     biggan,
@@ -277,3 +277,16 @@ def test_biggan_without_files_says_where_to_get_them(tmp_path: Path) -> None:
 def test_classes_are_named_only_where_there_are_as_many_as_in_imagenet() -> None:
     assert len(generators._imagenet_classes(1000)) == 1000
     assert generators._imagenet_classes(7) == ()
+
+
+def test_a_generator_wraps_a_module() -> None:
+    with pytest.raises(InputError, match=r"wraps a torch\.nn\.Module, got <function"):
+        Generator(lambda z: z, latents={"z": 5})  # type: ignore[arg-type]
+
+
+def test_what_a_generator_takes_is_shown_on_one_line() -> None:
+    assert repr(LatentSpec((3,), limit=2.0)) == "LatentSpec((3,), limit=2.0)"
+    spec = LatentSpec((2, 3), mean=torch.zeros(3))
+    assert repr(spec) == "LatentSpec((2, 3), mean: a tensor (3,))"
+    assert repr(ClassEmbedding("embed", ["cat", "dog"])) == "ClassEmbedding(embed, 2 names)"
+    assert repr(ClassEmbedding(torch.zeros(2, 4))) == "ClassEmbedding(a table (2, 4))"
