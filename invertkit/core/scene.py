@@ -42,6 +42,13 @@ class Scene:
             image of the stage is of, the images of one side by side; else empty.
         candidates: How many rows each image of the stage has here.
         span: Which of those rows are here, where they are not all.
+
+    Example:
+        >>> import torch
+        >>> image, mask = torch.zeros(1, 3, 4, 4), torch.eye(4)[None, None]
+        >>> scene = Scene((4, 4), Inputs.of({"image": image, "mask": mask}))
+        >>> scene.region("object", of_reference=True).sum()
+        tensor(4.)
     """
 
     size: tuple[int, int]

@@ -40,6 +40,13 @@ class View:
         region_name: Where the term that asks looks; see `Region`.
         of: The image input with which that term compares; empty for the first.
         tensors: The variable's tensors by name, one row an image, for objectives on latents.
+
+    Example:
+        >>> from invertkit.core.images.inputs import Inputs
+        >>> scene = Scene((4, 4), Inputs.of({"image": torch.zeros(1, 3, 4, 4)}))
+        >>> view = View(torch.ones(2, 3, 4, 4), scene, Randomness((0, 1)))
+        >>> (view.image - view.reference).mean()
+        tensor(1.)
     """
 
     image: Float[Tensor, "b 3 h w"]

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, final
+from collections.abc import Sequence
+from typing import ClassVar, final
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from invertkit.core.scene import Needs
 from invertkit.core.view import View
 from invertkit.errors import RecipeError
-from invertkit.objectives.base import Objective, required_model
+from invertkit.objectives.layers import LayersObjective
 
 
 @final
-class FeatureCosine(Objective):
+class FeatureCosine(LayersObjective):
     """Mean over layers of 1 - cos(features of the image, features of the reference).
 
     The features of a layer are one vector per image, over channels and pixels. Computed as half the
@@ -36,22 +35,7 @@ class FeatureCosine(Objective):
     def __init__(
         self, *, model: str = "discriminator", layers: Sequence[str] = ("default",)
     ) -> None:
-        self.model, self.layers = model, tuple(layers)
-
-    def needs(self, models: Mapping[str, Any]) -> Needs:
-        """The layers, with `default` resolved by the model.
-
-        Raises:
-            RecipeError: The model is missing, or has no default layers.
-            TapError: A layer does not exist.
-        """
-        return {self.model: self._names(models)}
-
-    def _names(self, models: Mapping[str, Any]) -> tuple[str, ...]:
-        names = required_model(models, self.model).resolve(self.layers)
-        if not names:
-            raise RecipeError(f"Model {self.model!r} has no default layers; name some in `layers`.")
-        return names
+        super().__init__(layers=layers, model=model)
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
         key = (id(self), view.region_name, view.is_reference)
@@ -63,7 +47,7 @@ class FeatureCosine(Objective):
 
     def _directions(self, look: View, view: View) -> list[Float[Tensor, "b _"]]:
         """Unit vectors of the layers in `look`, weighed by the region of `view`."""
-        names = view.kept((id(self), "layers"), lambda: self._names(view.scene.models))
+        names = view.kept((id(self), "layers"), lambda: self.names(view.scene.models))
         directions = []
         for name in names:
             features = look.tap(name, model=self.model)

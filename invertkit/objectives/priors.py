@@ -30,6 +30,13 @@ class TotalVariation(Objective):
         coupled: For `l2`: the norm over the whole batch, as the released loops take it.
         beta: For `mahendran_vedaldi`: the exponent β.
 
+    Example:
+        >>> from invertkit.core.randomness import Randomness
+        >>> from invertkit.core.scene import Scene
+        >>> flat = View(torch.ones(1, 3, 4, 4), Scene((4, 4)), Randomness((0,)))
+        >>> TotalVariation().forward(flat)
+        tensor([0.])
+
     Source: `l1`, `l2`: released DeepInversion and MAGIC code; Mahendran & Vedaldi 2015.
     """
 
@@ -70,6 +77,13 @@ class Norm(Objective):
         squared: ‖x‖² (the papers) instead of ‖x‖ (the released loops).
         space: Units of the pixels; in `imagenet` units, 0 is the mean colour of photographs.
 
+    Example:
+        >>> from invertkit.core.randomness import Randomness
+        >>> from invertkit.core.scene import Scene
+        >>> white = View(torch.ones(1, 3, 2, 2), Scene((2, 2)), Randomness((0,)))
+        >>> Norm().forward(white)
+        tensor([12.])
+
     Source: MAGIC ρ(x'), Mahendran & Vedaldi 2015; plain form: released MAGIC code.
     """
 
@@ -94,6 +108,13 @@ class Range(Objective):
     """Mean squared distance of the pixels to [0, 1]; 0 inside.
 
     For variables that may leave the range, so that what the terms saw is what is saved.
+
+    Example:
+        >>> from invertkit.core.randomness import Randomness
+        >>> from invertkit.core.scene import Scene
+        >>> bright = View(torch.full((1, 3, 2, 2), 1.5), Scene((2, 2)), Randomness((0,)))
+        >>> Range().forward(bright)
+        tensor([0.2500])
     """
 
     weighs_region: ClassVar[bool] = True

@@ -26,6 +26,14 @@ class PixelDistance(Objective):
         form: `l1` or `l2` (squared).
         outside: Weight of what lies outside the region.
 
+    Example:
+        >>> from invertkit.core.images.inputs import Inputs
+        >>> from invertkit.core.randomness import Randomness
+        >>> from invertkit.core.scene import Scene
+        >>> scene = Scene((4, 4), Inputs.of({"image": torch.zeros(1, 3, 4, 4)}))
+        >>> PixelDistance().forward(View(torch.full((1, 3, 4, 4), 0.5), scene, Randomness((0,))))
+        tensor([0.5000])
+
     Source: the masked form is that of Huh et al. 2020 (arXiv:2005.01703), Appendix B, with
     `outside` 0.3; there the mask is cut from below, which differs at soft edges only.
     """
@@ -57,6 +65,13 @@ class WeightDeviation(Objective):
     Args:
         tensor: Name of that tensor.
         squared: Do not take the root.
+
+    Example:
+        >>> from invertkit.core.randomness import Randomness
+        >>> from invertkit.core.scene import Scene
+        >>> image, moved = torch.zeros(1, 3, 4, 4), {"weights": torch.tensor([[3.0, 4.0]])}
+        >>> WeightDeviation().forward(View(image, Scene((4, 4)), Randomness((0,)), tensors=moved))
+        tensor([5.])
 
     Source: Huh et al. 2020 (arXiv:2005.01703), Eq. 6.
     """

@@ -14,12 +14,13 @@ from invertkit.core.view import View
 from invertkit.errors import InputError, RecipeError
 from invertkit.objectives.base import Objective, required_model
 from invertkit.objectives.functional import channel_statistics
+from invertkit.objectives.layers import LayersObjective
 
 _EPSILON = 1e-5  # under the root of the variance, as released
 
 
 @final
-class FeatureStatistics(Objective):
+class FeatureStatistics(LayersObjective):
     """Distance of channel means and standard deviations to those of the reference.
 
     With μ and σ = √(var + 1e-5) of every channel over the pixels (var divided by n - 1):
@@ -47,29 +48,15 @@ class FeatureStatistics(Objective):
         form: Literal["mse", "norm"] = "mse",
         model: str = "classifier",
     ) -> None:
-        self.layers, self.form, self.model = tuple(layers), form, model
+        super().__init__(layers=layers, model=model)
+        self.form = form
         self._wanted: dict[str, tuple[Tensor, Tensor]] = {}
-
-    def needs(self, models: Mapping[str, Any]) -> Needs:
-        """The layers, with `default` resolved by the model.
-
-        Raises:
-            RecipeError: The model is missing, or has no default layers.
-            TapError: A layer does not exist.
-        """
-        return {self.model: self._names(models)}
-
-    def _names(self, models: Mapping[str, Any]) -> tuple[str, ...]:
-        names = required_model(models, self.model).resolve(self.layers)
-        if not names:
-            raise RecipeError(f"Model {self.model!r} has no default layers; name some in `layers`.")
-        return names
 
     def prepare(self, reference: View | None) -> None:
         """The statistics of the reference."""
         if reference is None:
             raise InputError("`feature_statistics` compares with a reference; give an image.")
-        names = self._names(reference.scene.models)
+        names = self.names(reference.scene.models)
         self._wanted = {name: self._statistics(reference, name) for name in names}
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
@@ -85,12 +72,7 @@ class FeatureStatistics(Objective):
 
     def _statistics(self, view: View, name: str) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of a layer's channels, each `(b, c)`."""
-        features = view.tap(name, model=self.model)
-        if features.ndim != 4:
-            raise RecipeError(
-                f"Layer {name!r} puts out shape {tuple(features.shape)}; `feature_statistics` "
-                "needs (b, c, h, w). Choose a convolutional layer."
-            )
+        features = self.spatial(view, name, who="feature_statistics")
         weights = view.region(features.shape[-2:])
         mean, variance = channel_statistics(features, weights, unbiased=True)
         return mean, (variance + _EPSILON).sqrt()

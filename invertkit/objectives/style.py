@@ -12,12 +12,12 @@ from invertkit.core.ranges import NonNegative
 from invertkit.core.scene import Needs
 from invertkit.core.view import View
 from invertkit.errors import InputError, RecipeError
-from invertkit.objectives.base import Objective, required_model
 from invertkit.objectives.functional import gram_matrix, weighted_mean
+from invertkit.objectives.layers import LayersObjective
 
 
 @final
-class GramMatrices(Objective):
+class GramMatrices(LayersObjective):
     """Distance of the layers' Gram matrices to those of the reference: texture without layout.
 
     Σ_l w_l mean_ij (G_ij - A_ij)², with G the mean over the pixels of f fᵀ, f a pixel's channels,
@@ -31,6 +31,27 @@ class GramMatrices(Objective):
         layers: Any layers with spatial output; `default` stands for the model's own list.
         weights: w_l, one for each layer; by default 1 / number of layers.
         model: Name of the network.
+
+    Example:
+        >>> import torch
+        >>> from invertkit.core.images.inputs import Inputs
+        >>> from invertkit.core.network import Network
+        >>> from invertkit.core.randomness import Randomness
+        >>> from invertkit.core.scene import Scene
+        >>> class Colours(Network):
+        ...     def observe(self, image, layers):
+        ...         return {"colours": image}
+        >>> photograph = torch.rand(1, 3, 4, 4, generator=torch.Generator())
+        >>> scene = Scene(
+        ...     (4, 4),
+        ...     Inputs.of({"image": photograph}),
+        ...     {"classifier": Colours(default_layers=["colours"])},
+        ...     needs={"classifier": ("colours",)},
+        ... )
+        >>> gram = GramMatrices()
+        >>> gram.prepare(View(photograph, scene, Randomness((0,)), is_reference=True))
+        >>> gram.forward(View(photograph.flip(-1), scene, Randomness((0,)))).item() < 1e-9
+        True
 
     Source: Gatys, Ecker & Bethge, CVPR 2016, Eq. 3 to 5, with w_l = 1/5 there. Their matrices are
     sums over pixels and their distance is divided by 4 N² M²: a quarter of this one where both
@@ -47,7 +68,8 @@ class GramMatrices(Objective):
         weights: Sequence[NonNegative] = (),
         model: str = "classifier",
     ) -> None:
-        self.layers, self.weights, self.model = tuple(layers), tuple(weights), model
+        super().__init__(layers=layers, model=model)
+        self.weights = tuple(weights)
         if self.weights and "default" not in layers and len(self.weights) != len(self.layers):
             raise RecipeError(
                 f"weights: expected one for each of {len(self.layers)} layers, got "
@@ -62,7 +84,7 @@ class GramMatrices(Objective):
             RecipeError: The model is missing, has no default layers, or not as many as weights.
             TapError: A layer does not exist.
         """
-        names = layers_of(models, self.model, self.layers)
+        names = self.names(models)
         if self.weights and len(names) != len(self.weights):
             raise RecipeError(
                 f"weights: expected one for each of {len(names)} layers, got {len(self.weights)}."
@@ -73,7 +95,7 @@ class GramMatrices(Objective):
         """The matrices of the reference."""
         if reference is None:
             raise InputError("`gram_matrices` compares with a reference; give an image.")
-        names = layers_of(reference.scene.models, self.model, self.layers)
+        names = self.names(reference.scene.models)
         self._wanted = {name: self._matrix(reference, name) for name in names}
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
@@ -85,12 +107,12 @@ class GramMatrices(Objective):
         return total
 
     def _matrix(self, view: View, name: str) -> Float[Tensor, "b c c"]:
-        features = spatial(view, name, self.model, who="gram_matrices")
+        features = self.spatial(view, name, who="gram_matrices")
         return gram_matrix(features, view.region(features.shape[-2:]))
 
 
 @final
-class FeatureDistance(Objective):
+class FeatureDistance(LayersObjective):
     """Mean squared difference to the features of the reference at the same place.
 
     The mean is over channels, pixels and layers; in a region the pixels are weighted by the share
@@ -111,23 +133,14 @@ class FeatureDistance(Objective):
     holds_reference: ClassVar[bool] = True
 
     def __init__(self, *, layers: Sequence[str] = ("default",), model: str = "classifier") -> None:
-        self.layers, self.model = tuple(layers), model
+        super().__init__(layers=layers, model=model)
         self._wanted: dict[str, Tensor] = {}
-
-    def needs(self, models: Mapping[str, Any]) -> Needs:
-        """The layers, with `default` resolved by the model.
-
-        Raises:
-            RecipeError: The model is missing, or has no default layers.
-            TapError: A layer does not exist.
-        """
-        return {self.model: layers_of(models, self.model, self.layers)}
 
     def prepare(self, reference: View | None) -> None:
         """The features of the reference."""
         if reference is None:
             raise InputError("`feature_distance` compares with a reference; give an image.")
-        names = layers_of(reference.scene.models, self.model, self.layers)
+        names = self.names(reference.scene.models)
         self._wanted = {name: self._features(reference, name) for name in names}
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
@@ -144,32 +157,4 @@ class FeatureDistance(Objective):
         return total / len(self._wanted)
 
     def _features(self, view: View, name: str) -> Float[Tensor, "b c h w"]:
-        return spatial(view, name, self.model, who="feature_distance")
-
-
-def layers_of(models: Mapping[str, Any], model: str, layers: Sequence[str]) -> tuple[str, ...]:
-    """Names of a model's layers, with `default` resolved.
-
-    Raises:
-        RecipeError: The model is missing, or has no default layers.
-        TapError: A layer does not exist.
-    """
-    names = required_model(models, model).resolve(layers)
-    if not names:
-        raise RecipeError(f"Model {model!r} has no default layers; name some in `layers`.")
-    return tuple(names)
-
-
-def spatial(view: View, name: str, model: str, *, who: str) -> Float[Tensor, "b c h w"]:
-    """What a layer puts out, which must have places.
-
-    Raises:
-        RecipeError: It has none.
-    """
-    features = view.tap(name, model=model)
-    if features.ndim != 4:
-        raise RecipeError(
-            f"Layer {name!r} puts out shape {tuple(features.shape)}; `{who}` needs "
-            "(b, c, h, w). Choose a convolutional layer."
-        )
-    return features
+        return self.spatial(view, name, who="feature_distance")

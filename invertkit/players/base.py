@@ -14,7 +14,21 @@ from invertkit.core.scene import Scene
 
 
 class Player(ABC):
-    """A network with an optimizer of its own, asked by objectives through `View.player`."""
+    """A network with an optimizer of its own, asked by objectives through `View.player`.
+
+    Example:
+        >>> class Counting(Player):
+        ...     def begin(self, scene, randomness, *, purpose):
+        ...         self.seen = 0
+        ...     def learn(self, images, *, step):
+        ...         self.seen += len(images)
+        ...     def save(self):
+        ...         return {"seen": self.seen}
+        ...     def load(self, saved):
+        ...         self.seen = saved["seen"]
+        >>> Counting().obstacle
+        'Counting does not say that its steps are alike'
+    """
 
     @property
     def obstacle(self) -> str:

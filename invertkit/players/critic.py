@@ -48,6 +48,15 @@ class PatchCritic(StackedPlayer[PatchCriticNet]):
             (released); `sample`: the norm of the whole gradient of the mean score (the standard).
         shared: One critic for the whole batch, as released, so that seeds depend on each other.
 
+    Example:
+        >>> from invertkit.core.images.inputs import Inputs
+        >>> scene = Scene((24, 24), Inputs.of({"image": torch.rand(1, 3, 24, 24)}))
+        >>> critic = PatchCritic(kernels=(3, 3), strides=(1, 1), widths=(4,))
+        >>> critic.begin(scene, Randomness((0, 1)), purpose="players/critic")
+        >>> critic.learn(torch.rand(2, 3, 24, 24), step=0)
+        >>> critic.scores(torch.rand(2, 3, 24, 24)).shape
+        torch.Size([2, 1, 20, 20])
+
     Source: MAGIC θ_d, IMAGINE R_pc; Gulrajani et al. 2017 (arXiv:1704.00028) Eq. 3; the pixel
     form is SinGAN's.
     """

@@ -42,6 +42,16 @@ class Segmenter(StackedPlayer[EncoderDecoder]):
         seed: Of its initial weights; not the run's, so that every image meets the same network.
         mask: Name of the mask that it learns, of the first image.
 
+    Example:
+        >>> from invertkit.core.images.inputs import Inputs
+        >>> mask = torch.zeros(1, 1, 16, 16)
+        >>> mask[..., 4:12, 4:12] = 1
+        >>> scene = Scene((16, 16), Inputs.of({"image": mask.expand(1, 3, -1, -1), "mask": mask}))
+        >>> segmenter = Segmenter(updates=2, width=4)
+        >>> segmenter.begin(scene, Randomness((0,)), purpose="players/segmenter")
+        >>> segmenter.logits(torch.rand(2, 3, 16, 16)).shape
+        torch.Size([2, 1, 16, 16])
+
     Source: MAGIC θ_ED. `during` with 9,999 updates is what made the published pictures.
     """
 

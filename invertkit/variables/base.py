@@ -25,6 +25,19 @@ class Variable(ABC):
 
     The object itself is configuration; the tensors are handed to it, so that a checkpoint holds
     them and nothing else. The first axis of every tensor is the image; they go by name.
+
+    Example:
+        >>> import torch
+        >>> class Shade(Variable):
+        ...     def start(self, scene, randomness):
+        ...         return {"shade": randomness.uniform("shade", (1,))}
+        ...     def resize(self, params, old, new):
+        ...         return params
+        ...     def image(self, params, scene):
+        ...         return params["shade"][:, :, None, None].expand(-1, 3, *scene.size)
+        >>> shade, scene = Shade(), Scene((8, 8))
+        >>> shade.image(shade.start(scene, Randomness((0, 1))), scene).shape
+        torch.Size([2, 3, 8, 8])
     """
 
     def bind(self, models: Mapping[str, Any]) -> Variable:

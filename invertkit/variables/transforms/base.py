@@ -49,6 +49,15 @@ class Transform(ABC):
 
     Raises:
         ShapeError: Any method that takes parameters: they are not `(b, size)`.
+
+    Example:
+        >>> import torch
+        >>> from invertkit.variables.transforms.colour import Brightness
+        >>> brighter, images = Brightness(), torch.full((1, 3, 2, 2), 0.25)
+        >>> parameters = torch.full((1, brighter.size), 2.0)
+        >>> there = brighter.apply(images, parameters, (2, 2))
+        >>> torch.allclose(brighter.invert(there, parameters, (2, 2)), images)
+        True
     """
 
     @property
