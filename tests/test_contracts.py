@@ -20,7 +20,7 @@ from invertkit.optimizers.torch_optim import Adam
 from invertkit.optimizers.wrappers import Clip, KeepBest, WrappedOptimizer
 from invertkit.players.base import Player
 from invertkit.recipe.registry import Registry
-from invertkit.recipe.tables import OBJECTIVES, OPTIMIZERS, PLAYERS, VARIABLES, Kind
+from invertkit.recipe.tables import OBJECTIVES, OPTIMIZERS, PLAYERS, VARIABLES, PartKind
 from invertkit.variables.base import Variable, WrappedVariable
 from invertkit.variables.latent import Latent
 from invertkit.variables.pixels import Pixels
@@ -141,7 +141,7 @@ PLAYER_SAMPLES: Samples = {
 }
 
 
-def every(table: Any, kind: Kind, samples: Samples) -> Any:
+def every(table: Any, kind: PartKind, samples: Samples) -> Any:
     """One case per entry of the registry and sample; a missing sample becomes a failing case."""
     cases = []
     for name in table:

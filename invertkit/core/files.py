@@ -47,6 +47,41 @@ def whole_file(path: Path, *, forced: bool = False) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def folder_if_it_succeeds(out: str | Path | None) -> Iterator[Path | None]:
+    """The new folder that a call shall write, made before the work; if that fails, it goes again.
+
+    Args:
+        out: Where; None for a call that writes nothing.
+
+    Yields:
+        The folder, or None.
+
+    Raises:
+        InputError: As `new_folder`.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as above:
+        ...     with contextlib.suppress(ZeroDivisionError):
+        ...         with folder_if_it_succeeds(f"{above}/run"):
+        ...             _ = 1 / 0
+        ...     print(Path(above, "run").exists())
+        False
+    """
+    if out is None:
+        yield None
+        return
+    folder = new_folder(Path(out))
+    try:
+        yield folder
+    except BaseException:
+        # Also after Ctrl-C: an empty folder would stand in the way of the next try.
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+
+
 def new_folder(folder: Path) -> Path:
     """Make the folder of a run.
 

@@ -31,7 +31,7 @@ def generator(seed: int, purpose: str, step: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
-Kind = Literal["normal", "uniform"]
+Distribution = Literal["normal", "uniform"]
 
 
 @final
@@ -47,7 +47,7 @@ class StepDraws:
         self.step_read = False
         """Whether something has read the number of the step since this was last set to False."""
         self._step = -1
-        self._draws: dict[tuple[Kind, Randomness, str, tuple[int, ...]], Tensor] = {}
+        self._draws: dict[tuple[Distribution, Randomness, str, tuple[int, ...]], Tensor] = {}
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -79,7 +79,7 @@ class StepDraws:
             tensor.copy_(fresh, non_blocking=True)
 
     def of(
-        self, kind: Kind, draws: Randomness, purpose: str, shape: tuple[int, ...], step: int
+        self, kind: Distribution, draws: Randomness, purpose: str, shape: tuple[int, ...], step: int
     ) -> Tensor | None:
         """The draw, if it is this step's; not to be written to."""
         if not self.open or step != self._step:
@@ -141,7 +141,7 @@ class Randomness:
         """Uniform numbers in [0, 1), `(b, *shape)`."""
         return self._drawn("uniform", purpose, tuple(shape), step)
 
-    def _drawn(self, kind: Kind, purpose: str, shape: tuple[int, ...], step: int) -> Tensor:
+    def _drawn(self, kind: Distribution, purpose: str, shape: tuple[int, ...], step: int) -> Tensor:
         step_draws = None
         if self.step_draws is not None:
             step_draws = self.step_draws.of(kind, self, purpose, shape, step)
@@ -149,7 +149,9 @@ class Randomness:
             return self.fresh(kind, purpose, shape, step=step).to(self.device)
         return step_draws
 
-    def fresh(self, kind: Kind, purpose: str, shape: tuple[int, ...], *, step: int) -> Tensor:
+    def fresh(
+        self, kind: Distribution, purpose: str, shape: tuple[int, ...], *, step: int
+    ) -> Tensor:
         """The draw, on the CPU."""
         draw = torch.randn if kind == "normal" else torch.rand
         # CUDA's generators give other numbers, and a seed would mean another picture there.

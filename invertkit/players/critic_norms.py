@@ -44,7 +44,7 @@ class Moved(NamedTuple):
 
 @final
 @dataclass(frozen=True)
-class Norm:
+class Normalisation:
     """The normalisation of some features.
 
     Args:
@@ -61,7 +61,7 @@ class Norm:
     inverse: Float[Tensor, "parts c"]
     blocks: Blocks
 
-    def last(self, rows: int) -> Norm:
+    def last(self, rows: int) -> Normalisation:
         """Of the last rows alone, which have a block or parts of their own."""
         each = self.blocks[-1][1]
         parts = slice(len(self.mean) - rows // each, None)
@@ -133,7 +133,7 @@ def normalised(
     scale: Float[Tensor, " c"],
     shift: Float[Tensor, " c"],
     blocks: Blocks,
-) -> tuple[Float[Tensor, "r c h w"], Norm]:
+) -> tuple[Float[Tensor, "r c h w"], Normalisation]:
     """x̂ · scale + shift, and the normalisation for its derivatives."""
     width, outputs, means, inverses = features.shape[1], [], [], []
     for each, _, (tall,) in _tall(blocks, features):
@@ -154,8 +154,8 @@ def normalised(
         inverses.append(inverse.reshape(-1, width))
     # The usual case; joining would copy all features of a layer.
     if len(outputs) == 1:
-        return outputs[0], Norm(features, scale, means[0], inverses[0], blocks)
-    norm = Norm(features, scale, torch.cat(means), torch.cat(inverses), blocks)
+        return outputs[0], Normalisation(features, scale, means[0], inverses[0], blocks)
+    norm = Normalisation(features, scale, torch.cat(means), torch.cat(inverses), blocks)
     return torch.cat(outputs), norm
 
 
@@ -179,7 +179,7 @@ class NormPass:
     _forth: Moved
     _product: Tensor
 
-    def __init__(self, norm: Norm, mixed: int) -> None:
+    def __init__(self, norm: Normalisation, mixed: int) -> None:
         self.norm, self.mixed = norm, norm.last(mixed) if mixed else norm
         self._rows, self._parts = mixed, len(self.mixed.mean) if mixed else 0
 

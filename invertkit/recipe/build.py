@@ -27,10 +27,10 @@ from invertkit.recipe.faults import explain
 from invertkit.recipe.from_python import FromPython
 from invertkit.recipe.page import Node, Page, StagePage, TermPage
 from invertkit.recipe.registry import Registry
-from invertkit.recipe.tables import Kind
+from invertkit.recipe.tables import PartKind
 from invertkit.variables.base import Variable
 
-_ROLES: dict[type, Kind] = {
+_ROLES: dict[type, PartKind] = {
     Objective: "objective",
     Variable: "variable",
     Optimizer: "optimizer",
@@ -126,7 +126,7 @@ def _stage(
     key: str, stage: StagePage, side: int, page: Page, inputs: Inputs, registry: Registry
 ) -> Stage:
     at = f"stages.{key}"
-    kinds: tuple[Kind, ...] = ("optimizer", "variable")
+    kinds: tuple[PartKind, ...] = ("optimizer", "variable")
     parts = {
         kind: build_part(kind, node, at=f"{at}.{kind}", registry=registry)
         for kind in kinds
@@ -141,7 +141,7 @@ def _stage(
     return Stage(inputs.size(side, page.fit), stage.steps, **parts, name=key)
 
 
-def stage_part(kind: Kind, node: Node | None, page: Page) -> Node | None:
+def stage_part(kind: PartKind, node: Node | None, page: Page) -> Node | None:
     """A stage's `{type: tuned}` without an inner variable is around the recipe's own."""
     if kind == "variable" and node is not None and set(node) == {"type"}:
         return {**node, "inner": page.variable}
@@ -278,7 +278,7 @@ def _pathed(error: Exception) -> bool:
 
 
 def build_part(
-    kind: Kind, node: Any, *, at: str, registry: Registry, also: Sequence[str] = ()
+    kind: PartKind, node: Any, *, at: str, registry: Registry, also: Sequence[str] = ()
 ) -> Any:
     """The part that `{type: name, **options}` describes.
 
@@ -355,14 +355,14 @@ def signature_model(make: Callable[..., Any]) -> type[BaseModel]:
     return cast("type[BaseModel]", model)
 
 
-def _role(hint: Any) -> Kind | None:
+def _role(hint: Any) -> PartKind | None:
     """The kind of part that an option takes, also where it takes only some of that kind."""
     if not inspect.isclass(hint):
         return None
     return next((kind for role, kind in _ROLES.items() if issubclass(hint, role)), None)
 
 
-def nested_roles(make: Callable[..., Any]) -> dict[str, Kind]:
+def nested_roles(make: Callable[..., Any]) -> dict[str, PartKind]:
     """Arguments that are parts themselves."""
     target = make.__init__ if inspect.isclass(make) else make
     hints = get_type_hints(target)

@@ -22,7 +22,7 @@ from pydantic import (
     field_validator,
 )
 
-from invertkit.core.images.specs import COVERING, SHORT, InputSpec, Kind, lead
+from invertkit.core.images.specs import COVERING, SHORT, InputSpec, KindWord, lead
 from invertkit.core.regions import MaskRegion, Region, RegionWord
 from invertkit.core.schedules import Schedule
 from invertkit.core.suggestions import did_you_mean
@@ -44,7 +44,9 @@ class _Strict(BaseModel):
 class InputPage(_Strict):
     """What one input is."""
 
-    kind: Kind = Field("image", description="What it is; a word instead of the mapping means this.")
+    kind: KindWord = Field(
+        "image", description="What it is; a word instead of the mapping means this."
+    )
     of: str = Field("", description="The image that a mask or label map lies on; the first image.")
     optional: bool = Field(False, description="A run may do without it.")
 
@@ -149,7 +151,7 @@ InputPages = Annotated[
         dict[
             str,
             Annotated[
-                Annotated[Kind, Tag("a word")] | Annotated[InputPage, Tag("a mapping")],
+                Annotated[KindWord, Tag("a word")] | Annotated[InputPage, Tag("a mapping")],
                 Discriminator(_form),
             ],
         ],

@@ -21,7 +21,7 @@ from typing import Any, Final, final, get_type_hints
 
 from invertkit.core.suggestions import did_you_mean
 from invertkit.errors import InputError, RecipeError
-from invertkit.recipe.tables import KINDS, TABLES, Kind
+from invertkit.recipe.tables import KINDS, TABLES, PartKind
 
 PYTHON: Final = "python:"
 """How the type of a part begins that was made in Python: its name follows."""
@@ -42,24 +42,24 @@ class Registry:
         'Adam'
     """
 
-    added: Mapping[Kind, Mapping[str, Any]] = field(default_factory=dict)
+    added: Mapping[PartKind, Mapping[str, Any]] = field(default_factory=dict)
 
-    def with_object(self, kind: Kind, name: str, part: Any) -> Registry:
+    def with_object(self, kind: PartKind, name: str, part: Any) -> Registry:
         """These tables and one part that was made in Python, of type `python:NAME`."""
         # A prefix of its own: no name in a page may come to mean an object that only one run has.
         return Registry({**self.added, kind: {**self.added.get(kind, {}), PYTHON + name: part}})
 
-    def names(self, kind: Kind) -> list[str]:
+    def names(self, kind: PartKind) -> list[str]:
         """Every name of a kind, in order."""
         return sorted({*TABLES[kind], *self.added.get(kind, {}), *_entry_points(kind)})
 
-    def summary(self, kind: Kind, name: str) -> str:
+    def summary(self, kind: PartKind, name: str) -> str:
         """What the part is, in a line."""
         if name in TABLES[kind]:
             return TABLES[kind][name].summary
         return (inspect.getdoc(self.load(kind, name)) or "").split("\n")[0]
 
-    def load(self, kind: Kind, name: str, *, at: str = "") -> Any:
+    def load(self, kind: PartKind, name: str, *, at: str = "") -> Any:
         """The class, or for models the function, of that name.
 
         Raises:
@@ -120,7 +120,7 @@ def snake_case(name: str) -> str:
     return split.lower()
 
 
-def _entry_points(kind: Kind) -> dict[str, importlib.metadata.EntryPoint]:
+def _entry_points(kind: PartKind) -> dict[str, importlib.metadata.EntryPoint]:
     group = importlib.metadata.entry_points(group=f"invertkit.{kind}s")
     return {point.name: point for point in group}
 
@@ -144,7 +144,7 @@ def _import_file(path: Path) -> Any:
     return module
 
 
-def _kind_of(part: Any, module: Any) -> Iterator[Kind]:
+def _kind_of(part: Any, module: Any) -> Iterator[PartKind]:
     # Here and not above: listing and checking pages must not wait for torch.
     from invertkit.core.network import Model
     from invertkit.objectives.base import Objective
@@ -155,7 +155,7 @@ def _kind_of(part: Any, module: Any) -> Iterator[Kind]:
     # What the file has imported, such as `Objective` itself, it does not define.
     if getattr(part, "__module__", None) != module.__name__:
         return
-    roles: dict[Kind, type] = {
+    roles: dict[PartKind, type] = {
         "objective": Objective,
         "variable": Variable,
         "optimizer": Optimizer,

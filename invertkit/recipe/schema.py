@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from invertkit.recipe.page import Page, TermPage
 from invertkit.recipe.registry import Registry
-from invertkit.recipe.tables import KINDS, Kind
+from invertkit.recipe.tables import KINDS, PartKind
 
 _SHIPPED = Path(__file__).with_name("recipe.schema.json")
 
@@ -71,7 +71,7 @@ def _part(model: type[BaseModel], definitions: dict[str, Any]) -> dict[str, Any]
 
 def _point_to_parts(properties: dict[str, Any]) -> None:
     # Null too, by which an overlay removes a term, a player or a model.
-    def reference(kind: Kind) -> dict[str, Any]:
+    def reference(kind: PartKind) -> dict[str, Any]:
         return {"anyOf": [{"$ref": f"#/$defs/{kind}"}, {"type": "null"}]}
 
     properties["variable"] = {"$ref": "#/$defs/variable"}
@@ -84,7 +84,7 @@ def _point_to_parts(properties: dict[str, Any]) -> None:
             "additionalProperties": (
                 {"anyOf": [*reference("model")["anyOf"], one_word]}
                 if kind == "model"
-                else reference(cast(Kind, kind))
+                else reference(cast(PartKind, kind))
             ),
         }
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal, final
 
-Kind = Literal["objective", "variable", "optimizer", "player", "model"]
+PartKind = Literal["objective", "variable", "optimizer", "player", "model"]
 
 
-KINDS: Final[tuple[Kind, ...]] = ("objective", "variable", "optimizer", "player", "model")
+KINDS: Final[tuple[PartKind, ...]] = ("objective", "variable", "optimizer", "player", "model")
 
 
 @final
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PartEntry:
     """A line of a table.
 
     Args:
@@ -29,93 +29,93 @@ class Entry:
     source: str = "ours"
 
 
-def _table(**entries: Entry) -> Mapping[str, Entry]:
+def _table(**entries: PartEntry) -> Mapping[str, PartEntry]:
     return MappingProxyType(entries)
 
 
 OBJECTIVES: Final = _table(
-    activation=Entry(
+    activation=PartEntry(
         "invertkit.objectives.outputs:Activation",
         "mean squared activation of a layer or channel",
         "DeepDream, 2015",
     ),
-    attention=Entry(
+    attention=PartEntry(
         "invertkit.objectives.outputs:Attention",
         "the classifier's attention lies in the target mask",
         "IMAGINE, CVPR 2021; Grad-CAM, 2017",
     ),
-    batch_norm_statistics=Entry(
+    batch_norm_statistics=PartEntry(
         "invertkit.objectives.statistics:BatchNormStatistics",
         "agreement with the statistics stored in batch-norm layers",
         "DeepInversion, CVPR 2020",
     ),
-    critic_score=Entry(
+    critic_score=PartEntry(
         "invertkit.objectives.asked_players:CriticScore",
         "what a patch critic, trained meanwhile, thinks of the image",
         "IMAGINE, CVPR 2021; MAGIC, AAAI 2023",
     ),
-    cross_entropy=Entry(
+    cross_entropy=PartEntry(
         "invertkit.objectives.outputs:CrossEntropy",
         "the class of the reference, or a given one",
         "MAGIC Eq. 2",
     ),
-    feature_cosine=Entry(
+    feature_cosine=PartEntry(
         "invertkit.objectives.feature_cosine:FeatureCosine",
         "angle between a network's features of the image and of the reference",
     ),
-    feature_distance=Entry(
+    feature_distance=PartEntry(
         "invertkit.objectives.style:FeatureDistance",
         "a network's features of the reference, at the same place",
         "Gatys et al., CVPR 2016",
     ),
-    feature_statistics=Entry(
+    feature_statistics=PartEntry(
         "invertkit.objectives.statistics:FeatureStatistics",
         "channel means and deviations of the reference, in any layers",
         "IMAGINE, CVPR 2021; MAGIC, AAAI 2023",
     ),
-    gram_matrices=Entry(
+    gram_matrices=PartEntry(
         "invertkit.objectives.style:GramMatrices",
         "the reference's Gram matrices in any layers: texture without layout",
         "Gatys et al., CVPR 2016",
     ),
-    kl_divergence=Entry(
+    kl_divergence=PartEntry(
         "invertkit.objectives.outputs:KLDivergence",
         "the softmax of the reference",
         "MAGIC Eq. 1",
     ),
-    lpips=Entry(
+    lpips=PartEntry(
         "invertkit.objectives.lpips:LPIPS",
         "learned perceptual distance to the reference, in a region if there is one",
         "Zhang et al. 2018; Huh et al. 2020",
     ),
-    mask_bce=Entry(
+    mask_bce=PartEntry(
         "invertkit.objectives.asked_players:MaskBCE",
         "a segmenter finds the object where the target mask says",
         "MAGIC, AAAI 2023",
     ),
-    nearest_patches=Entry(
+    nearest_patches=PartEntry(
         "invertkit.objectives.patches.nearest:NearestPatches",
         "every patch looks like some patch of the reference, at the right place of the object",
         "ours, after Kwatra et al. 2005, Wexler et al. 2007, GPNN 2022",
     ),
-    norm=Entry("invertkit.objectives.priors:Norm", "length of the image, plain or squared",
+    norm=PartEntry("invertkit.objectives.priors:Norm", "length of the image, plain or squared",
                "Mahendran & Vedaldi, CVPR 2015"),
-    patch_swd=Entry(
+    patch_swd=PartEntry(
         "invertkit.objectives.patches.sliced:PatchSWD",
         "sliced Wasserstein distance between patch distributions",
         "ours, after Rabin et al. 2011",
     ),
-    pixel_distance=Entry(
+    pixel_distance=PartEntry(
         "invertkit.objectives.reference:PixelDistance",
         "difference to the reference, pixel by pixel",
     ),
-    range=Entry("invertkit.objectives.priors:Range", "pixels stay in [0, 1]"),
-    total_variation=Entry(
+    range=PartEntry("invertkit.objectives.priors:Range", "pixels stay in [0, 1]"),
+    total_variation=PartEntry(
         "invertkit.objectives.priors:TotalVariation",
         "smoothness, in three published forms",
         "Rudin et al. 1992; Mahendran & Vedaldi 2015",
     ),
-    weight_deviation=Entry(
+    weight_deviation=PartEntry(
         "invertkit.objectives.reference:WeightDeviation",
         "how far a network's weights have moved from where they started",
         "Huh et al. 2020",
@@ -124,30 +124,30 @@ OBJECTIVES: Final = _table(
 
 
 VARIABLES: Final = _table(
-    fourier=Entry(
+    fourier=PartEntry(
         "invertkit.variables.fourier:Fourier", "the image's scaled spectrum", "lucid, 2017"
     ),
-    hold=Entry(
+    hold=PartEntry(
         "invertkit.variables.wrappers:Hold",
         "another variable, with the reference held fixed in a region",
     ),
-    latent=Entry(
+    latent=PartEntry(
         "invertkit.variables.latent:Latent",
         "a generator's latents and class embeddings",
         "Huh et al., ECCV 2020",
     ),
-    jitter=Entry(
+    jitter=PartEntry(
         "invertkit.variables.wrappers:Jitter",
         "another variable, shifted at random on each step",
         "DeepInversion, CVPR 2020",
     ),
-    pixels=Entry("invertkit.variables.pixels:Pixels", "the pixels as they are"),
-    transformed=Entry(
+    pixels=PartEntry("invertkit.variables.pixels:Pixels", "the pixels as they are"),
+    transformed=PartEntry(
         "invertkit.variables.transformed:Transformed",
         "a generator's picture, moved and recoloured to where the object is",
         "Huh et al., ECCV 2020",
     ),
-    tuned=Entry(
+    tuned=PartEntry(
         "invertkit.variables.tuned:Tuned",
         "a generator's latents together with a change of its weights",
         "Huh et al., ECCV 2020",
@@ -156,53 +156,53 @@ VARIABLES: Final = _table(
 
 
 OPTIMIZERS: Final = _table(
-    adam=Entry(
+    adam=PartEntry(
         "invertkit.optimizers.torch_optim:Adam",
         "Adam; warm-up and cosine by the schedule of its learning rate",
         "Kingma & Ba 2015",
     ),
-    basin_cma=Entry(
+    basin_cma=PartEntry(
         "invertkit.optimizers.population.basin:BasinCMA",
         "a population search whose candidates descend before they are judged",
         "Wampler & Popović 2009; Huh et al., ECCV 2020",
     ),
-    cma_adam=Entry(
+    cma_adam=PartEntry(
         "invertkit.optimizers.population.basin:cma_adam",
         "a population search, then a descent from its last population",
         "Huh et al., ECCV 2020",
     ),
-    cma_es=Entry(
+    cma_es=PartEntry(
         "invertkit.optimizers.population.cma_es:CmaEs",
         "CMA-ES, a population for each image, without gradients",
         "Hansen 2016",
     ),
-    clip=Entry(
+    clip=PartEntry(
         "invertkit.optimizers.wrappers:Clip",
         "an optimizer whose pixels are cut to the valid range after each step",
         "DeepInversion, CVPR 2020",
     ),
-    keep_best=Entry(
+    keep_best=PartEntry(
         "invertkit.optimizers.wrappers:KeepBest",
         "an optimizer that ends each stage at the best point seen",
     ),
-    lbfgs=Entry(
+    lbfgs=PartEntry(
         "invertkit.optimizers.torch_optim:LBFGS",
         "L-BFGS with strong Wolfe line search",
         "Liu & Nocedal 1989",
     ),
-    torch=Entry(
+    torch=PartEntry(
         "invertkit.optimizers.torch_optim:TorchOptimizer", "any optimizer of torch.optim, by name"
     ),
 )
 
 
 PLAYERS: Final = _table(
-    patch_critic=Entry(
+    patch_critic=PartEntry(
         "invertkit.players.critic:PatchCritic",
         "WGAN-GP critic of patches, trained while the image is optimised",
         "IMAGINE, CVPR 2021; MAGIC, AAAI 2023",
     ),
-    segmenter=Entry(
+    segmenter=PartEntry(
         "invertkit.players.segmenter:Segmenter",
         "encoder–decoder trained on the image and its mask",
         "MAGIC, AAAI 2023",
@@ -211,52 +211,52 @@ PLAYERS: Final = _table(
 
 
 MODELS: Final = _table(
-    biggan=Entry(
+    biggan=PartEntry(
         "invertkit.models.generators.open:biggan",
         "BigGAN-deep 128, 256 or 512 from a local file of the published port",
         "Brock et al. 2019",
     ),
-    classifier=Entry(
+    classifier=PartEntry(
         "invertkit.models.classifiers.open:open_classifier",
         "any classifier by one word: of the catalogue, timm:NAME, torchvision:NAME, a file",
     ),
-    embedded=Entry(
+    embedded=PartEntry(
         "invertkit.models.classifiers.sources.embedded:embedded",
         "the small quasi-robust classifier that the package carries",
     ),
-    embedded_discriminator=Entry(
+    embedded_discriminator=PartEntry(
         "invertkit.models.generators.open:embedded_discriminator",
         "the discriminator that the embedded generator was trained against",
     ),
-    embedded_encoder=Entry(
+    embedded_encoder=PartEntry(
         "invertkit.models.generators.open:embedded_encoder",
         "an encoder for the embedded generator",
     ),
-    embedded_generator=Entry(
+    embedded_generator=PartEntry(
         "invertkit.models.generators.open:embedded_generator",
         "the small class-conditional generator that the package carries",
     ),
-    lpips=Entry(
+    lpips=PartEntry(
         "invertkit.models.perceptual.lpips:lpips",
         "the network of LPIPS, or the embedded classifier in its place",
         "Zhang et al. 2018",
     ),
-    robust=Entry(
+    robust=PartEntry(
         "invertkit.models.classifiers.sources.robust:robust",
         "adversarially trained classifiers of the catalogue, from their hub or a file",
         "Salman et al. 2020; Engstrom et al. 2019",
     ),
-    timm=Entry(
+    timm=PartEntry(
         "invertkit.models.classifiers.sources.timm:from_timm", "any classifier of timm, by name"
     ),
-    torchvision=Entry(
+    torchvision=PartEntry(
         "invertkit.models.classifiers.sources.torchvision:from_torchvision",
         "any classifier of torchvision, by name",
     ),
 )
 
 
-TABLES: Final[Mapping[Kind, Mapping[str, Entry]]] = MappingProxyType(
+TABLES: Final[Mapping[PartKind, Mapping[str, PartEntry]]] = MappingProxyType(
     {
         "objective": OBJECTIVES,
         "variable": VARIABLES,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from invertkit.core.files import new_folder
+from invertkit.core.files import folder_if_it_succeeds
 from invertkit.core.log import log
 from invertkit.engine.run import StepReport
 from invertkit.errors import InputError
@@ -276,23 +276,14 @@ def steps(inversion: Inversion) -> Iterator[StepReport]:
 
 @contextlib.contextmanager
 def _folder(out: str | Path | None, *, judge: bool) -> Iterator[Path | None]:
-    """The folder of a run, if it shall have one; if nothing comes of it, none is left behind."""
+    """The folder of a run, if it shall have one."""
     if judge and out is None:
         raise InputError(
             "judge: measures into a folder's metrics.json; give `out` too, or use "
             "`result.save(folder, judge=True)`."
         )
-    if out is None:
-        yield None
-        return
-    folder = new_folder(Path(out))
-    try:
+    with folder_if_it_succeeds(out) as folder:
         yield folder
-    except BaseException:
-        # Also after Ctrl-C: an empty folder would stand in the way of the next try.
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-        raise
 
 
 def _single_job(recipe: RecipeLike, given: dict[str, Any]) -> Job:

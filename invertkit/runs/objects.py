@@ -26,14 +26,14 @@ from invertkit.players.base import Player
 from invertkit.recipe.from_python import FromPython
 from invertkit.recipe.page import Node
 from invertkit.recipe.registry import PYTHON, Registry
-from invertkit.recipe.tables import Kind
+from invertkit.recipe.tables import PartKind
 from invertkit.runs.settings import OBJECTS, Settings
 from invertkit.variables.base import Variable
 
 _KEYS: Final = {"terms": "objective"}
 """What an argument is called on the page, where that is not its own name."""
 
-_ROLES: Final[dict[str, tuple[Kind, type]]] = {
+_ROLES: Final[dict[str, tuple[PartKind, type]]] = {
     "models": ("model", nn.Module),
     "terms": ("objective", Objective),
     "variable": ("variable", Variable),

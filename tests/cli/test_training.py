@@ -20,7 +20,7 @@ from invertkit.models.classifiers.open import open_classifier
 from invertkit.models.loading.safetensors_file import metadata
 from invertkit.models.loading.weights_file import sha256
 from invertkit.training.loop.bar import TrainingBar
-from invertkit.training.loop.history import Moment
+from invertkit.training.loop.history import TrainingMoment
 from invertkit.training.loop.history import TrainingRow as Row
 from tests.faces import invertkit
 from tests.photographs import write_photographs
@@ -239,10 +239,10 @@ def test_without_tensorboard_its_option_is_a_sentence(
 def test_the_bar_shows_the_step_and_the_last_row() -> None:
     shown = io.StringIO()
     with TrainingBar(Console(file=shown, force_terminal=True, width=120)) as bar:
-        bar(Moment(1, 8, None))
-        bar(Moment(2, 8, Row(2, 1, 16, 0.05, 0.1, 0.75, 0.5, 12.0)))
+        bar(TrainingMoment(1, 8, None))
+        bar(TrainingMoment(2, 8, Row(2, 1, 16, 0.05, 0.1, 0.75, 0.5, 12.0)))
         bar.say("a [line] above")
-        bar(Moment(8, 8, None))
+        bar(TrainingMoment(8, 8, None))
     text = shown.getvalue()
     assert "epoch 1" in text
     assert "loss 0.750 accuracy 0.500 12 images/s" in text

@@ -12,7 +12,7 @@ from typing import Any, Final, final
 from PIL import Image
 
 from invertkit.apps.ablation.plan import Case, Variant
-from invertkit.apps.ablation.table import Row
+from invertkit.apps.ablation.table import AblationRow
 from invertkit.core.files import whole_file
 from invertkit.errors import InputError
 from invertkit.runs.job import Job
@@ -95,7 +95,7 @@ def read_cell(folder: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def rows_of(cell: Cell, record: Mapping[str, Any]) -> list[Row] | None:
+def rows_of(cell: Cell, record: Mapping[str, Any]) -> list[AblationRow] | None:
     """The rows of a finished run; None if a picture is gone."""
     assert cell.folder is not None  # noqa: S101
     rows = []
@@ -114,7 +114,7 @@ def rows_of(cell: Cell, record: Mapping[str, Any]) -> list[Row] | None:
         )
         state, error = record["state"], record.get("error", "")
         rows.append(
-            Row(
+            AblationRow(
                 cell.case.name, cell.variant.name, facts["seed"], state,
                 numbers, losses, picture, error,
             )

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from invertkit.apps.ablation.cells import Cell
-from invertkit.apps.ablation.table import Row, State
+from invertkit.apps.ablation.table import AblationRow, State
 from invertkit.apps.labels import slug
 from invertkit.core.files import whole_file
 from invertkit.core.images.inputs import Inputs
@@ -49,7 +49,7 @@ class Measures:
         self._folder, self._judge = judges, judge
         self._judges: dict[tuple[Any, ...], tuple[Judge, float]] = {}
 
-    def rows(self, cell: Cell, result: Result) -> list[Row]:
+    def rows(self, cell: Cell, result: Result) -> list[AblationRow]:
         """One for each seed; the pictures of an interrupted run are not compared."""
         state = _STATES[result.status]
         error = f"the run {result.status.value}" if state == "non_finite" else ""
@@ -59,7 +59,7 @@ class Measures:
         rows = []
         for seed in cell.job.seeds:
             if seed not in result.seeds:
-                rows += [Row(cell.case.name, cell.variant.name, seed, state, error=error)]
+                rows += [AblationRow(cell.case.name, cell.variant.name, seed, state, error=error)]
                 continue
             i = result.seeds.index(seed)
             step = result.best_steps[i] if result.result == "best" else -1
@@ -73,7 +73,9 @@ class Measures:
             numbers["steps"] = result.steps
             picture = to_picture(result.images[i])
             rows.append(
-                Row(cell.case.name, cell.variant.name, seed, state, numbers, losses, picture, error)
+                AblationRow(
+                    cell.case.name, cell.variant.name, seed, state, numbers, losses, picture, error
+                )
             )
         return rows
 

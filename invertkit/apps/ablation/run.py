@@ -28,7 +28,7 @@ from invertkit.apps.ablation.plan import (
     settings_of,
     variants_of,
 )
-from invertkit.apps.ablation.table import Ablation, Row, State
+from invertkit.apps.ablation.table import Ablation, AblationRow, State
 from invertkit.apps.labels import opened_classifier, slug
 from invertkit.apps.tables import finite
 from invertkit.core.files import new_folder
@@ -228,7 +228,7 @@ class _Study:
         self._cells, self._facts, self._folder = cells, facts, folder
         self._variants = {cell.variant.name: dict(cell.variant.values) for cell in cells}
         self._measures = Measures(None if folder is None else folder / "judges", judge=judge)
-        self._rows: dict[int, list[Row]] = {}
+        self._rows: dict[int, list[AblationRow]] = {}
         self._sources: dict[str, Mapping[str, Tensor]] = {}
         self._models: dict[str, Mapping[str, Any]] = {}
         places = [cell.folder for cell in cells]
@@ -347,7 +347,7 @@ class _Study:
             self._models[key] = whole.problem().models
         return job.using(models=self._models[key])
 
-    def _carried_out(self, cell: Cell, *, progress: bool | None, every: float) -> list[Row]:
+    def _carried_out(self, cell: Cell, *, progress: bool | None, every: float) -> list[AblationRow]:
         job = self._job(cell)
         state = None
         if cell.folder is not None:
@@ -363,16 +363,16 @@ class _Study:
             self._note(cell, rows)
         return rows
 
-    def _note(self, cell: Cell, rows: Sequence[Row]) -> None:
+    def _note(self, cell: Cell, rows: Sequence[AblationRow]) -> None:
         """Leave in the run's folder what came out."""
         if cell.folder is None:
             return
         facts = [{"seed": r.seed, "numbers": r.numbers, "losses": r.losses} for r in rows]
         write_cell(cell, {"state": rows[0].state, "error": rows[0].error, "rows": finite(facts)})
 
-    def _without_pictures(self, cell: Cell, state: State, error: str) -> list[Row]:
+    def _without_pictures(self, cell: Cell, state: State, error: str) -> list[AblationRow]:
         return [
-            Row(cell.case.name, cell.variant.name, seed, state, error=error)
+            AblationRow(cell.case.name, cell.variant.name, seed, state, error=error)
             for seed in cell.job.seeds
         ]
 

@@ -31,7 +31,7 @@ _FORMS: Final = {
 
 @final
 @dataclass(frozen=True)
-class Row:
+class AblationRow:
     """One image of one run.
 
     Args:
@@ -68,13 +68,13 @@ class Ablation:
         facts: What was run.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[AblationRow, ...]
     variants: Mapping[str, Mapping[str, str]]
     sources: Mapping[str, Mapping[str, Tensor]]
     facts: Mapping[str, Any]
 
     @property
-    def failed(self) -> list[Row]:
+    def failed(self) -> list[AblationRow]:
         """Rows of runs that failed or met a loss that is not finite."""
         return [row for row in self.rows if row.state in ("failed", "non_finite")]
 
@@ -83,7 +83,7 @@ class Ablation:
         """Whether Ctrl-C ended it; the same call goes on."""
         return any(row.state == "interrupted" for row in self.rows)
 
-    def of(self, edit: str, variant: str, seed: int | None = None) -> Row:
+    def of(self, edit: str, variant: str, seed: int | None = None) -> AblationRow:
         """One row.
 
         Raises:
@@ -191,13 +191,13 @@ class Ablation:
                 "same command again: finished runs are kept."
             ) from None
 
-    def _line(self, row: Row) -> dict[str, Any]:
+    def _line(self, row: AblationRow) -> dict[str, Any]:
         losses = {f"loss:{name}": value for name, value in row.losses.items()}
         start = {"edit": row.edit, "variant": row.variant, **self.variants[row.variant]}
         middle = {"seed": row.seed, "state": row.state, **row.numbers, **losses}
         return {**start, **middle, "error": row.error}
 
-    def _facts_of(self, row: Row) -> dict[str, Any]:
+    def _facts_of(self, row: AblationRow) -> dict[str, Any]:
         numbers, losses = finite(row.numbers), finite(row.losses)
         facts = {key: getattr(row, key) for key in ("edit", "variant", "seed", "state", "error")}
         return {**facts, "values": self.variants[row.variant], **numbers, "losses": losses}
@@ -210,7 +210,7 @@ def _parts(rows: Sequence[T], *, columns: int) -> list[Sequence[T]]:
     return [rows[i : i + length] for i in range(0, max(1, len(rows)), length)]
 
 
-def _panel(row: Row) -> Panel:
+def _panel(row: AblationRow) -> Panel:
     numbers, lines = row.numbers, []
     if "mask_iou" in numbers:
         lines.append(f"IoU {numbers['mask_iou']:.2f} of {numbers['ceiling']:.2f}")

@@ -26,7 +26,7 @@ FIRST: Final = "magic"
 
 @final
 @dataclass(frozen=True, eq=False)
-class Case:
+class BenchCase:
     """One line of the table.
 
     Args:
@@ -52,7 +52,7 @@ def cases(
     device: torch.device,
     precision: Precision,
     compile: Compile,
-) -> list[Case]:
+) -> list[BenchCase]:
     """Every case, recipe by recipe, each page checked; on a CPU images go one by one.
 
     Args:
@@ -93,9 +93,9 @@ def cases(
     return planned
 
 
-def _of_sizes(job: Job, budget: str, sizes: Sequence[int], *, usual: bool) -> list[Case]:
+def _of_sizes(job: Job, budget: str, sizes: Sequence[int], *, usual: bool) -> list[BenchCase]:
     """A job with each number of images."""
-    return [Case(job.page.name, budget, size, usual, job.using(seeds=size)) for size in sizes]
+    return [BenchCase(job.page.name, budget, size, usual, job.using(seeds=size)) for size in sizes]
 
 
 def _budgets(recipe: str | Path) -> list[str]:

@@ -13,10 +13,10 @@ from typing import Final, final
 import torch
 
 from invertkit.apps.bench.machine import Clock, Machine, Peak, measure_machine
-from invertkit.apps.bench.plan import Case, cases, networks_at_hand
+from invertkit.apps.bench.plan import BenchCase, cases, networks_at_hand
 from invertkit.apps.bench.steps import Times, time_kinds
 from invertkit.apps.bench.sums import summed
-from invertkit.apps.bench.table import Bench, Row
+from invertkit.apps.bench.table import Bench, BenchRow
 from invertkit.core.devices import pick_device
 from invertkit.core.precision import PRECISIONS, Precision, products
 from invertkit.core.recording.replay import Compile
@@ -73,7 +73,7 @@ def bench(
     planned = cases(
         recipes, budget=budget, batches=batches, device=where, precision=numbers, compile=how
     )
-    rows = {case: Row(case.recipe, case.budget, case.batch) for case in planned}
+    rows = {case: BenchRow(case.recipe, case.budget, case.batch) for case in planned}
     with _threads(threads):
         import_module("torch._dynamo")  # else the first optimizer would, in somebody's set-up
         machine = measure_machine(where, numbers, clock)
@@ -126,7 +126,7 @@ class BenchRun:
         self._machine, self._clock, self._end = machine, clock, end
         self._compile, self._tell = compile, tell or (lambda sentence: None)
 
-    def go(self, rows: dict[Case, Row]) -> bool:
+    def go(self, rows: dict[BenchCase, BenchRow]) -> bool:
         """Fill the rows, those that a run takes by default first; whether it was interrupted."""
         # What most users will run is measured even if the time ends there.
         order = sorted(rows, key=lambda case: (not case.usual, case.batch))
@@ -146,7 +146,7 @@ class BenchRun:
             rows[case] = replace(rows[case], reason=why)
         return interrupted
 
-    def _measured(self, case: Case, row: Row, share: float) -> Row:
+    def _measured(self, case: BenchCase, row: BenchRow, share: float) -> BenchRow:
         """The row of a case, whatever becomes of it."""
         try:
             return self._timed(case, row, share)
@@ -157,7 +157,7 @@ class BenchRun:
             reason = f"{type(error).__name__}: {first_line:.200}"
             return replace(row, state="failed", reason=reason)
 
-    def _timed(self, case: Case, row: Row, share: float) -> Row:
+    def _timed(self, case: BenchCase, row: BenchRow, share: float) -> BenchRow:
         began, job = self._clock(), case.job
         networks = networks_at_hand(job)
         job = job.using(models=networks.models, batch=case.batch)
@@ -186,7 +186,7 @@ class BenchRun:
         )
 
 
-def _sentence(row: Row, number: int, count: int) -> str:
+def _sentence(row: BenchRow, number: int, count: int) -> str:
     name = " ".join(filter(None, (row.recipe, row.budget)))
     several = f", {row.batch} images" if row.batch > 1 else ""
     if row.run is None:

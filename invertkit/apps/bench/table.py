@@ -26,7 +26,7 @@ _NONE: Final = "–"
 
 @final
 @dataclass(frozen=True)
-class Row:
+class BenchRow:
     """A recipe with a budget and a batch.
 
     Args:
@@ -54,7 +54,7 @@ class Row:
     bytes_peak_memory: int | None = None
 
     @classmethod
-    def from_facts(cls, facts: Mapping[str, Any]) -> Row:
+    def from_facts(cls, facts: Mapping[str, Any]) -> BenchRow:
         """What `asdict` made of one."""
         run = facts["run"]
         kinds = [
@@ -85,7 +85,7 @@ class Bench:
     seconds_allowed: float
     seconds_taken: float
     interrupted: bool
-    rows: Sequence[Row]
+    rows: Sequence[BenchRow]
 
     def json(self) -> str:
         """As text; units are in the names."""
@@ -101,7 +101,7 @@ class Bench:
         facts = _facts_of(text)
         if facts is None:
             raise InputError(f"This is no result of `invertkit bench` of schema {SCHEMA}.")
-        machine, rows = Machine(**facts["machine"]), tuple(map(Row.from_facts, facts["rows"]))
+        machine, rows = Machine(**facts["machine"]), tuple(map(BenchRow.from_facts, facts["rows"]))
         return cls(**{**facts, "machine": machine, "rows": rows})
 
     # ------------------------------------------------------------------ for people
@@ -162,7 +162,7 @@ class Bench:
         return notes
 
 
-def _by_reason(rows: Sequence[tuple[str, Row]]) -> list[tuple[str, str]]:
+def _by_reason(rows: Sequence[tuple[str, BenchRow]]) -> list[tuple[str, str]]:
     """Each reason once, with the names of what it holds for."""
     names: dict[str, list[str]] = {}
     for reason, row in rows:
@@ -170,12 +170,12 @@ def _by_reason(rows: Sequence[tuple[str, Row]]) -> list[tuple[str, str]]:
     return [(reason, ", ".join(some)) for reason, some in names.items()]
 
 
-def _name(row: Row) -> str:
+def _name(row: BenchRow) -> str:
     several = f"× {row.batch}" if row.batch > 1 else ""
     return " ".join(filter(None, (row.recipe, row.budget, several)))
 
 
-def _line(row: Row, *, gpu: bool) -> list[str]:
+def _line(row: BenchRow, *, gpu: bool) -> list[str]:
     start = [row.recipe + ("*" if row.random else ""), row.budget or _NONE]
     start += [str(row.batch)] if gpu else []
     run = row.run

@@ -17,7 +17,7 @@ from invertkit.errors import InputError
 from invertkit.models.generators.generator import Generator
 from invertkit.variables.transforms.base import Transform
 
-Region = Literal["mask", "box"]
+BlendRegion = Literal["mask", "box"]
 
 GROW = 0.05
 """By how much of its sides a box is larger than the object, on every side."""
@@ -90,7 +90,7 @@ def generate(
 
 
 def region_of(
-    mask: Float[Tensor, "1 h w"], reached: Bool[Tensor, "1 h w"], region: Region = "mask"
+    mask: Float[Tensor, "1 h w"], reached: Bool[Tensor, "1 h w"], region: BlendRegion = "mask"
 ) -> Bool[Tensor, "1 h w"]:
     """Where the photograph may change: the object's mask or a box around it, as far as reached.
 
@@ -146,7 +146,7 @@ def compose(
     mask: Float[Tensor, "1 h w"],
     *,
     placing: Placing,
-    region: Region = "mask",
+    region: BlendRegion = "mask",
     mixed: bool = False,
 ) -> tuple[Float[Tensor, "b 3 h w"], Bool[Tensor, "1 h w"]]:
     """Generated pictures blended into the photograph, and the pixels that could change.

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
 from invertkit.apps.editing.change import Change, known_to, strengths_of
-from invertkit.apps.editing.compose import Placing, Region, compose, generate
+from invertkit.apps.editing.compose import BlendRegion, Placing, compose, generate
 from invertkit.apps.editing.moves import moved_latents
 from invertkit.apps.editing.pictures import Edited, write_edited
 from invertkit.apps.editing.projection import Projection, read_projection
 from invertkit.core.devices import pick_device
-from invertkit.core.files import new_folder
+from invertkit.core.files import folder_if_it_succeeds
 from invertkit.core.log import log
 from invertkit.core.version import __version__
 from invertkit.errors import InputError
@@ -33,7 +33,7 @@ class Blend:
         size: Largest side.
     """
 
-    region: Region
+    region: BlendRegion
     mixed: bool
     size: int
 
@@ -47,7 +47,7 @@ def edit(
     zoom: float = 1.0,
     strength: float | Sequence[float] = 1.0,
     seed: int | None = None,
-    region: Region = "mask",
+    region: BlendRegion = "mask",
     mixed: bool = False,
     size: int = 512,
     steps: int = 200,
@@ -93,7 +93,7 @@ def edit(
     )
     change = known_to(done.generator, change)
     blend = Blend(region, mixed=mixed, size=size)
-    with _folder_of(out) as folder:
+    with _folder(out) as folder:
         result = _edited(done, change, strengths, blend, steps=steps, began=began)
     if folder is not None:
         write_edited(result, folder)
@@ -130,7 +130,33 @@ def _edited(
             f"The generated picture reaches {blended / wanted:.0%} of the mask; the rest keeps the "
             "photograph."
         )
-    facts: dict[str, Any] = {
+    facts = {
+        **_facts(done, change, strengths, blend),
+        "size": list(photograph.shape[-2:]),
+        "blended_pixels": blended,
+        "mask_pixels": wanted,
+        "directions": learned,
+        "seconds": round(time.monotonic() - began, 2),
+    }
+    return Edited(images, pictures, strengths, photograph, plain[0].cpu(), inside, change, facts)
+
+
+def _folder(out: str | Path | None) -> AbstractContextManager[Path | None]:
+    """The folder to write, which must be empty."""
+    # `new_folder` would say to resume it, were it the run's.
+    if out is not None and Path(out).is_dir() and any(Path(out).iterdir()):
+        raise InputError(
+            f"{out}: exists and is not empty, and nothing is overwritten. Choose another folder "
+            "with `--out`."
+        )
+    return folder_if_it_succeeds(out)
+
+
+def _facts(
+    done: Projection, change: Change, strengths: tuple[float, ...], blend: Blend
+) -> dict[str, Any]:
+    """What was asked of which run, for `edit.json`."""
+    return {
         "run": done.run.resolve().name,
         "recipe": done.page.name,
         "seed": done.seed,
@@ -138,34 +164,7 @@ def _edited(
         "strengths": list(strengths),
         "region": blend.region,
         "mixed": blend.mixed,
-        "size": list(photograph.shape[-2:]),
-        "blended_pixels": blended,
-        "mask_pixels": wanted,
-        "directions": learned,
         "generator": done.generator.description,
         "device": str(done.device),
-        "seconds": round(time.monotonic() - began, 2),
         "invertkit": __version__,
     }
-    return Edited(images, pictures, strengths, photograph, plain[0].cpu(), inside, change, facts)
-
-
-@contextmanager
-def _folder_of(out: str | Path | None) -> Iterator[Path | None]:
-    """The folder to write, made before the work; it goes again if the work fails."""
-    if out is None:
-        yield None
-        return
-    folder = Path(out)
-    if folder.is_dir() and any(folder.iterdir()):
-        raise InputError(
-            f"{folder}: exists and is not empty, and nothing is overwritten. Choose another "
-            "folder with `--out`."
-        )
-    new_folder(folder)
-    try:
-        yield folder
-    except BaseException:
-        if not any(folder.iterdir()):
-            folder.rmdir()
-        raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +15,7 @@ from invertkit.apps.gradients.settings import GradientSettings
 from invertkit.apps.gradients.table import Gradients, InputGradient
 from invertkit.apps.labels import named_classifiers, opened_classifier
 from invertkit.core.devices import pick_device
-from invertkit.core.files import new_folder
+from invertkit.core.files import folder_if_it_succeeds
 from invertkit.core.images.load import Fit, ImageLike
 from invertkit.core.live_bar import somebody_looks
 from invertkit.core.version import __version__
@@ -80,23 +79,11 @@ def gradients(
     how = GradientSettings(label=label, size=size, fit=fit, cutoff=cutoff, blur=blur, batch=batch)
     named = named_classifiers(classifiers)
     source = photographs_of(images, data, every=every, limit=limit)
-    with _folder_if_it_succeeds(out) as place:
+    with folder_if_it_succeeds(out) as place:
         result = _measured(source, named, pick_device(device), how, show=show, progress=progress)
     if place is not None:
         result.write(place)
     return result
-
-
-@contextmanager
-def _folder_if_it_succeeds(out: str | Path | None) -> Iterator[Path | None]:
-    """The new folder to write, checked before the work and taken back if it fails."""
-    place = new_folder(Path(out)) if out is not None else None
-    try:
-        yield place
-    except BaseException:
-        if place is not None and not any(place.iterdir()):
-            place.rmdir()
-        raise
 
 
 def _measured(

@@ -22,7 +22,7 @@ from invertkit.core.images.folder import is_picture, pictures_in
 from invertkit.core.images.load import Fit, load_image, load_mask
 from invertkit.core.images.load_tensors import ARRAYS, load_array, load_labels
 from invertkit.core.images.resize import resize_image, resize_mask
-from invertkit.core.images.specs import Kind
+from invertkit.core.images.specs import KindWord
 from invertkit.errors import InputError
 
 Value: TypeAlias = Tensor | tuple[Tensor, ...]
@@ -205,7 +205,7 @@ class LatentKind(InputKind):
         return values if values.ndim > 1 and len(values) == 1 else values[None]
 
 
-KINDS: Final[Mapping[Kind, InputKind]] = MappingProxyType(
+KINDS: Final[Mapping[KindWord, InputKind]] = MappingProxyType(
     {
         "image": ImageKind(),
         "images": ImagesKind(),

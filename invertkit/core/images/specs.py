@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal, final
 
-Kind = Literal["image", "images", "mask", "labels", "tensor", "latent"]
+KindWord = Literal["image", "images", "mask", "labels", "tensor", "latent"]
 """`image`: a photograph. `images`: several. `mask`: white on an object of an image. `labels`: a
 class at every pixel of an image. `tensor`: numbers of any shape. `latent`: a row of a generator's
 latent."""
@@ -22,12 +22,12 @@ class InputSpec:
     """What one input of a recipe is.
 
     Args:
-        kind: See `Kind`.
+        kind: See `KindWord`.
         of: Name of the image that a mask or a label map lies on.
         optional: A run may do without it.
     """
 
-    kind: Kind = "image"
+    kind: KindWord = "image"
     of: str = ""
     optional: bool = False
 

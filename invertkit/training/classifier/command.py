@@ -31,7 +31,12 @@ from invertkit.training.data.photographs import load_photographs
 from invertkit.training.data.streaming import Streamed, spare_processors
 from invertkit.training.loop.bar import TrainingBar
 from invertkit.training.loop.checkpoints import CHECKPOINT, expect_begun, expect_new, make_folder
-from invertkit.training.loop.history import Moment, TensorBoard, TrainingHistory, TrainingObserver
+from invertkit.training.loop.history import (
+    TensorBoard,
+    TrainingHistory,
+    TrainingMoment,
+    TrainingObserver,
+)
 from invertkit.training.loop.options import Machines, Tell, Telling
 from invertkit.training.processes.team import Team, team_of
 from invertkit.training.robustness.attack import Attack
@@ -145,34 +150,57 @@ def _carry_out(
         if not team.leads:
             return None
         path, report = out / WEIGHTS, audience.report
+        # Before it is measured, which may take as long again: what was trained is safe by then.
         save_classifier(model, plan, start, start.classes, path)
         report(f"{path}: {path.stat().st_size / 1e6:.1f} MB.")
-        measured: MeasuredCounts = {}
-        if test is not None:
-            measured = measure(
-                model,
-                test,
-                plan=plan,
-                radii=telling.radii,
-                attacks=telling.attacks,
-                first=Normalized(before.net, model.mean, model.std) if plan.label_free else None,
-                report=report,
-            )
+        measured = {} if test is None else _measured(model, test, plan, before, telling, report)
         if audience.board is not None:
             steps = plan.epochs * (len(data) // plan.batch)
-            audience.board.add(_numbers(measured), Moment(steps, steps, None))
-        facts = Facts(
-            start=start,
-            source=data.source,
-            count=len(data),
-            names=data.files.names if isinstance(data, Streamed) else (),
-            command=telling.command,
-            measured=measured,
-            test=str(sources.test or ""),
-        )
+            audience.board.add(_numbers(measured), TrainingMoment(steps, steps, None))
+        facts = _facts(data, start, measured, sources=sources, telling=telling)
         write_card(path.with_name("classifier.md"), path, plan, facts, start.classes)
         report(f"{out / 'classifier.md'}: the model card.")
     return path
+
+
+def _measured(
+    model: Normalized,
+    test: Callable[[], Batches],
+    plan: TrainingPlan,
+    before: Start,
+    telling: Telling,
+    report: Tell,
+) -> MeasuredCounts:
+    """Accuracy; without labels agreement with the network from before the training."""
+    return measure(
+        model,
+        test,
+        plan=plan,
+        radii=telling.radii,
+        attacks=telling.attacks,
+        first=Normalized(before.net, model.mean, model.std) if plan.label_free else None,
+        report=report,
+    )
+
+
+def _facts(
+    data: TrainingData,
+    start: Start,
+    measured: MeasuredCounts,
+    *,
+    sources: Sources,
+    telling: Telling,
+) -> Facts:
+    """What the model card tells beside the plan."""
+    return Facts(
+        start=start,
+        source=data.source,
+        count=len(data),
+        names=data.files.names if isinstance(data, Streamed) else (),
+        command=telling.command,
+        measured=measured,
+        test=str(sources.test or ""),
+    )
 
 
 class _Audience(NamedTuple):

@@ -30,7 +30,7 @@ from invertkit.training.loop.checkpoints import (
     write_checkpoint,
 )
 from invertkit.training.loop.ema import Average
-from invertkit.training.loop.history import Moment, TrainingObserver, TrainingRow
+from invertkit.training.loop.history import TrainingMoment, TrainingObserver, TrainingRow
 from invertkit.training.loop.options import Tell
 from invertkit.training.processes.team import Team
 from invertkit.training.robustness.attack import Attack
@@ -171,7 +171,7 @@ class _Training:
                         report(self.line(row))
                     if self.team.leads:
                         for observer in observers:
-                            observer(Moment(self.step, total, row))
+                            observer(TrainingMoment(self.step, total, row))
                     if ended or now - saved >= save_every:
                         self.save()
                         saved = time.monotonic()

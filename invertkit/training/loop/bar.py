@@ -7,7 +7,7 @@ from typing import final
 from rich.console import Console
 
 from invertkit.core.live_bar import LiveBar
-from invertkit.training.loop.history import Moment
+from invertkit.training.loop.history import TrainingMoment
 
 
 @final
@@ -26,7 +26,7 @@ class TrainingBar(LiveBar):
         """A line above the bar."""
         self.bar.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
-    def __call__(self, moment: Moment) -> None:
+    def __call__(self, moment: TrainingMoment) -> None:
         """Take in a step."""
         if moment.row is not None:
             self._epoch = f"epoch {moment.row.epoch}"

@@ -39,7 +39,7 @@ class TrainingRow:
     images_per_second: float
 
 
-class Moment(NamedTuple):
+class TrainingMoment(NamedTuple):
     """What an observer sees after a step.
 
     Attributes:
@@ -53,7 +53,7 @@ class Moment(NamedTuple):
     row: TrainingRow | None
 
 
-TrainingObserver = Callable[[Moment], None]
+TrainingObserver = Callable[[TrainingMoment], None]
 
 
 @final
@@ -84,7 +84,7 @@ class TrainingHistory:
             csv.writer(file).writerows([names, *rows])
         self._begun = True
 
-    def __call__(self, moment: Moment) -> None:
+    def __call__(self, moment: TrainingMoment) -> None:
         """Append the row, if there is one."""
         if moment.row is None:
             return
@@ -123,13 +123,13 @@ class TensorBoard:
 
         self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
-    def __call__(self, moment: Moment) -> None:
+    def __call__(self, moment: TrainingMoment) -> None:
         """Write the row, if there is one."""
         if moment.row is not None:
             numbers = asdict(moment.row)
             self.add({f"train/{name}": numbers[name] for name in numbers if name != "step"}, moment)
 
-    def add(self, numbers: Mapping[str, float], moment: Moment) -> None:
+    def add(self, numbers: Mapping[str, float], moment: TrainingMoment) -> None:
         """Write scalars of a step."""
         for name, value in numbers.items():
             self._writer.add_scalar(name, value, moment.step)

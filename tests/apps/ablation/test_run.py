@@ -17,7 +17,7 @@ from invertkit.apps.ablation import measures as measuring
 from invertkit.apps.ablation import run as module
 from invertkit.apps.ablation.plan import cases_in, changes, read_over, read_variant, variants_of
 from invertkit.apps.ablation.run import ablate
-from invertkit.apps.ablation.table import Ablation, Row
+from invertkit.apps.ablation.table import Ablation, AblationRow
 from invertkit.core.images.save import to_picture
 from invertkit.core.images.specs import SHORT, InputSpec
 from invertkit.engine.run import StepReport
@@ -529,7 +529,7 @@ def test_some_of_the_photographs_may_be_chosen(tmp_path: Path) -> None:
 def test_every_row_is_on_a_sheet_that_is_no_ribbon(edits: int) -> None:
     names = [f"edit {i}" for i in range(edits)]
     square = Image.new("RGB", (32, 32), "red")
-    rows = tuple(Row(name, "v", 0, "finished", picture=square) for name in names)
+    rows = tuple(AblationRow(name, "v", 0, "finished", picture=square) for name in names)
     grey = torch.full((3, 32, 32), 0.5)
     made = Ablation(rows, {"v": {}}, {name: {"source": grey} for name in names}, {})
     sheet = made.sheet(height=64)
@@ -540,11 +540,11 @@ def test_every_row_is_on_a_sheet_that_is_no_ribbon(edits: int) -> None:
 
 def test_seeds_are_averaged_before_the_error_is_taken() -> None:
     rows = [
-        Row(edit, "v", seed, "finished", {"loss": loss})
+        AblationRow(edit, "v", seed, "finished", {"loss": loss})
         for edit, losses in (("a", (1.0, 3.0)), ("b", (5.0, 5.0)))
         for seed, loss in enumerate(losses)
     ]
-    rows.append(Row("c", "v", 0, "failed"))
+    rows.append(AblationRow("c", "v", 0, "failed"))
     made = Ablation(tuple(rows), {"v": {}}, {}, {})
     (mean,) = made.means()
     assert mean["loss"] == pytest.approx((3.5, 1.5))

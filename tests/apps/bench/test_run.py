@@ -19,7 +19,7 @@ from invertkit.apps.bench.plan import networks_at_hand
 from invertkit.apps.bench.run import bench
 from invertkit.apps.bench.steps import Times, time_kinds
 from invertkit.apps.bench.sums import KindFacts, RunFacts, summed
-from invertkit.apps.bench.table import Bench, Row
+from invertkit.apps.bench.table import Bench, BenchRow
 from invertkit.core.recording.phase import Phase
 from invertkit.core.recording.replay import WORTH
 from invertkit.core.view import View
@@ -415,7 +415,10 @@ def test_ctrl_c_keeps_what_was_measured(
 
 def test_rows_of_a_gpu_have_batches() -> None:
     machine = Machine("cuda", "a card", 8, 4, "2", "bf16", 1e14, 1e12)
-    rows = [Row("magic", "full", 4), Row("magic", "full", 16, "failed", "OutOfMemoryError: …")]
+    rows = [
+        BenchRow("magic", "full", 4),
+        BenchRow("magic", "full", 16, "failed", "OutOfMemoryError: …"),
+    ]
     table = Bench("1", machine, "graph", 120, 3, interrupted=False, rows=rows).table()
     assert "batch" in table
     assert "a card (cuda), 4 of 8 threads, torch 2, bf16: 100,000 GFLOP/s, 1,000 GB/s" in table

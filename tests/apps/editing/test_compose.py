@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from invertkit.apps.editing.compose import Placing, Region, compose, generate, region_of
+from invertkit.apps.editing.compose import BlendRegion, Placing, compose, generate, region_of
 from invertkit.errors import InputError
 from invertkit.variables.transforms.colour import Brightness
 from invertkit.variables.transforms.composition import Composition
@@ -35,7 +35,13 @@ def blot(size: tuple[int, int], seed: int) -> Tensor:
     mixed=st.booleans(),
 )
 def test_outside_the_region_every_bit_stays(
-    size: tuple[int, int], seed: int, scale: float, shift: float, region: Region, *, mixed: bool
+    size: tuple[int, int],
+    seed: int,
+    scale: float,
+    shift: float,
+    region: BlendRegion,
+    *,
+    mixed: bool,
 ) -> None:
     photograph = uniform(3, *size, seed=seed, dtype=torch.float32)
     pictures = uniform(2, 3, 8, 8, seed=seed + 1, dtype=torch.float32)

@@ -34,7 +34,7 @@ from invertkit.training.classifier.train import TrainingPlan, accuracy, train_cl
 from invertkit.training.data.batches import InMemory, Share, TrainingBatch
 from invertkit.training.data.photographs import PhotographSet, load_photographs
 from invertkit.training.loop.checkpoints import CHECKPOINT, read_checkpoint, write_checkpoint
-from invertkit.training.loop.history import Moment, TrainingHistory
+from invertkit.training.loop.history import TrainingHistory, TrainingMoment
 from invertkit.training.robustness.attack import Attack
 from invertkit.training.robustness.pgd import pgd
 from tests.photographs import write_photographs
@@ -226,8 +226,8 @@ def test_folding_changes_nothing_but_rounding(
 # ---------------------------------------------------------------------- stopping and going on
 
 
-def interrupted(step: int, number: int = signal.SIGINT) -> Callable[[Moment], None]:
-    def observe(moment: Moment) -> None:
+def interrupted(step: int, number: int = signal.SIGINT) -> Callable[[TrainingMoment], None]:
+    def observe(moment: TrainingMoment) -> None:
         if moment.step == step:
             os.kill(os.getpid(), number)
 
@@ -312,7 +312,7 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(
     class Killed(BaseException):
         pass
 
-    def kill(moment: Moment) -> None:
+    def kill(moment: TrainingMoment) -> None:
         if moment.step == step:
             raise Killed
 
@@ -329,7 +329,7 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(
     ("change", "start", "rows", "message"),
     [
         ({"lr": 0.2}, {}, 12, "was begun with lr 0.1, not 0.2"),
-        ({}, {"said": "other weights"}, 12, "kitnet, random weights, not kitnet, other weights"),
+        ({}, {"origin": "other weights"}, 12, "kitnet, random weights, not kitnet, other weights"),
         ({}, {}, 8, "12 photographs, not 8"),
     ],
 )
@@ -499,7 +499,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 
 
 def test_rows_are_what_they_say(photographs: PhotographSet, tmp_path: Path) -> None:
-    seen: list[Moment] = []
+    seen: list[TrainingMoment] = []
     train_classifier(
         plan(epochs=2), photographs, out=tmp_path, start=kitnet(), report=QUIET,
         observers=[seen.append], log_every=2,
