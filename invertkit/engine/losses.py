@@ -26,8 +26,9 @@ def weighted_losses(
         view: Of `n` images.
 
     Raises:
-        InputError: A term does not give one number an image.
+        InputError: The variable gives no images, or a term not one number an image.
     """
+    _expect_images(view.image)
     # Reports may read the values long after the step, so only the sum keeps a graph.
     losses, values = view.image.new_zeros(len(view.image)), {}
     for term in terms:
@@ -37,6 +38,14 @@ def weighted_losses(
         values[term.name] = value.detach()
         losses = losses + weights[term.name] * value
     return losses, values
+
+
+def _expect_images(images: object) -> None:
+    """Whether the variable gives images: one of a single channel would spread to three unseen."""
+    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3:
+        shape = getattr(images, "shape", None)
+        got = type(images).__name__ if shape is None else f"shape {tuple(shape)}"
+        raise InputError(f"variable: expected images of shape (b, 3, h, w), got {got}.")
 
 
 def _value(term: Term, view: View) -> Float[Tensor, " n"]:

@@ -137,6 +137,7 @@ def enter_stage(
         _prepare_terms(plan.terms, scene)
         if params is None:
             params = _first_tensors(plan, scene, randomness, before)
+            _expect_tensors(params, len(problem.seeds))
     return StageRun(
         plan=plan,
         total_steps=problem.total_steps,
@@ -147,6 +148,25 @@ def enter_stage(
         # Players and terms share one look at the image, which cannot be taken in chunks.
         chunks=Chunking(None if plan.players else problem.memory),
     )
+
+
+def _expect_tensors(params: object, images: int) -> None:
+    """Whether a variable begins with tensors by name that have a row for each image.
+
+    Raises:
+        InputError: It does not.
+    """
+    if not isinstance(params, Mapping):
+        raise InputError(
+            f"variable: `start` gives tensors by name, such as {{'pixels': …}}; got "
+            f"{type(params).__name__}."
+        )
+    for name, param in params.items():
+        if not param.is_floating_point() or len(param) != images:
+            raise InputError(
+                f"variable: `start` gives a row for each image, of floating-point numbers; "
+                f"{name!r} has shape {tuple(param.shape)} and {param.dtype}, for {images} images."
+            )
 
 
 def _layers_read(terms: Sequence[Term], models: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

@@ -14,7 +14,7 @@ from invertkit.core.recording.phase import Phase
 from invertkit.core.regions import Region
 from invertkit.core.scene import Needs
 from invertkit.core.view import View
-from invertkit.errors import RecipeError
+from invertkit.errors import InputError, RecipeError
 
 
 class Objective(ABC):
@@ -128,6 +128,34 @@ def evaluate(objective: Objective, view: View, region: Region | str, of: str = "
     """
     look = view.within(region, of)
     return objective.forward(look if objective.weighs_region else look.cut_out())
+
+
+def expect_one_shape(images: Tensor, reference: Tensor, *, of: str, who: str) -> None:
+    """Whether the image with which a term compares has the shape of those that it scores.
+
+    Args:
+        images: Whatever has the height and width of those that are scored.
+        reference: That with which they are compared.
+        of: Its name; empty for the first image.
+        who: The objective's name in recipes, for the message.
+
+    Raises:
+        InputError: It has not.
+
+    Example:
+        >>> import torch
+        >>> wide, tall = torch.zeros(1, 3, 8, 12), torch.zeros(1, 3, 12, 8)
+        >>> expect_one_shape(wide, tall, of="style", who="lpips")
+        Traceback (most recent call last):
+        ...
+        invertkit.errors.InputError: `lpips` compares place by place, and 'style' has another ...
+    """
+    if images.shape[-2:] != reference.shape[-2:]:
+        other = repr(of) if of else "the photograph"
+        raise InputError(
+            f"`{who}` compares place by place, and {other} has another shape; use "
+            "`fit: stretch`, or a term that compares statistics."
+        )
 
 
 def required_model(models: Mapping[str, Any], name: str, *, kind: str = "…") -> Network:

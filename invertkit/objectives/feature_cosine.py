@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from invertkit.core.view import View
 from invertkit.errors import RecipeError
+from invertkit.objectives.base import expect_one_shape
 from invertkit.objectives.layers import LayersObjective
 
 
@@ -38,6 +39,7 @@ class FeatureCosine(LayersObjective):
         super().__init__(layers=layers, model=model)
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
+        expect_one_shape(view.image, view.reference, of=view.of, who="feature_cosine")
         key = (id(self), view.region_name, view.is_reference)
         wanted = view.kept(key, lambda: self._directions(view.of_reference(), view))
         total = view.image.new_zeros(len(view.image))

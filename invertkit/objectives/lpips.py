@@ -15,7 +15,7 @@ from invertkit.core.scene import Needs
 from invertkit.core.view import View
 from invertkit.errors import RecipeError
 from invertkit.models.perceptual.network import PerceptualNet, distance_map, unit_channels
-from invertkit.objectives.base import Objective, required_model
+from invertkit.objectives.base import Objective, expect_one_shape, required_model
 from invertkit.objectives.functional import faded, weighted_mean
 
 
@@ -71,6 +71,7 @@ class LPIPS(Objective):
         return {self.model: tuple(net.heads)}
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
+        expect_one_shape(view.image, view.reference, of=view.of, who="lpips")
         heads = cast(PerceptualNet, view.network(self.model)).heads  # as `needs` has checked
         wanted = view.kept(
             (id(self), "features"), lambda: self._features(view.of_reference(), heads)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from invertkit.core.ranges import NonNegative
 from invertkit.core.view import View
-from invertkit.errors import InputError, TapError
-from invertkit.objectives.base import Objective
+from invertkit.errors import TapError
+from invertkit.objectives.base import Objective, expect_one_shape
 from invertkit.objectives.functional import faded, weighted_mean
 
 
@@ -44,11 +44,7 @@ class PixelDistance(Objective):
         self.form, self.outside = form, outside
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
-        if view.image.shape[-2:] != view.reference.shape[-2:]:
-            raise InputError(
-                f"`pixel_distance` compares pixel by pixel, and {view.of!r} has another shape; use "
-                "`fit: stretch`, or a term that compares statistics."
-            )
+        expect_one_shape(view.image, view.reference, of=view.of, who="pixel_distance")
         difference = view.image - view.reference
         distance = difference.abs() if self.form == "l1" else difference.square()
         weights = view.region(distance.shape[-2:])

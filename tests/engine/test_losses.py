@@ -9,6 +9,7 @@ from torch import Tensor
 from invertkit.core.randomness import Randomness
 from invertkit.core.scene import Scene
 from invertkit.core.view import View
+from invertkit.engine import losses
 from invertkit.engine.losses import weighted_losses
 from invertkit.engine.problem import Term
 from invertkit.errors import InputError
@@ -54,3 +55,12 @@ def test_a_gpu_without_memory_is_no_fault_of_an_objective() -> None:
             of(Term(Hungry(), name="hungry"), scene=scene)
     with pytest.raises(InputError, match=r"objective\.own: expected one number an image.*batch 1"):
         of(Term(Photographs(), name="own"), scene=several)
+
+
+@pytest.mark.parametrize(
+    ("images", "came"), [(None, "NoneType"), (torch.zeros(2, 1, 8, 8), r"shape \(2, 1, 8, 8\)")]
+)
+def test_a_variable_gives_images(images: object, came: str) -> None:
+    # By itself, since the tests' check of shapes would be the first to see them.
+    with pytest.raises(InputError, match=rf"variable: expected images .*got {came}"):
+        losses._expect_images(images)

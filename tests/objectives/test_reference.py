@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from typing import Any, Literal
 
@@ -9,10 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from invertkit.core.images.inputs import Inputs
+from invertkit.core.images.specs import InputSpec
 from invertkit.core.randomness import Randomness
 from invertkit.core.scene import Scene
 from invertkit.core.view import View
 from invertkit.errors import InputError, TapError
+from invertkit.objectives.base import Objective, evaluate
+from invertkit.objectives.feature_cosine import FeatureCosine
+from invertkit.objectives.lpips import LPIPS
+from invertkit.objectives.patches.nearest import NearestPatches
 from invertkit.objectives.reference import PixelDistance, WeightDeviation
 from tests.helpers import (
     REGIONS,
@@ -22,6 +29,7 @@ from tests.helpers import (
     make_scene,
     normal,
     score,
+    tiny_perceptual,
     uniform,
     with_inputs,
 )
@@ -187,3 +195,24 @@ def test_weight_deviation_names_the_tensors_there_are(scene: Scene) -> None:
     message = "reads tensor 'weights', which this recipe's variable does not have; it has: pixels"
     with pytest.raises(TapError, match=message):
         score(WeightDeviation(), scene, uniform(1, 3, *SIZE))
+
+
+@pytest.mark.parametrize(
+    "objective", [PixelDistance(), LPIPS(), FeatureCosine(model="perceptual"), NearestPatches()]
+)
+@pytest.mark.parametrize("region", ["everywhere", "object"])
+def test_an_image_of_another_shape_is_told(objective: Objective, region: str) -> None:
+    scene = replace(make_scene(), models={"perceptual": tiny_perceptual()})
+    specs = {**scene.inputs.specs, "style": InputSpec()}
+    style = uniform(1, 3, 24, 12, seed=8)
+    scene = replace(scene, inputs=Inputs({**scene.inputs, "style": style}, specs))
+    scene = replace(scene, needs=objective.needs(scene.models))
+    of_style = View(style, scene, Randomness((0,)), is_reference=True, of="style")
+    view = View(uniform(2, 3, *SIZE), scene, Randomness((0, 1)))
+
+    def compare() -> None:  # one keeps its patches from the start, the others look at each step
+        objective.prepare(of_style)
+        evaluate(objective, view, region, "style")
+
+    with pytest.raises(InputError, match="compares place by place, and 'style' has another shape"):
+        compare()

@@ -269,3 +269,20 @@ def test_a_page_in_python_holds_data_and_extends_others(tmp_path: Path) -> None:
     result = run(page)
     assert result.steps == 1
     assert set(result.history) == {"match", "smooth", "total"}
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (lambda scene: torch.zeros(2, 3, *scene.size), "by name, .*; got Tensor"),
+        (lambda scene: {"x": torch.zeros(1, 3, *scene.size)}, "a row for each image"),
+        (lambda scene: {"x": torch.zeros(2, 3, dtype=torch.long)}, "floating-point"),
+    ],
+)
+def test_a_variable_begins_with_a_row_for_each_image(given: Any, sentence: str) -> None:
+    class Wrong(Pixels):
+        def start(self, scene: Any, randomness: Any) -> Any:
+            return given(scene)
+
+    with pytest.raises(InputError, match=f"variable: .*{sentence}"):
+        run(tiny_page(), variable=Wrong(), seeds=2, batch=2)

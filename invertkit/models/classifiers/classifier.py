@@ -69,6 +69,8 @@ class Classifier(Network):
         super().__init__(
             description=description, size=size, classes=classes, default_layers=default_layers
         )
+        if not isinstance(net, nn.Module):
+            raise InputError(f"A classifier wraps a torch.nn.Module, got {net!r:.60}.")
         self.net = net.eval().requires_grad_(False)
         # A layer's output must be what it gave when somebody looks at it after the next has run.
         for module in net.modules():

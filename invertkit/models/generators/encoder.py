@@ -49,6 +49,8 @@ class Encoder(Model):
         description: str = "an encoder given from Python",
     ) -> None:
         super().__init__(description=description, size=size)
+        if not isinstance(net, nn.Module):
+            raise InputError(f"An encoder wraps a torch.nn.Module, got {net!r:.60}.")
         self.net = net.eval().requires_grad_(False)
         self.gives = (gives,) if isinstance(gives, str) else tuple(gives)
         self.takes = (takes,) if isinstance(takes, str) else tuple(takes)

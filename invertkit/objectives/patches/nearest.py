@@ -13,7 +13,7 @@ from invertkit.core.ranges import Count, NonNegative
 from invertkit.core.recording.phase import Phase
 from invertkit.core.view import View
 from invertkit.errors import InputError
-from invertkit.objectives.base import Objective
+from invertkit.objectives.base import Objective, expect_one_shape
 from invertkit.objectives.patches.search import PatchSearch, SearchOptions
 
 
@@ -81,6 +81,8 @@ class NearestPatches(Objective):
         """Patches of object and background, and where each point of the target belongs."""
         if reference is None:
             raise InputError("`nearest_patches` copies from a reference; give an image.")
+        stage = reference.image.new_empty(0, *reference.scene.size)
+        expect_one_shape(stage, reference.image, of=reference.of, who="nearest_patches")
         self._goals, self._asked = {}, {}
         self._searches = [
             PatchSearch(

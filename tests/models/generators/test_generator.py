@@ -11,8 +11,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from invertkit.errors import InputError, InvertkitError, TapError, WeightsError
+from invertkit.models.classifiers.classifier import Classifier
 from invertkit.models.classifiers.sources.embedded import EMBEDDED as CLASSIFIER
 from invertkit.models.generators import open as generators
+from invertkit.models.generators.encoder import Encoder
 from invertkit.models.generators.generator import Generator, ObjectStatistics
 from invertkit.models.generators.latents import ClassEmbedding, LatentSpec
 from invertkit.models.generators.open import (
@@ -282,6 +284,10 @@ def test_classes_are_named_only_where_there_are_as_many_as_in_imagenet() -> None
 def test_a_generator_wraps_a_module() -> None:
     with pytest.raises(InputError, match=r"wraps a torch\.nn\.Module, got <function"):
         Generator(lambda z: z, latents={"z": 5})  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"wraps a torch\.nn\.Module, got <function"):
+        Encoder(lambda z: z, gives="z", size=8)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"wraps a torch\.nn\.Module, got <function"):
+        Classifier(lambda z: z)  # type: ignore[arg-type]
 
 
 def test_what_a_generator_takes_is_shown_on_one_line() -> None:
