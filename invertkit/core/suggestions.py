@@ -52,6 +52,20 @@ def one_of(name: str, value: object, known: Sequence[T]) -> T:
     )
 
 
+def listed(words: Sequence[str], *, most: int = 12) -> str:
+    """The first of the words with commas, and an ellipsis where there are more.
+
+    Args:
+        words: In order.
+        most: How many are shown.
+
+    Example:
+        >>> listed(["cat", "dog", "frog"], most=2)
+        'cat, dog, …'
+    """
+    return ", ".join(words[:most]) + (", …" if len(words) > most else "")
+
+
 def conjoined(words: Sequence[str]) -> str:
     """The words with commas, and `and` before the last.
 

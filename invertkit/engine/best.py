@@ -97,7 +97,7 @@ class Best:
 
     @classmethod
     def load(cls, saved: Mapping[str, Any], device: torch.device) -> Best:
-        """What `save` saw."""
+        """The best images that `save` saw, on a device."""
         losses, images, steps = (
             saved[name].to(device, copy=True) for name in ("losses", "images", "steps")
         )

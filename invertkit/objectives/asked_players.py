@@ -30,7 +30,7 @@ class CriticScore(Objective):
         self.player = player
 
     def players(self) -> tuple[str, ...]:
-        """The critic."""
+        """The critic that it asks, by name."""
         return (self.player,)
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
@@ -58,7 +58,7 @@ class MaskBCE(Objective):
         self.player, self.mask, self.target = player, mask, target
 
     def players(self) -> tuple[str, ...]:
-        """The segmenter."""
+        """The segmenter that it asks, by name."""
         return (self.player,)
 
     def forward(self, view: View) -> Float[Tensor, " b"]:

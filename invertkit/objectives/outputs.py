@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from invertkit.core.images.resize import resize_mask
 from invertkit.core.network import Network
 from invertkit.core.scene import LOGITS, Needs
-from invertkit.core.suggestions import did_you_mean
+from invertkit.core.suggestions import did_you_mean, listed
 from invertkit.core.view import View
 from invertkit.errors import InputError, RecipeError
 from invertkit.objectives.base import Objective
@@ -97,7 +97,7 @@ def class_index(target: int | str, model: Network | None) -> int:
     if target in names:
         return names.index(target)
     hint = did_you_mean(target, names)
-    known = ", ".join(names[:12]) + (", …" if len(names) > 12 else "") if names else "none by name"
+    known = listed(names) or "none by name"
     raise RecipeError(f"Unknown class {target!r}.{hint} Known: {known}.")
 
 
@@ -118,7 +118,7 @@ class KLDivergence(Objective):
         self._wanted: Float[Tensor, "#b k"] | None = None
 
     def needs(self, models: Mapping[str, Any]) -> Needs:
-        """The logits."""
+        """The classifier's logits."""
         return {self.model: (LOGITS,)}
 
     def prepare(self, reference: View | None) -> None:
@@ -153,7 +153,7 @@ class Activation(Objective):
         self.layer, self.channel, self.model = layer, channel, model
 
     def needs(self, models: Mapping[str, Any]) -> Needs:
-        """The layer."""
+        """The one layer that it looks at."""
         return {self.model: (self.layer,)}
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
@@ -198,7 +198,7 @@ class Attention(Objective):
         self._weights: Tensor | None = None
 
     def needs(self, models: Mapping[str, Any]) -> Needs:
-        """The layer."""
+        """The one layer that it looks at."""
         return {self.model: (self.layer,)}
 
     def prepare(self, reference: View | None) -> None:

@@ -120,7 +120,7 @@ class _OfTorch(Optimizer):
     @property
     @abstractmethod
     def lr(self) -> Schedule:
-        """Learning rate."""
+        """Learning rate, a number or a schedule over the steps of the stage."""
 
     def __post_init__(self) -> None:
         _check_lr(self.lr)

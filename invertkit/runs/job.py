@@ -61,7 +61,7 @@ class Job:
 
     @property
     def device(self) -> torch.device:
-        """Where it runs."""
+        """The device that the settings name."""
         return torch.device(self.settings.device)
 
     @property

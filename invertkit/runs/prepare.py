@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from invertkit.core.devices import pick_device
 from invertkit.core.images.demo import demonstration
 from invertkit.core.images.inputs import Inputs, load_inputs
 from invertkit.core.images.load import Fit
-from invertkit.core.suggestions import conjoined, did_you_mean
+from invertkit.core.suggestions import conjoined, did_you_mean, listed
 from invertkit.errors import InputError, RecipeError
 from invertkit.recipe.overlay import RecipeLike, choose, flatten, override, read_layers
 from invertkit.recipe.page import Node, Page, validate
@@ -48,7 +48,9 @@ def prepare_job(
     _check_known(inputs, page)
     if photographs is not None:
         loaded = load_each(photographs, page.specs, inputs, recipe=page.name)
-        sentences.append(f"{len(loaded)} photographs: {_few([each.name for each in loaded])}.")
+        sentences.append(
+            f"{len(loaded)} photographs: {listed([each.name for each in loaded], most=8)}."
+        )
     else:
         loaded = (_loaded(page, inputs, sentences),)
     for each in loaded:
@@ -135,10 +137,6 @@ def _check_cut(inputs: Inputs, fit: Fit) -> None:
                 "pixel of it is white. Give a photograph cut around the object, or `--set "
                 "fit=stretch`."
             )
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
 
 
 def _own_text(recipe: RecipeLike) -> str | None:

@@ -156,7 +156,7 @@ class Settings:
 
     @classmethod
     def load(cls, saved: Mapping[str, Any]) -> Settings:
-        """What `save` saw."""
+        """The settings that `save` saw; objects made in Python are lacking."""
         return cls(**saved)
 
 

@@ -94,7 +94,7 @@ class Transformed(WrappedVariable):
 
     @property
     def frame_names(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The transform alone."""
+        """The transform's parameters, by which the photograph is moved."""
         return ("transform",)
 
     @property

@@ -54,7 +54,7 @@ class Jitter(WrappedVariable):
 
     @property
     def moves_pixels(self) -> bool:  # type: ignore[override]
-        """Always."""
+        """True: every look is shifted or flipped."""
         return True
 
     @property

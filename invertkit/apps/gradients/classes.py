@@ -8,7 +8,7 @@ from typing import Final
 from invertkit.apps.gradients.photographs import PhotographSource
 from invertkit.apps.gradients.table import PREDICTED
 from invertkit.core.log import log
-from invertkit.core.suggestions import did_you_mean
+from invertkit.core.suggestions import did_you_mean, listed
 from invertkit.errors import InputError
 from invertkit.models.classifiers.classifier import Classifier
 
@@ -66,5 +66,5 @@ def class_of(classifier: Classifier, label: str | int, folder: str, name: str) -
             f"class {wanted!r}: {name} does not name its classes; give a number, or `predicted`."
         )
     hint = did_you_mean(wanted, classifier.classes, cutoff=0.5)
-    some = ", ".join(classifier.classes[:10]) + (", …" if len(classifier.classes) > 10 else "")
+    some = listed(classifier.classes, most=10)
     raise InputError(f"class {wanted!r}: {name} has no such class.{hint} It has: {some}.")

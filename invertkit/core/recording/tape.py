@@ -93,7 +93,7 @@ class Tape:
         self._run = torch.compile(self._moving, fullgraph=True, dynamic=False)
 
     def plain(self) -> None:
-        """Take `compile` back."""
+        """Replay operation by operation again, as before `compile`."""
         self._run = self._moving
 
 

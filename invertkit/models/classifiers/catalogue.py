@@ -99,7 +99,7 @@ class Entry:
         return f"l2 {self.eps:g}" if self.norm == "l2" else f"linf {self.eps:g}/255"
 
     def facts(self) -> dict[str, Any]:
-        """Everything, for machines."""
+        """All of its fields as plain data, for programs."""
         return asdict(self)
 
 

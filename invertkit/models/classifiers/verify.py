@@ -57,7 +57,7 @@ class Verified:
     notes: tuple[str, ...]
 
     def facts(self) -> dict[str, Any]:
-        """Everything, for machines."""
+        """All of its fields as plain data, for programs."""
         return {**asdict(self), "path": str(self.path)}
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from invertkit.core.network import Model
-from invertkit.core.suggestions import conjoined, did_you_mean
+from invertkit.core.suggestions import conjoined, did_you_mean, listed
 from invertkit.errors import InputError, TapError
 from invertkit.models.generators.latents import ClassEmbedding, Declared, LatentSpec, declared
 
@@ -206,7 +206,7 @@ class Generator(Model):
         if str(name).isdecimal() and int(name) < len(self.classes):
             return int(name)
         hint = did_you_mean(name, self.classes)
-        shown = ", ".join(self.classes[:12]) + (", …" if len(self.classes) > 12 else "")
+        shown = listed(self.classes)
         raise InputError(
             f"Unknown class {name!r} of {self.description}.{hint} It has {len(self.classes)}: "
             f"{shown}."

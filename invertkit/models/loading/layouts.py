@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from invertkit.core.log import log
+from invertkit.core.suggestions import listed
 from invertkit.errors import WeightsError
 
 _NESTED: Final = ("model", "state_dict", "model_state_dict")
@@ -100,11 +101,11 @@ def find_layout(data: Any, *, name: str) -> Layout:
     odd = [key for key, value in tensors.items() if not _ordinary(value)]
     if odd:
         raise WeightsError(
-            f"{name}: {len(odd)} entries are sparse, quantised or without data ({_few(odd)}); "
-            "expected ordinary tensors."
+            f"{name}: {len(odd)} entries are sparse, quantised or without data "
+            f"({listed(odd, most=3)}); expected ordinary tensors."
         )
     others = [key for key in entries if key not in tensors]
-    notes = [f"{len(others)} entries that are no tensors are left out ({_few(others)})."]
+    notes = [f"{len(others)} entries that are no tensors are left out ({listed(others, most=3)})."]
     bare, prefix = _unwrapped(tensors)
     if any(key.startswith(("attacker.", "normalizer.")) for key in bare):
         return _robustness(bare, where, len(entries), beside, notes if others else [], name=name)
@@ -174,7 +175,7 @@ def _robustness(
 
 
 def _same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
-    """Bit for bit."""
+    """Whether two sets of tensors are the same, bit for bit."""
     return first.keys() == second.keys() and all(
         value.dtype == second[key].dtype
         and value.shape == second[key].shape
@@ -195,8 +196,8 @@ def _normaliser(
     mean, std = entries.get("new_mean"), entries.get("new_std")
     if mean is None or std is None or set(entries) != {"new_mean", "new_std"}:
         raise WeightsError(
-            f"{name}: its normaliser has the entries {_few(sorted(entries))}; expected new_mean "
-            "and new_std."
+            f"{name}: its normaliser has the entries "
+            f"{listed(sorted(entries), most=3)}; expected new_mean and new_std."
         )
     sound = all(v.shape == (3, 1, 1) and bool(v.isfinite().all()) for v in (mean, std))
     if not sound or not bool((std > 0).all()):
@@ -205,7 +206,3 @@ def _normaliser(
             "shape (3, 1, 1)."
         )
     return tuple(mean.flatten().tolist()), tuple(std.flatten().tolist())
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -93,7 +93,7 @@ class Layer(nn.Module):
     def convolved(
         self, features: Float[Tensor, "r ni h w"], which: slice = ALL
     ) -> Float[Tensor, "r no i j"]:
-        """The convolution alone."""
+        """Convolved, without what follows: the norm and the LeakyReLU."""
         kernels = self.kernels(which)
         bias = self.bias[which].flatten() if self.norm == "none" else None
         return F.conv2d(

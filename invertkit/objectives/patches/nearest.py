@@ -94,7 +94,7 @@ class NearestPatches(Objective):
         ]
 
     def phase(self, step: int) -> Phase:
-        """Whether it searches."""
+        """Steps on which it searches anew are one kind, those between another."""
         return Phase(step % self.every == 0)
 
     def forward(self, view: View) -> Float[Tensor, " b"]:

@@ -180,7 +180,7 @@ class PyCMAState:
 
     @property
     def sigma(self) -> Float[Tensor, " b"]:
-        """Step sizes."""
+        """The step size of every population."""
         return torch.tensor([float(one.sigma) for one in self.strategies], dtype=torch.float64)
 
     @property

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invertkit.core.images.crop import central_box
+from invertkit.core.suggestions import listed
 from invertkit.errors import InputError
 from invertkit.training.data.files import PictureFiles
 
@@ -77,14 +78,10 @@ def places_of(names: tuple[str, ...], classes: tuple[str, ...]) -> list[int]:
     unknown = [name for name in names if name not in classes]
     if unknown:
         raise InputError(
-            f"expected photographs of the classes trained on ({_some(classes)}), got "
-            f"{_some(unknown)} too."
+            f"expected photographs of the classes trained on ({listed(classes)}), got "
+            f"{listed(unknown)} too."
         )
     return [classes.index(name) for name in names]
-
-
-def _some(names: tuple[str, ...] | list[str]) -> str:
-    return ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
 
 
 def _square(picture: Image.Image, resolution: int) -> Tensor:

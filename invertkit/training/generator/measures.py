@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from invertkit.core.suggestions import listed
 from invertkit.core.wasserstein import wasserstein_1d
 from invertkit.errors import InputError
 from invertkit.metrics.frechet import frechet
@@ -103,10 +104,7 @@ def expect_same_classes(train: PhotographSet, test: PhotographSet) -> None:
         InputError: They are.
     """
     if train.classes != test.classes:
-        trained, tested = (
-            ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
-            for names in (train.classes, test.classes)
-        )
+        trained, tested = (listed(names) for names in (train.classes, test.classes))
         raise InputError(
             f"expected test photographs of the classes trained on ({trained}), got {tested}."
         )

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as pictures
 
+from invertkit.core.suggestions import listed
 from invertkit.errors import InputError
 from invertkit.models.classifiers.open import open_classifier
 from invertkit.training.data.files import PictureFiles
@@ -132,24 +133,21 @@ def class_numbers(
     foreign = [name for name in wanted if _plain(name) not in index]
     if foreign:
         raise InputError(
-            f"{data}: {_some(foreign)} is not among the {len(known)} classes of {classifier} "
-            f"({_some(known)}). Name the folders as the classifier names its classes."
+            f"{data}: {listed(foreign, most=6)} is not among the {len(known)} classes of "
+            f"{classifier} ({listed(known, most=6)}). Name the folders as the classifier names its "
+            "classes."
         )
     double = [name for name in wanted if count[_plain(name)] > 1]
     if double:
         raise InputError(
-            f"{data}: {_some(double)} is the name of more than one class of {classifier}; name "
-            "the folders by WordNet numbers, such as n01440764."
+            f"{data}: {listed(double, most=6)} is the name of more than one class of {classifier}; "
+            "name the folders by WordNet numbers, such as n01440764."
         )
     return tuple(index[_plain(name)] for name in wanted)
 
 
 def _plain(name: str) -> str:
     return " ".join(name.replace("_", " ").casefold().split())
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
 
 
 def _is_wordnet(name: str) -> bool:

@@ -76,6 +76,7 @@ class Composition(Transform):
     def apply(
         self, images: Float[Tensor, "#b c h w"], parameters: Float[Tensor, "b size"], out: Size
     ) -> Float[Tensor, "b c h2 w2"]:
+        # A part that only colours keeps the size, so that the resampling is left to one that moves.
         for part, values in self._each(parameters):
             images = part.apply(images, values, _size_after(part, images, out))
         return resize_image(images, out)
