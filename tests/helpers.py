@@ -216,6 +216,17 @@ def through_a_file(saved: Any) -> Any:
     return torch.load(buffer, weights_only=True)
 
 
+def copied(saved: Any) -> Any:
+    """What was saved, sharing no memory with it; quicker than `through_a_file`."""
+    if isinstance(saved, Tensor):
+        return saved.detach().clone()
+    if isinstance(saved, dict):
+        return {key: copied(value) for key, value in saved.items()}
+    if isinstance(saved, list | tuple):
+        return [copied(value) for value in saved]
+    return saved
+
+
 def same(a: Any, b: Any) -> bool:
     """Equal to the last bit."""
     if isinstance(a, Tensor):
