@@ -115,12 +115,49 @@ def _with_base(
     page: Node, *, where: str, beside: Path | None, seen: tuple[Path, ...]
 ) -> list[Node]:
     """A page below which lies what it extends."""
+    page = _with_bases_of_options(page, where=where, beside=beside, seen=seen)
     base = page.pop("extends", None)
     if base is None:
         return [page]
     if not isinstance(base, str):
         raise RecipeError(f"{where}: extends: expected a recipe's name or path, got {base!r}.")
     return [*read_layers(base, beside=beside, seen=seen), page]
+
+
+_ABOUT_ITSELF: Final = (
+    "version", "name", "summary", "source", "cite", "notes", "inputs", "demo", "choices", "chosen",
+)  # fmt: skip
+"""What a page says of itself and an option that extends it does not take over."""
+
+
+def _with_bases_of_options(
+    page: Node, *, where: str, beside: Path | None, seen: tuple[Path, ...]
+) -> Node:
+    """A page each of whose options holds what it extends: the method of another page."""
+
+    def whole(option: Any, at: str) -> Any:
+        if not isinstance(option, dict) or "extends" not in option:
+            return option
+        base, over = option["extends"], {k: v for k, v in option.items() if k != "extends"}
+        if not isinstance(base, str):
+            raise RecipeError(
+                f"{where}: {at}.extends: expected a recipe's name or path, got {base!r}."
+            )
+        method = flatten(read_layers(base, beside=beside, seen=seen))
+        return merge({k: v for k, v in method.items() if k not in _ABOUT_ITSELF}, over)
+
+    choices = page.get("choices")
+    if not isinstance(choices, dict):  # a fault that `choose` tells of
+        return page
+    resolved = dict(choices)
+    for group, choice in choices.items():
+        if isinstance(choice, dict) and isinstance(options := choice.get("options"), dict):
+            named = {
+                name: whole(option, f"choices.{group}.options.{name}")
+                for name, option in options.items()
+            }
+            resolved[group] = {**choice, "options": named}
+    return {**page, "choices": resolved}
 
 
 _PROSE: Final = ("name", "summary", "source", "cite", "notes", "extends")

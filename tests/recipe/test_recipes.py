@@ -60,7 +60,8 @@ COMBINATIONS = [(recipe, wanted) for recipe in RECIPES for wanted in options(rec
 def test_the_recipes_that_the_package_carries() -> None:
     assert set(RECIPES) >= {
         "deep-dream", "deepinversion", "imagine", "imagine-position", "magic", "magic-paper",
-        "magic-swift", "project", "project-adam", "project-basincma", "project-cma",
+        "magic-swift", "patch-synthesis", "project", "project-adam", "project-basincma",
+        "project-cma",
         "project-cma-adam", "project-lbfgs", "project-sampled",
     }  # fmt: skip
     assert list(recipes_folder().glob("*")) == list(recipes_folder().glob("*.yaml"))
@@ -465,6 +466,32 @@ def test_what_a_page_says_outweighs_every_option_of_the_page_it_starts_from(
         assert made["stages"] == [{"size": 16, "steps": 3}]
         assert made["objective"]["nearest"]["weight"] == 7
         assert made["result"] == ("best" if budget == "preview" else "last")
+
+
+def test_an_option_holds_the_method_of_the_page_that_it_extends() -> None:
+    preview = choose(read_raw("magic"), {"budget": "preview"}, device="cpu")
+    patches = read_raw("patch-synthesis")
+    for key in ("variable", "models", "optimizer", "stages", "fit", "result"):
+        assert preview[key] == patches[key]
+    counted = {name: term for name, term in preview["objective"].items() if term is not None}
+    assert counted.pop("patches") == {**patches["objective"]["patches"], "start": 0}
+    assert counted == {name: patches["objective"][name] for name in counted}
+    assert counted.keys() | {"patches"} == patches["objective"].keys()
+    assert preview["name"] == "magic"  # what a page says of itself stays
+    assert preview["source"] != patches["source"]
+
+
+def test_an_options_own_keys_outweigh_the_page_that_it_extends(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("fit: crop\nresult: best\nname: base\nmemory: 2\n")
+    (tmp_path / "own.yaml").write_text(
+        "extends: deep-dream\nchoices: {a: {default: b, options: "
+        "{b: {extends: base.yaml, result: last}, c: {}}}}\n"
+    )
+    layers = read_layers(tmp_path / "own.yaml")
+    chosen = choose(layers, {"a": "b"}, device="cpu")
+    assert (chosen["fit"], chosen["result"], chosen["memory"]) == ("crop", "last", 2)
+    assert chosen["name"] == "own"
+    assert "memory" not in choose(layers, {"a": "c"}, device="cpu")
 
 
 def test_a_page_of_ones_own_extends_one_of_the_package(tmp_path: Path) -> None:

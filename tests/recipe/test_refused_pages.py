@@ -227,6 +227,14 @@ def test_two_faults_are_two_sentences(tmp_path: Path) -> None:
         ("[" * 1200, "own.yaml: not a readable recipe: "),
         ("extends: own.yaml\n", "recipes extend each other in a ring: own.yaml -> own.yaml."),
         ("extends: 3\n", "own.yaml: extends: expected a recipe's name or path, got 3."),
+        (
+            "extends: magic\nchoices: {a: {default: b, options: {b: {extends: 3}}}}\n",
+            "own.yaml: choices.a.options.b.extends: expected a recipe's name or path, got 3.",
+        ),
+        (
+            "extends: magic\nchoices: {a: {default: b, options: {b: {extends: own.yaml}}}}\n",
+            "recipes extend each other in a ring: own.yaml -> own.yaml.",
+        ),
         ("extends: magik\n", "Unknown recipe 'magik'. Did you mean 'magic'?"),
         ("extends: other.yaml\n", "other.yaml: no such recipe file."),
         ("extends: magic\nchoices: 3\n", "choices"),
