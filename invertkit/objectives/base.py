@@ -125,6 +125,15 @@ def evaluate(objective: Objective, view: View, region: Region | str, of: str = "
         view: A look at the images.
         region: Where the term looks.
         of: The image with which it compares; the first one if empty.
+
+    Example:
+        >>> import torch
+        >>> from invertkit.core.randomness import Randomness
+        >>> from invertkit.core.scene import Scene
+        >>> from invertkit.objectives.priors import Norm
+        >>> view = View(torch.ones(2, 3, 4, 4), Scene((4, 4)), Randomness((0, 1)))
+        >>> evaluate(Norm(), view, "everywhere").shape
+        torch.Size([2])
     """
     look = view.within(region, of)
     return objective.forward(look if objective.weighs_region else look.cut_out())

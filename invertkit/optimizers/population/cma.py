@@ -233,6 +233,12 @@ def check_told(points: Tensor, losses: Tensor, asked: tuple[int, int, int]) -> N
 
     Raises:
         ShapeError: It is something else.
+
+    Example:
+        >>> check_told(torch.zeros(1, 4, 2), torch.zeros(1, 4), (1, 4, 2))
+        >>> check_told(torch.zeros(1, 4, 2), torch.zeros(4), (1, 4, 2))
+        Traceback (most recent call last):
+        invertkit.errors.ShapeError: expected points of shape (1, 4, 2) and losses of shape ...
     """
     if points.shape != asked or losses.shape != asked[:2]:
         raise ShapeError(
