@@ -161,8 +161,10 @@ class StepLandscape(Landscape):
         losses, values = self._judge(look, rows, frame, draws)
         images = look.detach()
         if self._comparable():
+            # Where pixels are the image, `still` gives the leaf itself: what is kept of it would
+            # record every later comparison in a graph.
             with torch.no_grad():
-                images = self._setting.variable.still(images, rows, scene)
+                images = self._setting.variable.still(images, rows, scene).detach()
         return _Evaluated(losses, images, values)
 
     def _judge(

@@ -14,11 +14,11 @@ from invertkit.engine.run import StepReport
 from invertkit.errors import InputError
 from invertkit.recipe.overlay import RecipeLike
 from invertkit.runs.carry_out import carry_out_each
-from invertkit.runs.checkpoint import Checkpoint
 from invertkit.runs.collection import Photographs
 from invertkit.runs.gather import Results
 from invertkit.runs.inversion import Inversion
 from invertkit.runs.job import Job
+from invertkit.runs.keeping import Keeping
 from invertkit.runs.observers import Observer
 from invertkit.runs.prepare import prepare_job
 from invertkit.runs.result import Result
@@ -69,9 +69,9 @@ def run(
         (torch.Size([2, 3, 8, 8]), 2)
     """
     job = _single_job(recipe, given)
-    how = {"checkpoint_every": checkpoint_every, "judge": judge}
     with _folder(out, judge=judge) as folder:
-        return _made(job, observers, progress=progress, folder=folder, **how)[0]
+        keeping = Keeping(folder=folder, checkpoint_every=checkpoint_every, judge=judge)
+        return _made(job, observers, keeping, progress=progress)[0]
 
 
 @takes_settings
@@ -128,9 +128,9 @@ def run_each(
     if out is not None and isinstance(photographs, str | Path):
         _check_apart(Path(out), Path(photographs))
     job = prepare_job(recipe, photographs=photographs, **given)
-    how = {"checkpoint_every": checkpoint_every, "judge": judge}
     with _folder(out, judge=judge) as folder:
-        return _warned(_made(job, observers, progress=progress, folder=folder, **how))
+        keeping = Keeping(folder=folder, checkpoint_every=checkpoint_every, judge=judge)
+        return _warned(_made(job, observers, keeping, progress=progress))
 
 
 @takes_objects
@@ -173,8 +173,10 @@ def resume(
             f"{folder}: is a run over {len(job.photographs)} photographs; go on with "
             f"`invertkit.resume_each({str(folder)!r})`."
         )
-    how = {"checkpoint_every": checkpoint_every, "judge": judge, "state": state}
-    return _made(job, observers, progress=progress, folder=Path(folder), **how)[0]
+    keeping = Keeping(
+        folder=Path(folder), checkpoint_every=checkpoint_every, judge=judge, state=state
+    )
+    return _made(job, observers, keeping, progress=progress)[0]
 
 
 @takes_objects
@@ -201,8 +203,10 @@ def resume_each(
         InputError: The folder holds no checkpoint, or an object is missing.
     """
     job, state = restored(Path(folder), objects)
-    how = {"checkpoint_every": checkpoint_every, "judge": judge, "state": state}
-    return _warned(_made(job, observers, progress=progress, folder=Path(folder), **how))
+    keeping = Keeping(
+        folder=Path(folder), checkpoint_every=checkpoint_every, judge=judge, state=state
+    )
+    return _warned(_made(job, observers, keeping, progress=progress))
 
 
 @takes_settings
@@ -232,7 +236,8 @@ def prepare(
     job = _single_job(recipe, given)
     _tell(job)
     with _folder(out, judge=judge) as folder:
-        return Inversion(job, folder=folder, checkpoint_every=checkpoint_every, judge=judge)
+        keeping = Keeping(folder=folder, checkpoint_every=checkpoint_every, judge=judge)
+        return Inversion(job, keeping)
 
 
 def steps(inversion: Inversion) -> Iterator[StepReport]:
@@ -298,14 +303,15 @@ def _tell(job: Job) -> None:
         log.info(sentence)
 
 
-def _made(job: Job, observers: Sequence[Observer], *, progress: bool | None, **how: Any) -> Results:
+def _made(
+    job: Job, observers: Sequence[Observer], keeping: Keeping, *, progress: bool | None
+) -> Results:
     """All steps that are left, shown to whoever waits."""
     if not isinstance(observers, Sequence) or not all(map(callable, observers)):
         raise InputError(f"observers: expected a list of functions, got {observers!r:.60}.")
     _tell(job)
-    state: Checkpoint | None = how.get("state")
-    with watching(job, wanted=progress, done=state.images_made if state else 0) as shown:
-        return carry_out_each(job, observers=(*observers, *shown), **how)
+    with watching(job, wanted=progress, done=keeping.images_made) as shown:
+        return carry_out_each(job, observers=(*observers, *shown), keeping=keeping)
 
 
 def _check_apart(out: Path, photographs: Path) -> None:

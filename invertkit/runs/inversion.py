@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import final
 
 from invertkit.core.log import log
@@ -15,9 +14,10 @@ from invertkit.errors import InputError, WriteError
 from invertkit.runs.batch_outcome import UNFINISHED, BatchFailure, EndedBatch
 from invertkit.runs.batch_run import BatchRun
 from invertkit.runs.batching import Batch
-from invertkit.runs.checkpoint import Checkpoint, Saver
+from invertkit.runs.checkpoint import Saver
 from invertkit.runs.gather import PhotographResults, Results
 from invertkit.runs.job import Job
+from invertkit.runs.keeping import Keeping
 from invertkit.runs.result import Result
 
 
@@ -30,12 +30,7 @@ class Inversion:
 
     Args:
         job: What to do.
-        folder: An empty folder, or that of the interrupted run whose `state` is given; None to
-            write nothing. With several photographs each has a sub-folder, which is written when
-            its images are made.
-        checkpoint_every: Seconds between checkpoints, if there is a folder.
-        judge: Whether to measure IoU with the target by a segmenter trained for it.
-        state: The checkpoint to go on from.
+        keeping: Where it is kept, and what it goes on from; by default nothing is written.
 
     Attributes:
         job: With its networks opened.
@@ -44,15 +39,9 @@ class Inversion:
         InvertkitError: The recipe cannot be run with these inputs.
     """
 
-    def __init__(
-        self,
-        job: Job,
-        *,
-        folder: Path | None = None,
-        checkpoint_every: float = 20.0,
-        judge: bool = False,
-        state: Checkpoint | None = None,
-    ) -> None:
+    def __init__(self, job: Job, keeping: Keeping | None = None) -> None:
+        keeping = keeping or Keeping()
+        folder, state = keeping.folder, keeping.state
         # Networks are opened once, here, and shared by the problems of all batches.
         problem = job.problem()
         self.job = job.using(models=problem.models)
@@ -71,10 +60,12 @@ class Inversion:
             log.info(f"Model: {description}.")
         self._saver: Saver | None = None
         if folder is not None:
-            self._saver = Saver(folder, every=checkpoint_every, done=len(done), split=self._split)
+            self._saver = Saver(
+                folder, every=keeping.checkpoint_every, done=len(done), split=self._split
+            )
             if state is None:
                 self._saver.begin(job.raw, job.photographs, job.settings)
-        self._ended = PhotographResults(job, names, folder, judge=judge)
+        self._ended = PhotographResults(job, names, folder, judge=keeping.judge)
         for batch in done:
             self._ended.add(batch, again=True)
 

@@ -231,7 +231,7 @@ def slow_page(folder: Path) -> Path:
         objective={**TINY["objective"], "control": {"type": "mask_bce", "weight": 0.1}},
         players={"segmenter": {"type": "segmenter", "when": "during", "updates": 9999,
                                "width": 4}},
-        stages=[{"size": 16, "steps": 100}, {"size": 24, "steps": 150}],
+        stages=[{"size": 16, "steps": 200}, {"size": 24, "steps": 300}],
     )  # fmt: skip
 
 
@@ -260,7 +260,7 @@ def begun(folder: Path, out: Path) -> subprocess.Popen[str]:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < until
         time.sleep(0.02)
-    time.sleep(0.1)  # some steps, and far from all
+    time.sleep(0.3)  # some steps, and far from all
     return process
 
 
@@ -282,7 +282,7 @@ def test_an_interrupted_process_saves_what_it_has_and_is_resumed(
     assert "was interrupted; `invertkit resume` continues it" in said
     assert printed == f"{out}/result.png\n"
     assert files(out) == [name for name in FILES if name != "checkpoint/batch-0.pt"]
-    assert 0 < (load(out).now or {})["run"]["step"] < 250
+    assert 0 < (load(out).now or {})["run"]["step"] < 500
     answer = invertkit("resume", out, "-q")
     assert answer.code == 0
     same_bytes(out, whole)
@@ -307,7 +307,7 @@ def test_a_killed_process_is_resumed_to_the_same_bytes(whole: Path, tmp_path: Pa
     process.kill()
     assert process.wait(timeout=60) == -signal.SIGKILL
     assert not (out / "result.png").exists()
-    assert 10 <= (load(out).now or {})["run"]["step"] < 250
+    assert 10 <= (load(out).now or {})["run"]["step"] < 500
     answer = invertkit("resume", out)
     assert answer.code == 0
     assert f"Going on with {out}." in answer.err

@@ -23,6 +23,7 @@ from invertkit.objectives.statistics import FeatureStatistics
 from invertkit.optimizers.base import Optimizer
 from invertkit.optimizers.torch_optim import LBFGS, Adam, TorchOptimizer
 from invertkit.optimizers.wrappers import Clip, KeepBest
+from invertkit.variables.base import Variable
 from invertkit.variables.fourier import Fourier
 from invertkit.variables.pixels import Pixels
 from invertkit.variables.wrappers import Jitter
@@ -270,6 +271,15 @@ def test_the_best_begins_again_with_a_stage() -> None:
     list(run.steps())
     assert run.best_steps() == [3]
     assert run.best_images().shape == (1, 3, 6, 6)
+
+
+@pytest.mark.parametrize("variable", [Pixels(), Jitter(inner=Pixels(noise=0.1), pixels=2)])
+def test_what_is_saved_carries_no_graph(variable: Variable) -> None:
+    run = Run(make_problem(Term(Norm(), name="norm"), variable=variable, stages=[(SIZE, 4)]))
+    walk(run, 3)
+    best = run.save()["best"]
+    assert not best["images"].requires_grad
+    assert not any(tensor.requires_grad for tensor in run.save()["params"].values())
 
 
 def test_the_best_image_is_the_one_that_is_saved_and_not_a_moved_look() -> None:

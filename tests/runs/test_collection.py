@@ -148,7 +148,7 @@ def test_photographs_in_one_batch_come_out_as_each_alone(
     assert couples(job) == coupled
     if coupled:
         return
-    seeds, of = (3, 5) * 2, (2, 2, 0, 0)
+    seeds, of = (3, 5) * 3, (0, 0, 2, 2, 1, 1)
     together = made(job.problem(seeds, of))
     for row, (seed, number) in enumerate(zip(seeds, of, strict=True)):
         alone = made(job.problem((seed,), (number,)))

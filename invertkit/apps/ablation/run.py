@@ -38,6 +38,7 @@ from invertkit.errors import InputError, InvertkitError
 from invertkit.runs import checkpoint
 from invertkit.runs.carry_out import carry_out
 from invertkit.runs.job import Job
+from invertkit.runs.keeping import Keeping
 from invertkit.runs.prepare import prepare_job
 from invertkit.runs.settings import override_texts, settings_and_inputs, takes_settings
 from invertkit.runs.watching import watching
@@ -355,9 +356,8 @@ class _Study:
                 state = checkpoint.load(cell.folder)
             write_cell(cell, {"state": "begun"})
         with watching(job, wanted=progress) as observers:
-            result = carry_out(
-                job, folder=cell.folder, observers=observers, checkpoint_every=every, state=state
-            )
+            keeping = Keeping(folder=cell.folder, checkpoint_every=every, state=state)
+            result = carry_out(job, observers=observers, keeping=keeping)
         rows = self._measures.rows(cell, result)
         if result.status is not Status.INTERRUPTED:
             self._note(cell, rows)

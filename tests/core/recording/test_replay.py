@@ -56,12 +56,8 @@ SMALL = (12, 14)
 STEPS = 24
 
 
-def without_time(saved: Any) -> Any:
-    return copied({key: value for key, value in saved.items() if key != "seconds"})
-
-
 def state(run: Run) -> Any:
-    return without_time(run.save())
+    return copied({key: value for key, value in run.save().items() if key != "seconds"})
 
 
 def taken(make: Callable[[], Problem], compile: Compile) -> tuple[Run, list[Any]]:
@@ -90,31 +86,20 @@ def assert_alike(make: Callable[[], Problem], *, replayed: int | None = None) ->
     return run
 
 
-AFTER = 24  # steps: enough to record anew, and to replay
-
-
 def assert_goes_on(make: Callable[[], Problem], stops: Sequence[int]) -> None:
-    """What was saved after each of these steps goes on as the whole; going on does not change it.
-
-    The first goes on to the end, the others until they have recorded and replayed again.
-    """
-    whole, said, saved = Run(make(), compile="graph"), [], {}
-    total = sum(stage.steps for stage in make().stages)
-    ends = {stop: total if stop == stops[0] else min(stop + AFTER, total) for stop in stops}
+    """What was saved after each of these steps ends as the whole; going on does not change it."""
+    whole, reports, saved = Run(make(), compile="graph"), [], {}
     for report in whole.steps():
-        said.append((report.losses.clone(), dict(report.values), dict(report.weights)))
-        if report.step in {*ends, *ends.values()}:
+        reports.append((report.losses.clone(), dict(report.values), dict(report.weights)))
+        if report.step in stops:
             saved[report.step] = whole.save()
-    for stop, end in ends.items():
+    assert saved.keys() == set(stops)
+    for stop, at_stop in saved.items():
         other = Run(make(), compile="graph")
-        other.restore(through_a_file(saved[stop]))
-        after = []
-        for report in other.steps():
-            after.append((report.losses.clone(), dict(report.values), dict(report.weights)))
-            if report.step == end:
-                break
-        assert same(after, said[stop:end])
-        assert same(state(other), without_time(saved[end]))
+        other.restore(through_a_file(at_stop))
+        after = [(r.losses.clone(), dict(r.values), dict(r.weights)) for r in other.steps()]
+        assert same(after, reports[stop:])
+        assert same(state(other), state(whole))
 
 
 def everything(**changes: Any) -> Problem:

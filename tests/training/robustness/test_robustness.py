@@ -224,21 +224,6 @@ def test_a_model_without_logits_is_a_sentence() -> None:
 # ---------------------------------------------------------------------- AutoAttack
 
 
-@pytest.fixture
-def few_queries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last of the four attacks asks 200 times, not 5,000; it finds nothing here either way."""
-    from pyautoattack import AutoAttack
-
-    usual = AutoAttack._set_version
-
-    def fewer(self: Any, version: str = "standard") -> None:
-        usual(self, version)
-        self.square.n_queries = 200
-
-    monkeypatch.setattr(AutoAttack, "_set_version", fewer)
-
-
-@pytest.mark.usefixtures("few_queries")
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_autoattack_fools_a_linear_model_exactly_where_a_class_is_near(norm: Norm) -> None:
     model, images = Linear(), grey(8)
