@@ -249,7 +249,12 @@ def _prepared(sources: Sources, plan: TrainingPlan) -> tuple[TrainingData, Start
     streamed = sources.stream or (sources.resolution or 0) >= STREAMED_FROM
     data: TrainingData | None = None
     if streamed or sources.resolution is None:
-        files = Streamed(sources.data, labelled=labelled, workers=sources.workers)
+        files = Streamed(
+            sources.data,
+            labelled=labelled,
+            workers=sources.workers,
+            smallest_crop=plan.smallest_crop,
+        )
         data, classes = files, files.classes
     else:
         data = _in_memory(sources.data, sources.resolution, labelled=labelled)

@@ -133,6 +133,8 @@ class TrainingPlan:
         label_free: Train against the starting network's clean predictions; no labels are read.
         widths: Channels of a new kitnet's four parts.
         seed: Of weights, order, augmentation, random starts.
+        smallest_crop: Of streamed photographs, the smallest share of the area that a crop shows;
+            small photographs have little to show in an eighth.
         bf16: Train in bfloat16. Attack and update run in it, never the evaluation.
         fold: Join batch norms to convolutions for the attack; faster, and equal up to rounding. One
             process in float32 does it; others go on without.
@@ -167,6 +169,7 @@ class TrainingPlan:
     label_free: Annotated[bool, Flag(panel=NETWORK)] = False
     widths: Annotated[tuple[int, int, int, int], Flag(panel=NETWORK)] = (24, 48, 96, 192)
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
+    smallest_crop: Annotated[float, Ge(0.01), Le(1), Flag(panel=DATA)] = 0.08
     bf16: Annotated[bool, Flag(panel=DATA)] = False
     fold: Annotated[bool, Flag(panel=DATA)] = False
 

@@ -50,17 +50,17 @@ class Lighting(torch.nn.Module):
         return image + (torch.tensor(_EIGENVECTORS) @ weights)[:, None, None]
 
 
-def training_transform(size: int) -> v2.Compose:
+def training_transform(size: int, *, smallest_crop: float = 0.08) -> v2.Compose:
     """MadryLab/robustness's `TRAIN_TRANSFORMS_IMAGENET`, on pictures of any size.
 
-    RandomResizedCrop (8 to 100 % of the area, sides 3:4 to 4:3), mirroring, brightness, contrast
-    and saturation within 10 %, lighting 0.05. The last may leave [0, 1]; here the result is
-    clamped, since the attack stays in that box.
+    RandomResizedCrop (`smallest_crop` to 100 % of the area, sides 3:4 to 4:3), mirroring,
+    brightness, contrast and saturation within 10 %, lighting 0.05. The last may leave [0, 1];
+    here the result is clamped, since the attack stays in that box.
     """
     return v2.Compose(
         [
             v2.PILToTensor(),
-            v2.RandomResizedCrop(size, antialias=True),
+            v2.RandomResizedCrop(size, scale=(smallest_crop, 1.0), antialias=True),
             v2.RandomHorizontalFlip(),
             v2.ColorJitter(0.1, 0.1, 0.1),
             v2.ToDtype(torch.float32, scale=True),
@@ -115,15 +115,17 @@ def spare_processors(processes: int = 1) -> int:
 class _Augmented(Dataset[tuple[Tensor, int, int]]):
     """Of each picture what this epoch shows of it."""
 
-    def __init__(self, files: PictureFiles, *, epoch: int, size: int, seed: int) -> None:
-        self.files, self.epoch, self.size, self.seed = files, epoch, size, seed
+    def __init__(
+        self, files: PictureFiles, *, epoch: int, seed: int, transform: v2.Compose
+    ) -> None:
+        self.files, self.epoch, self.seed, self.transform = files, epoch, seed, transform
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, row: int) -> tuple[Tensor, int, int]:
         with _seeded(mixed(self.seed, self.epoch, row, 2)):
-            image = training_transform(self.size)(self.files.picture(row))
+            image = self.transform(self.files.picture(row))
         return image, self.files.labels[row], row
 
 
@@ -148,6 +150,7 @@ class Streamed:
         path: Folder or zip.
         labelled: See `PictureFiles`.
         workers: Reading processes; 0 reads in this one, None for `spare_processors`.
+        smallest_crop: See `training_transform`.
 
     Attributes:
         files: Its pictures.
@@ -159,6 +162,7 @@ class Streamed:
     path: Path
     labelled: bool = True
     workers: int | None = None
+    smallest_crop: float = 0.08
     files: PictureFiles = field(init=False)
 
     def __post_init__(self) -> None:
@@ -186,7 +190,8 @@ class Streamed:
         """One shuffled epoch; see `TrainingData`."""
         rows = rows_of_epoch(len(self), epoch=epoch, batch=batch, seed=seed)
         # The numbers come back with the images: random starts of the attack belong to photographs.
-        shown = _Augmented(self.files, epoch=epoch, size=size, seed=seed)
+        transform = training_transform(size, smallest_crop=self.smallest_crop)
+        shown = _Augmented(self.files, epoch=epoch, seed=seed, transform=transform)
         for images, labels, numbers in self._loader(shown, share.of(rows)[first:].tolist()):
             yield TrainingBatch(images, labels, numbers)
 

@@ -319,3 +319,25 @@ def test_labels_follow_the_names_of_other_classes(photographs: PhotographSet) ->
     assert moved.labels.tolist() == [2] * 6 + [0] * 6
     with pytest.raises(InputError, match=r"trained on \(red, green\), got blue too"):
         as_labelled(photographs, ("red", "green"))
+
+
+def test_crops_show_at_least_the_asked_share_of_a_photograph(tmp_path: Path) -> None:
+    """A picture whose left half is black and whose right half is white: no crop of 0.9 is plain."""
+    halves = Image.new("RGB", (40, 40))
+    halves.paste((255, 255, 255), (20, 0, 40, 40))
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for number in range(40):
+            halves.save(tmp_path / label / f"{number}.png")
+
+    def plain(share: float) -> int:
+        files = Streamed(tmp_path, workers=0, smallest_crop=share)
+        batches = files.epoch(0, size=16, batch=40, seed=0, share=Share())
+        return sum(
+            int((image.amax() - image.amin() < 0.3).sum())
+            for one in batches
+            for image in one.images
+        )
+
+    assert plain(0.9) == 0
+    assert plain(0.08) > 0
