@@ -116,6 +116,8 @@ class TrainingPlan:
             `low_size / size`; those of l∞ are left.
         size: Side of the network's input in pixels. ε is measured there.
         batch: Photographs a step, of all processes together.
+        optimizer: sgd or adam; adam has betas 0.9 and 0.999 and decoupled weight decay, and reads
+            neither `momentum` nor `nesterov`.
         lr: Peak learning rate.
         lr_schedule: `triangle`: linear rise over `rise` of the steps, then linear to 0. `step`:
             multiplied by `drop` every `drop_every` epochs. `cyclic`: the library's, linear rise to
@@ -130,6 +132,9 @@ class TrainingPlan:
         smoothing: Label smoothing.
         ema: Decay per step of the weights' average that is kept; 0 for none. Buffers are averaged
             too, and the average is what is measured.
+        freeze_norms: Keep the batch norms' statistics as they start, in the update too. Batches
+            that differ from what the network knows, such as enlarged small photographs, would
+            otherwise replace them.
         label_free: Train against the starting network's clean predictions; no labels are read.
         widths: Channels of a new kitnet's four parts.
         seed: Of weights, order, augmentation, random starts.
@@ -155,6 +160,7 @@ class TrainingPlan:
     low_size: Annotated[int, Ge(SMALLEST)] = 48
     size: Annotated[int, Ge(SMALLEST), NO_FLAG] = 64
     batch: Count = 256
+    optimizer: Literal["sgd", "adam"] = "sgd"
     lr: float = 0.4
     lr_schedule: Annotated[Schedule, _LR_SCHEDULE] = "triangle"
     rise: Annotated[float, Ge(0), Le(0.99)] = 0.2
@@ -166,6 +172,7 @@ class TrainingPlan:
     weight_decay: NonNegative = 5e-4
     smoothing: Annotated[float, Ge(0), Le(0.99)] = 0.1
     ema: Annotated[float, Ge(0), Le(0.999999)] = 0.0
+    freeze_norms: bool = False
     label_free: Annotated[bool, Flag(panel=NETWORK)] = False
     widths: Annotated[tuple[int, int, int, int], Flag(panel=NETWORK)] = (24, 48, 96, 192)
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0

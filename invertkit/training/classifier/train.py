@@ -133,7 +133,7 @@ class _Training:
         self.folding, self.folding_of_teacher = Folding(enabled=folds), Folding(enabled=folds)
         # After the average was copied: a copy that stays here shares no norms with other processes.
         self.joined = team.join(self.model)
-        self.optimizer = _sgd(self.model, plan)
+        self.optimizer = _optimizer(self.model, plan)
         self.step = 0
         self.tallies = torch.zeros(4, dtype=torch.float64, device=team.device)
 
@@ -160,7 +160,7 @@ class _Training:
                     share=self.team.share,
                     first=first,
                 )
-                self.model.train()
+                self.model.train(not plan.freeze_norms)
                 for batch in batches:
                     self.tallies += self.update(batch, epoch=epoch, asked=stopping.asked)
                     ended = self.step % self.per_epoch == 0
@@ -336,28 +336,27 @@ class _Training:
         self.step, self.tallies = int(state["step"]), state["tallies"]
 
 
-def _sgd(model: nn.Module, plan: TrainingPlan) -> torch.optim.SGD:
+def _optimizer(model: nn.Module, plan: TrainingPlan) -> torch.optim.Optimizer:
     weights = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]  # of norms, and biases
-    return torch.optim.SGD(
-        [
-            {"params": weights, "weight_decay": plan.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ],
-        lr=plan.lr,
-        momentum=plan.momentum,
-        nesterov=plan.nesterov,
-    )
+    groups = [
+        {"params": weights, "weight_decay": plan.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    if plan.optimizer == "adam":
+        return torch.optim.AdamW(groups, lr=plan.lr)
+    return torch.optim.SGD(groups, lr=plan.lr, momentum=plan.momentum, nesterov=plan.nesterov)
 
 
 @contextmanager
 def _frozen(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no weight gradients while the block runs."""
+    """Evaluation mode and no weight gradients while the block runs; then as it was."""
+    mode = model.training
     model.eval().requires_grad_(False)
     try:
         yield
     finally:
-        model.train().requires_grad_(True)
+        model.train(mode).requires_grad_(True)
 
 
 def accuracy(model: nn.Module, data: PhotographSet, *, size: int) -> float:
