@@ -147,6 +147,60 @@ def test_one_step_is_the_step_of_the_equation(photographs: PhotographSet, tmp_pa
         assert torch.allclose(value.double(), wanted.double(), atol=1e-6), name
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_frozen_norms_keep_their_statistics_to_the_bit_and_the_rest_learns(
+    *, frozen: bool, photographs: PhotographSet, tmp_path: Path
+) -> None:
+    start = kitnet()
+    before = deepcopy(start.net.state_dict())
+    trained = train_classifier(
+        plan(freeze_norms=frozen), photographs, out=tmp_path, start=start, report=QUIET
+    )
+    for name, value in trained.net.state_dict().items():
+        if "num_batches" in name:
+            assert (int(value) == 0) == frozen
+        else:
+            assert torch.equal(value, before[name]) == (frozen and "running" in name), name
+
+
+def test_adam_takes_the_steps_of_pytorchs_on_frozen_norms(
+    photographs: PhotographSet, tmp_path: Path
+) -> None:
+    """Two steps by hand, in evaluation mode throughout; norms and biases do not decay."""
+    attack = Attack("l2", 0.5, 1)
+    chosen = plan(attack=attack, epochs=2, clean_epochs=0, lr_schedule="constant", batch=12,
+                  lr=0.01, optimizer="adam", freeze_norms=True, smoothing=0.0,
+                  weight_decay=0.1)  # fmt: skip
+    start = kitnet()
+    net = deepcopy(start.net).to(memory_format=torch.channels_last).eval()
+    mean, std = (torch.tensor(v).reshape(3, 1, 1) for v in (start.mean, start.std))
+    first = {name: torch.zeros_like(value) for name, value in net.named_parameters()}
+    second = deepcopy(first)
+
+    def model(images: Tensor) -> Tensor:
+        return net((images - mean) / std)  # type: ignore[no-any-return]
+
+    whole: Any = model
+    for step in (1, 2):
+        (batch,) = InMemory(photographs).epoch(step - 1, size=16, batch=12, seed=0, share=Share())
+        shown = batch.images.to(memory_format=torch.channels_last)
+        attacked = pgd(attack, whole, shown, batch.labels)
+        net.zero_grad()
+        F.cross_entropy(model(attacked), batch.labels).backward()
+        with torch.no_grad():
+            for name, value in net.named_parameters():
+                assert value.grad is not None
+                if value.ndim > 1:
+                    value *= 1 - 0.01 * 0.1
+                first[name] = 0.9 * first[name] + 0.1 * value.grad
+                second[name] = 0.999 * second[name] + 0.001 * value.grad.square()
+                slope = first[name] / (1 - 0.9**step)
+                value -= 0.01 * slope / ((second[name] / (1 - 0.999**step)).sqrt() + 1e-8)
+    trained = train_classifier(chosen, photographs, out=tmp_path, start=start, report=QUIET)
+    for name, value in trained.net.named_parameters():
+        assert torch.allclose(value, net.get_parameter(name), atol=2e-4), name
+
+
 def test_low_epochs_show_smaller_pictures(photographs: PhotographSet, tmp_path: Path) -> None:
     rows: list[Any] = []
     train_classifier(
@@ -271,6 +325,18 @@ def test_a_training_goes_on_where_it_was_stopped(
     model = train(resume=True, at=step)
     assert alike(model, whole[0])
     assert numbers(tmp_path / "history.csv") == whole[1]
+
+
+def test_adam_goes_on_where_it_was_stopped(photographs: PhotographSet, tmp_path: Path) -> None:
+    chosen = plan(optimizer="adam", lr=0.01, freeze_norms=True)
+
+    def train(out: Path, *, stop: int = 0, resume: bool = False) -> nn.Module:
+        return train_classifier(chosen, photographs, out=out, start=kitnet(), resume=resume,
+                                report=QUIET, observers=[interrupted(stop)])  # fmt: skip
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "stopped", stop=4)
+    assert alike(train(tmp_path / "stopped", resume=True), train(tmp_path / "whole"))
 
 
 def test_a_stop_asked_for_between_two_steps_is_not_kept(
