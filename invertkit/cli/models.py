@@ -198,12 +198,13 @@ def convert(
     architecture: Annotated[
         str, typer.Option(help="What network it is, such as timm:resnet34, if names do not tell.")
     ] = "",
+    half: Annotated[bool, typer.Option("--half", help="Keep float16, where numbers fit.")] = False,
 ) -> None:
     """Turn a checkpoint into safetensors that load by themselves; nothing is overwritten."""
     from invertkit.models.classifiers.convert import convert_weights
 
     target = destination or source.with_suffix(".safetensors")
-    facts = convert_weights(source, target, trust=trust, architecture=architecture)
+    facts = convert_weights(source, target, trust=trust, architecture=architecture, half=half)
     typer.echo(f"{target}: {facts['tensors']} tensors.")
     if "architecture" in facts:
         say(f"It is {facts['architecture']} and loads by itself: `classifier: {target}`.")

@@ -41,8 +41,7 @@ class Term:
 
     Args:
         objective: What is wanted.
-        weight: Multiplies its value; a function of the step of the whole run. A term of weight 0
-            is recorded and takes no part: no gradient of it is taken.
+        weight: Multiplies its value; a function of the step of the whole run.
         region: Where it looks: a word, or masks by name.
         start: First step of the run at which it counts.
         stop: First step at which it no longer counts; None for never.

@@ -13,9 +13,10 @@ from torch.nn import functional as F
 from invertkit.core.images.resize import resize_mask
 from invertkit.core.network import Network
 from invertkit.core.scene import LOGITS, Needs
-from invertkit.core.suggestions import did_you_mean, listed
+from invertkit.core.suggestions import listed
 from invertkit.core.view import View
 from invertkit.errors import InputError, RecipeError
+from invertkit.models.classifiers.class_names import class_hint, class_place
 from invertkit.objectives.base import Objective
 
 
@@ -77,7 +78,7 @@ def class_index(target: int | str, model: Network | None) -> int:
     """The index of a class among a model's logits.
 
     Args:
-        target: An index, also written as a word, or a name.
+        target: An index, also written as a word, or a name, as `class_place` understands it.
         model: Whose `classes` are looked up; one without names takes any index.
 
     Raises:
@@ -94,11 +95,11 @@ def class_index(target: int | str, model: Network | None) -> int:
         if target < 0 or (names and target >= len(names)):
             raise RecipeError(f"Class {target} is outside 0–{len(names) - 1}.")
         return target
-    if target in names:
-        return names.index(target)
-    hint = did_you_mean(target, names)
+    place = class_place(target, names)
+    if place is not None:
+        return place
     known = listed(names) or "none by name"
-    raise RecipeError(f"Unknown class {target!r}.{hint} Known: {known}.")
+    raise RecipeError(f"Unknown class {target!r}.{class_hint(target, names)} Known: {known}.")
 
 
 @final

@@ -15,6 +15,7 @@ import pytest
 import invertkit as package
 from invertkit.runs.checkpoint import load
 from tests.faces import TINY, invertkit, write_inputs, write_page
+from tests.helpers import KITNET
 
 INPUTS = ("image", "mask", "target")
 HEAVY = ("torch", "torchvision", "timm", "numpy", "sklearn", "rich.progress")
@@ -156,13 +157,13 @@ def test_a_run_leaves_its_folder_and_says_what_it_did(tmp_path: Path) -> None:
     out = tmp_path / "out"
     answer = invertkit(
         "run", write_page(tmp_path), *write_inputs(tmp_path), "--out", out, "--device", "cpu",
-        "--set", "models={classifier: {type: embedded}}",
+        "--set", f"models={{classifier: {KITNET}}}",
         "--set", "objective.class={type: cross_entropy, weight: 0.1}",
     )  # fmt: skip
     assert answer.code == 0
     assert answer.out == f"{out}/result.png\n"
     assert files(out) == FILES
-    assert "Model: the embedded KitNet (10 classes" in answer.err
+    assert "Model: kitnet.safetensors KitNet (10 classes" in answer.err
     assert re.search(r"The run took every step it was given\. 7 steps, [\d.]+ s\.", answer.err)
     report = (out / "report.html").read_text()
     links = re.findall(r"""(?:src|href|action)\s*=\s*["']?([^"'\s>]+)""", report)
@@ -172,7 +173,9 @@ def test_a_run_leaves_its_folder_and_says_what_it_did(tmp_path: Path) -> None:
     assert "data:image/webp" in report
     page = (out / "recipe.yaml").read_text()
     assert f"# Resolved by invertkit {package.__version__} on " in page
-    assert re.search(r"# Model classifier: the embedded KitNet \(.*sha256 [0-9a-f]{12}\)\.", page)
+    assert re.search(
+        r"# Model classifier: kitnet.safetensors KitNet \(.*sha256 [0-9a-f]{12}\)\.", page
+    )
     assert "device cpu, seeds 0." in page
     assert json.loads((out / "metrics.json").read_text())["status"] == "finished"
 

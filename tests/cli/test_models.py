@@ -75,7 +75,7 @@ def test_one_is_explained() -> None:
         assert fact in out
     assert "not published" in invertkit("models", "show", "resnet18-l2-eps0").out
     facts = json.loads(invertkit("models", "show", "embedded", "--json").out)
-    assert facts["architecture"] == "kitnet"
+    assert facts["architecture"] == "timm:tf_efficientnet_lite0"
 
 
 def test_a_file_is_verified(tmp_path: Path, network: dict[str, Tensor]) -> None:
@@ -99,7 +99,8 @@ def test_a_file_is_verified(tmp_path: Path, network: dict[str, Tensor]) -> None:
 
 def test_the_embedded_classifier_verifies() -> None:
     out = invertkit("models", "verify", "embedded").out
-    assert "kitnet" in out
+    assert "timm:tf_efficientnet_lite0" in out
+    assert "4,652,008" in out, "parameters as published"
     assert "safetensors" in out
 
 
@@ -146,6 +147,31 @@ def test_a_converted_file_loads_by_itself(
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
     assert made.stat().st_mode & 0o777 == 0o644
     assert read_facts(made)["converted_from"] == "w.ckpt"
+
+
+def test_the_same_network_with_other_names_is_converted_in_order(tmp_path: Path) -> None:
+    """As of EfficientNet-Lite0 in a package that names every tensor its own way."""
+    state = state_of("timm:lcnet_035", classes=4)
+    other = {f"_{i}.{key.split(chr(46))[-1]}": v for i, (key, v) in enumerate(state.items())}
+    torch.save(other, tmp_path / "w.pt")
+    made = tmp_path / "w.safetensors"
+    command = ("models", "convert", tmp_path / "w.pt", "--architecture", "timm:lcnet_035", "--half")
+    assert invertkit(*command).code == 0
+    read = read_weights(made)
+    assert set(read) == set(state)
+    for name, value in state.items():
+        if value.is_floating_point():
+            assert read[name].dtype == torch.float16
+        assert torch.equal(read[name].to(value.dtype), value.half().to(value.dtype)), name
+    facts = read_facts(made)
+    assert (facts["mean"], facts["size"]) == ([0.485, 0.456, 0.406], 224)
+    assert open_classifier(made).classes == tuple(f"class {i}" for i in range(4))
+    made.unlink()
+    swapped = list(other.items())
+    swapped[0], swapped[-2] = swapped[-2], swapped[0]
+    torch.save(dict(swapped), tmp_path / "w.pt")
+    assert "belongs to another network than" in invertkit(*command).sentence
+    assert not made.exists()
 
 
 def test_converting_with_the_architecture_named(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from invertkit.training.loop.bar import TrainingBar
 from invertkit.training.loop.history import TrainingMoment
 from invertkit.training.loop.history import TrainingRow as Row
 from tests.faces import invertkit
+from tests.helpers import KITNET
 from tests.photographs import write_photographs
 
 FAST = ("--size", 16, "--resolution", 16, "--batch", 4, "--epochs", 2, "--lr", 0.05,
@@ -36,10 +37,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A training with the options of the embedded classifier's, only smaller."""
+    """A training from trained weights, with the options of a long one, only smaller."""
     out = tmp_path_factory.mktemp("trained") / "out"
     answer = invertkit(
-        "train", "classifier", "--data", data, "--test", data, "--out", out, "--init", "embedded",
+        "train", "classifier", "--data", data, "--test", data, "--out", out, "--init", KITNET,
         "--low-epochs", 1, "--low-size", 16, "--size", 20, "--resolution", 16, "--epochs", 2,
         "--batch", 4, "--lr", 0.2, "--rise", 0.15, "--ema", 0.995, "--eps", 0.05, "--step-size",
         0.05, "--attack-steps", 1, "--bf16", "--tensorboard", "--log-every", 2, "--radius", 0,
@@ -65,7 +66,7 @@ def test_the_plan_is_what_was_asked_for(trained: Path) -> None:
     assert {key: said["plan"][key] for key in wanted} == wanted
     attack = said["plan"]["attack"]
     assert (attack["eps"], attack["steps"], attack["step_size"]) == (0.05, 1, 0.05)
-    assert said["mean"] == pytest.approx(open_classifier("embedded").mean, abs=1e-6)
+    assert said["mean"] == pytest.approx(open_classifier(KITNET).mean, abs=1e-6)
 
 
 def test_the_folder_holds_everything(trained: Path) -> None:
@@ -161,13 +162,13 @@ def test_photographs_without_labels_are_streamed_and_enough(data: Path, tmp_path
     out = tmp_path / "out"
     answer = invertkit(
         "train", "classifier", "--data", tmp_path / "photos", "--test", tmp_path / "photos",
-        "--out", out, "--init", "embedded", "--label-free", "--stream", "--workers", 0, *FAST,
+        "--out", out, "--init", KITNET, "--label-free", "--stream", "--workers", 0, *FAST,
         "--size", 24, "--lr", 0.001, "--eps", 0.5, "--measure", "pgd-2", "--radius", 0,
         "--radius", 0.5,
     )  # fmt: skip
     assert answer.code == 0, answer
     said = facts(out)
-    assert said["classes"] == list(open_classifier("embedded").classes)
+    assert said["classes"] == list(open_classifier(KITNET).classes)
     assert said["plan"]["label_free"] is True
     assert said["plan"]["attack"]["random_start"] is True
     page = (out / "classifier.md").read_text(encoding="utf-8")

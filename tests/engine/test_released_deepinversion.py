@@ -17,7 +17,8 @@ from released_deepinversion import DeepInversion, Settings, setting
 
 from invertkit.core.randomness import Randomness
 from invertkit.engine.run import Run, StepReport
-from invertkit.models.classifiers.sources.embedded import embedded
+from invertkit.models.classifiers.open import open_classifier
+from tests.helpers import KITNET
 
 SIZE = 64
 
@@ -96,10 +97,10 @@ def test_step_equals_the_released_iteration_on_a_resnet50() -> None:
     assert_same_state(loop, run)
 
 
-def test_step_equals_the_released_iteration_on_the_embedded_classifier() -> None:
+def test_step_equals_the_released_iteration_on_a_trained_network() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        loop = make_released(embedded().net.double(), SIZE, setting(0))
+        loop = make_released(open_classifier(KITNET).net.double(), SIZE, setting(0))
     run = same_problem(loop)
     step_both(loop, run)
     assert_same_state(loop, run)

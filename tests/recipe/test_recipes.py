@@ -149,6 +149,8 @@ def tiny_job(recipe: str, wanted: dict[str, str], *changes: str, sizes: tuple[in
         overrides += [f"variable.inner.size={sizes[-1]}"]
     if "layer" in raw["objective"].get("dream", {}):
         overrides += ["objective.dream.layer=layer3"]
+    if "position" in raw["objective"]:
+        overrides += ["objective.position.layer=layer3"]
     if "style" in raw["objective"]:
         overrides += ["objective.style.layers=[default]", "objective.style.weights=[]"]
         overrides += ["objective.content.layers=[layer2]"]
@@ -201,7 +203,7 @@ def test_the_embedded_classifier_serves_the_preview_of_the_demonstration() -> No
 @pytest.mark.parametrize(
     ("word", "made"),
     [
-        ("embedded", "the embedded KitNet"),
+        ("embedded", "the embedded EfficientNet-Lite0 (1000 classes, "),
         ("resnet51-l2-eps1", "models.net: name: unknown robust classifier 'resnet51-l2-eps1'"),
         ("resnet5x", "models.net: name: timm has no classifier 'resnet5x'"),
     ],

@@ -12,7 +12,7 @@ from invertkit.runs.dry_run import dry_run
 from invertkit.runs.prepare import prepare_job
 from tests.faces import invertkit, tiny_page, write_page
 from tests.faults import Refuse, write
-from tests.helpers import tiny_classifier
+from tests.helpers import KITNET, tiny_classifier
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -125,10 +125,10 @@ def test_a_wrong_recipe_is_told_with_the_path_to_the_fault(
 
 def test_an_unknown_layer(refuse: Refuse) -> None:
     said = refuse(
-        "--set", "models={classifier: {type: embedded}}",
+        "--set", f"models={{classifier: {KITNET}}}",
         "--set", "objective.dream={type: activation, layer: layer9}",
     )  # fmt: skip
-    assert said.startswith("objective.dream: the embedded KitNet (10 classes, l2 ε = ")
+    assert said.startswith("objective.dream: kitnet.safetensors KitNet (10 classes, l2 ε = ")
     assert "has no layer 'layer9'. Did you mean 'layer" in said
     assert said.endswith("Its outermost layers are: stem, layer1, layer2, layer3, fc.")
 

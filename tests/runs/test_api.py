@@ -27,7 +27,7 @@ from invertkit.runs.observers import STOP
 from invertkit.runs.prepare import prepare_job
 from invertkit.runs.result import Result
 from tests.faces import TINY, picture, scene_tensors, write_inputs, write_page
-from tests.helpers import global_generators_unmoved, same, tiny_classifier
+from tests.helpers import KITNET, global_generators_unmoved, same, tiny_classifier
 
 IMAGE, MASK, TARGET = scene_tensors()
 STEPS = 7
@@ -47,7 +47,7 @@ def learning(folder: Path) -> Path:
     """A page with everything that a checkpoint must hold: players, a network, schedules."""
     return write_page(
         folder, "learning",
-        models={"classifier": {"type": "embedded"}},
+        models={"classifier": str(KITNET)},
         objective={
             **TINY["objective"],
             "class": {"type": "kl_divergence", "weight": 0.1},
@@ -132,7 +132,7 @@ def test_any_module_may_stand_for_a_model(tmp_path: Path) -> None:
             return images.mean((2, 3))
 
     page = write_page(
-        tmp_path, models={"classifier": {"type": "embedded"}},
+        tmp_path, models={"classifier": str(KITNET)},
         objective={"class": {"type": "cross_entropy", "target": 2}},
         stages=[{"size": 16, "steps": 30}],
     )  # fmt: skip
@@ -142,7 +142,7 @@ def test_any_module_may_stand_for_a_model(tmp_path: Path) -> None:
     assert means[2] > means[:2].max() + 0.2
     named = run(page, models={"classifier": tiny_classifier(torch.float32)})
     assert named.models == {"classifier": "a tiny network"}
-    assert "embedded KitNet" in run(page).models["classifier"]
+    assert "kitnet.safetensors KitNet" in run(page).models["classifier"]
 
 
 # ---------------------------------------------------------------------- seeds
@@ -447,7 +447,7 @@ def test_a_finished_run_can_be_resumed_and_stays_as_it_is(
 
 def test_a_resumed_run_takes_the_models_given_from_python(tmp_path: Path) -> None:
     page = write_page(
-        tmp_path, models={"classifier": {"type": "embedded"}},
+        tmp_path, models={"classifier": str(KITNET)},
         objective={"class": {"type": "cross_entropy", "target": 2}},
     )  # fmt: skip
     models = {"classifier": tiny_classifier(torch.float32)}

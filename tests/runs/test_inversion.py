@@ -12,6 +12,7 @@ import invertkit as package
 from invertkit import InputError
 from invertkit.engine.problem import Status
 from tests.faces import scene_tensors, tiny_page
+from tests.helpers import KITNET
 
 IMAGE, MASK, TARGET = scene_tensors()
 INPUTS = {"image": IMAGE, "mask": MASK, "target": TARGET}
@@ -115,7 +116,7 @@ def test_a_recipe_that_cannot_be_run_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(package.RecipeError, match="no layer 'layer9'"):
         package.prepare(
             tiny_page(
-                models={"classifier": "embedded"},
+                models={"classifier": str(KITNET)},
                 objective={"dream": {"type": "activation", "layer": "layer9"}},
             ),
             **INPUTS, device="cpu", out=out,
@@ -169,7 +170,7 @@ def test_every_weights_file_is_read_and_summed_once(
         lambda file, kind: summed.append(Path(file.name).name) or digest(file, kind),
     )  # fmt: skip
     page = write_page(
-        tmp_path, models={"classifier": {"type": "embedded"}},
+        tmp_path, models={"classifier": str(KITNET)},
         objective={"class": {"type": "cross_entropy", "target": 1}},
         stages=[{"size": 16, "steps": 1}],
     )  # fmt: skip

@@ -8,8 +8,9 @@ from typing import Final
 from invertkit.apps.gradients.photographs import PhotographSource
 from invertkit.apps.gradients.table import PREDICTED
 from invertkit.core.log import log
-from invertkit.core.suggestions import did_you_mean, listed
+from invertkit.core.suggestions import listed
 from invertkit.errors import InputError
+from invertkit.models.classifiers.class_names import class_hint, class_place
 from invertkit.models.classifiers.classifier import Classifier
 
 FOLDERS: Final = "folders"
@@ -32,7 +33,8 @@ def label_for_all(
     if not folders:
         return PREDICTED
     for name, classifier in classifiers.items():
-        unknown = sorted(folders - set(classifier.classes))
+        classes = classifier.classes
+        unknown = sorted(each for each in folders if class_place(each, classes) is None)
         if unknown:
             log.info(
                 f"{name} has no class called {unknown[0]!r}, as a folder is: each classifier's own "
@@ -59,12 +61,13 @@ def class_of(classifier: Classifier, label: str | int, folder: str, name: str) -
     if isinstance(label, int):
         return label
     wanted = folder if label == FOLDERS else label
-    if wanted in classifier.classes:
-        return classifier.classes.index(wanted)
+    place = class_place(wanted, classifier.classes)
+    if place is not None:
+        return place
     if not classifier.classes:
         raise InputError(
             f"class {wanted!r}: {name} does not name its classes; give a number, or `predicted`."
         )
-    hint = did_you_mean(wanted, classifier.classes, cutoff=0.5)
+    hint = class_hint(wanted, classifier.classes, cutoff=0.5)
     some = listed(classifier.classes, most=10)
     raise InputError(f"class {wanted!r}: {name} has no such class.{hint} It has: {some}.")

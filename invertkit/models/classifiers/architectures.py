@@ -13,14 +13,22 @@ from torch import Tensor, nn
 
 from invertkit.core.suggestions import did_you_mean
 from invertkit.errors import RecipeError
-from invertkit.models.classifiers.catalogue import CIFAR10_CLASSES
+from invertkit.models.classifiers.catalogue import CIFAR10_CLASSES, LITE0
 from invertkit.models.classifiers.cifar_resnet import DEPTHS, CifarResNet
+from invertkit.models.classifiers.class_names import imagenet_classes
+from invertkit.models.classifiers.efficientnet_lite import EfficientNetLite0
 from invertkit.models.classifiers.kitnet import KitNet
 
+TITLES: Final[Mapping[str, str]] = MappingProxyType(
+    {"kitnet": "KitNet", LITE0: "EfficientNet-Lite0"}
+)
+"""What architectures are called in a sentence, where that is not their own name."""
 _RESNET = ("relu", "layer1", "layer2", "layer3")
 LAYERS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "kitnet": ("stem", "layer1", "layer2", "layer3"),
+        # Halves, quarters, eighths and sixteenths of the image's side.
+        LITE0: ("conv_stem", "blocks.1", "blocks.2", "blocks.4"),
         "densenet161": (
             "features.relu0", "features.denseblock1", "features.denseblock2",
             "features.denseblock3",
@@ -93,6 +101,8 @@ def build(architecture: str, classes: int, *, widths: Sequence[int] = ()) -> nn.
     with quiet_random():
         if architecture == "kitnet":
             return KitNet(classes, widths=widths) if widths else KitNet(classes)
+        if architecture == LITE0:
+            return EfficientNetLite0(classes)
         if library == "timm":
             return _of_timm(rest, classes)
         if library not in ("", "torchvision"):
@@ -219,6 +229,24 @@ def feature_stages(net: nn.Module) -> tuple[str, ...]:
     return tuple(layer for layer in names if layer in inside)
 
 
+def own_input(net: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...], int] | None:
+    """Mean, deviation and side of the images that a network of timm says it takes.
+
+    Args:
+        net: Any network; None is said of those that do not tell.
+
+    Example:
+        >>> own_input(build("timm:tf_mobilenetv3_small_minimal_100", 10))
+        ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 224)
+        >>> own_input(build("kitnet", 10)) is None
+        True
+    """
+    config = getattr(net, "pretrained_cfg", None) or {}
+    if not {"mean", "std", "input_size"} <= set(config):
+        return None
+    return tuple(config["mean"]), tuple(config["std"]), int(config["input_size"][-1])
+
+
 def class_names(architecture: str, classes: int) -> tuple[str, ...]:
     """Names of the logits where their number tells: of ImageNet, of CIFAR-10; else none.
 
@@ -230,10 +258,7 @@ def class_names(architecture: str, classes: int) -> tuple[str, ...]:
         return CIFAR10_CLASSES
     if classes != 1000:
         return ()
-    from torchvision.models import ResNet18_Weights
-
-    names: Any = ResNet18_Weights.DEFAULT.meta["categories"]
-    return tuple(names)
+    return imagenet_classes()
 
 
 def unknown(name: str, known: Sequence[str], library: str) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
+from torch import Tensor
 
 from invertkit.errors import InputError
 from invertkit.models.classifiers import architectures
@@ -15,9 +17,11 @@ from invertkit.models.loading.layouts import Layout
 from invertkit.models.loading.safetensors_file import read_facts, write_safetensors
 from invertkit.models.loading.weights_file import check_fit, read_layout, read_trusted, sha256
 
+_LARGEST_HALF: Final = 65_504.0
+
 
 def convert_weights(
-    source: Path, destination: Path, *, trust: bool, architecture: str = ""
+    source: Path, destination: Path, *, trust: bool, architecture: str = "", half: bool = False
 ) -> dict[str, Any]:
     """Write the tensors of a checkpoint as safetensors, with what is needed to load it by itself.
 
@@ -29,6 +33,9 @@ def convert_weights(
         trust: Run the code that the checkpoint holds, if it holds any.
         architecture: What network it is, as `invertkit.models.classifiers.architectures.build`
             calls it; otherwise it is told from the names and shapes, where they are known ones.
+            Where it is given and no tensor has a name of that network, the tensors are taken in
+            order, if they are as many and each has the shape of its place.
+        half: Keep numbers as float16, where they fit: files half as large.
 
     Returns:
         What was written into the metadata, and `tensors`, how many there are.
@@ -51,11 +58,38 @@ def convert_weights(
     if destination.exists():
         raise InputError(f"{destination}: exists already, and nothing is overwritten.")
     layout = read_trusted(source) if trust and source.is_file() else read_layout(source)
+    if architecture:
+        layout = _renamed(layout, architecture)
     facts = _facts_of(source, layout, architecture)
-    tensors = {key: value.detach().contiguous().clone() for key, value in layout.state.items()}
+    tensors = {key: _kept(value, half=half) for key, value in layout.state.items()}
     texts = {key: json.dumps(value, ensure_ascii=False) for key, value in facts.items()}
     write_safetensors(tensors, destination, texts)
     return {**facts, "tensors": len(tensors)}
+
+
+def _kept(value: Tensor, *, half: bool) -> Tensor:
+    value = value.detach()
+    if half and value.is_floating_point() and float(value.abs().amax()) < _LARGEST_HALF:
+        value = value.half()
+    return value.contiguous().clone()
+
+
+def _renamed(layout: Layout, architecture: str) -> Layout:
+    """The tensors by the architecture's names, where its own names are all others.
+
+    The same network written by other hands has other names, but registers its layers as they run:
+    equal shapes in equal order are strong evidence, and what it labels is the proof.
+    """
+    with torch.device("meta"):
+        net = architectures.build(architecture, architectures.class_count(layout.state))
+    own = net.state_dict()
+    if any(key in own for key in layout.state):
+        return layout
+    shapes = [value.shape for value in layout.state.values()]
+    if [value.shape for value in own.values()] != shapes:
+        return layout
+    state = dict(zip(own, layout.state.values(), strict=True))
+    return replace(layout, state=state)
 
 
 def _facts_of(source: Path, layout: Layout, architecture: str) -> dict[str, Any]:
@@ -71,12 +105,13 @@ def _facts_of(source: Path, layout: Layout, architecture: str) -> dict[str, Any]
         net = architectures.build(name, classes, widths=facts.get("widths", ()))
     check_fit(net, layout.state, name=str(source))
     data = usual(name)
+    mean, std, side = architectures.own_input(net) or (data.mean, data.std, data.side)
     names = architectures.class_names(name, classes)
     return {
         "architecture": name,
         "classes": list(names) or [f"class {i}" for i in range(classes)],
-        "mean": list(layout.mean or data.mean),
-        "std": list(layout.std or data.std),
-        "size": data.side,
+        "mean": list(layout.mean or mean),
+        "std": list(layout.std or std),
+        "size": side,
         **facts,
     }

@@ -29,7 +29,7 @@ def open_classifier(
 
     Example:
         >>> open_classifier("embedded").classes[:3]
-        ('airplane', 'automobile', 'bird')
+        ('tench', 'goldfish', 'great white shark')
     """
     word = str(name)
     source = source_of(name)

@@ -76,7 +76,7 @@ def verify(what: str, *, weights: Path | None = None, architecture: str = "") ->
     Example:
         >>> checked = verify("embedded")
         >>> checked.architecture, checked.classes, checked.container
-        ('kitnet', 10, 'safetensors')
+        ('timm:tf_efficientnet_lite0', 1000, 'safetensors')
     """
     entry = None if is_file_name(what) else catalogue.find(what)
     if entry is None and not is_file_name(what):

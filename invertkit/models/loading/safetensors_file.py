@@ -26,8 +26,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
     Example:
         >>> from invertkit.models.loading.hub import CARRIED
-        >>> read_safetensors(CARRIED / "kitnet.safetensors")["stem.0.weight"].shape
-        torch.Size([24, 3, 4, 4])
+        >>> read_safetensors(CARRIED / "lite0-eps0.safetensors")["conv_stem.weight"].shape
+        torch.Size([32, 3, 3, 3])
     """
     try:
         return load_file(path)
@@ -58,8 +58,8 @@ def read_facts(path: Path) -> dict[str, Any]:
 
     Example:
         >>> from invertkit.models.loading.hub import CARRIED
-        >>> read_facts(CARRIED / "kitnet.safetensors")["architecture"]
-        'kitnet'
+        >>> read_facts(CARRIED / "lite0-eps0.safetensors")["architecture"]
+        'timm:tf_efficientnet_lite0'
     """
     facts: dict[str, Any] = {}
     for key, value in metadata(path).items():

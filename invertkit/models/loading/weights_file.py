@@ -34,8 +34,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     Example:
         >>> from invertkit.models.loading.hub import CARRIED
-        >>> read_weights(CARRIED / "kitnet.safetensors")["fc.bias"].shape
-        torch.Size([10])
+        >>> read_weights(CARRIED / "lite0-eps0.safetensors")["classifier.bias"].shape
+        torch.Size([1000])
     """
     if path.suffix == ".safetensors" and path.is_file():
         return read_safetensors(path)

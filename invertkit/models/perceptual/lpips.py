@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from invertkit.errors import WeightsError
 from invertkit.models.classifiers.architectures import quiet_random
+from invertkit.models.classifiers.classifier import Classifier
 from invertkit.models.classifiers.sources.embedded import embedded
 from invertkit.models.loading import hub
 from invertkit.models.loading.weights_file import cited, load_into, read_weights
@@ -57,6 +59,9 @@ _TRUNKS: Final[Mapping[str, _Trunk]] = MappingProxyType(
     }
 )
 
+_LOOK: Final = torch.linspace(0, 1, 3 * 32 * 32).reshape(1, 3, 32, 32)
+"""A picture that tells pieces of a network apart."""
+
 
 def lpips(
     *,
@@ -71,10 +76,10 @@ def lpips(
     of torchvision (`IMAGENET1K_V1`). Layers: `relu1` … `relu5` (`alex`), `relu1_2` … `relu5_3`
     (`vgg`), `relu1` … `relu7` (`squeeze`). Images have at least 31×31, 16×16 and 17×17 pixels.
 
-    `embedded` needs no download: layers `stem`, `layer1`, `layer2` and `layer3` of the embedded
-    quasi-robust KitNet with uniform heads, so that each layer gives the squared difference of unit
-    channels, averaged over channels. Its values cannot be compared with published ones, and no
-    human judgements went into it. Images have at least 8×8 pixels.
+    `embedded` needs no download: layers `conv_stem`, `blocks.1`, `blocks.2` and `blocks.4` of the
+    embedded quasi-robust EfficientNet-Lite0 with uniform heads, so that each layer gives the
+    squared difference of unit channels, averaged over channels. Its values cannot be compared with
+    published ones, and no human judgements went into it. Images have at least 16×16 pixels.
 
     Args:
         net: Trunk of `published`; `embedded` does not read it.
@@ -90,7 +95,7 @@ def lpips(
     Example:
         >>> net = lpips(features="embedded")
         >>> net.resolve(["default"])
-        ('stem', 'layer1', 'layer2', 'layer3')
+        ('conv_stem', 'blocks.1', 'blocks.2', 'blocks.4')
         >>> net(torch.zeros(1, 3, 16, 16), torch.ones(1, 3, 16, 16)).shape
         torch.Size([1])
 
@@ -141,11 +146,25 @@ def _trunk_of_file(trunk: _Trunk, path: Path) -> nn.Sequential:
 
 def _embedded(weights: Path | None) -> PerceptualNet:
     classifier = embedded(weights=weights)
+    layers = classifier.default_layers
+    side = _LOOK.shape[-1]
     parts = []
-    for layer, smallest in (("stem", 2), ("layer1", 2), ("layer2", 4), ("layer3", 8)):
-        module = classifier.layer(layer)
-        channels = [m.out_channels for m in module.modules() if isinstance(m, nn.Conv2d)][-1]
-        parts.append(Part(layer, module, torch.full((channels,), 1 / channels), smallest))
+    # A network whose modules do not run one after the other would be cut wrongly, in silence; so
+    # what the pieces give is held against what the layers are.
+    with contextlib.suppress(RuntimeError, ValueError, AssertionError), torch.no_grad():
+        seen = classifier.observe(_LOOK, layers)
+        features = classifier.normalized(_LOOK)
+        for layer, module in zip(layers, _cut(classifier), strict=True):
+            features = module(features)
+            torch.testing.assert_close(features, seen[layer], atol=1e-3, rtol=1e-3)
+            channels, left = features.shape[1], features.shape[-1]
+            head = torch.full((channels,), 1 / channels)
+            parts.append(Part(layer, module, head, smallest=max(2, side // left)))
+    if not parts or len(parts) < len(layers):
+        raise WeightsError(
+            f"{classifier.description} cannot be a perceptual network: its layers do not follow "
+            "one another. Give a file of `invertkit train classifier`."
+        )
     return PerceptualNet(
         parts,
         mean=classifier.mean,
@@ -153,6 +172,27 @@ def _embedded(weights: Path | None) -> PerceptualNet:
         description=f"a perceptual distance, not LPIPS's own, on {classifier.description}",
         size=classifier.size,
     )
+
+
+def _cut(classifier: Classifier) -> list[nn.Sequential]:
+    """The network in pieces, each of which ends in one of its default layers."""
+    ends = classifier.default_layers
+    pieces: list[list[nn.Module]] = [[]]
+    for name, module in _in_order(classifier.net, ends):
+        pieces[-1].append(module)
+        if name in ends:
+            pieces.append([])
+    return [nn.Sequential(*piece) for piece in pieces[: len(ends)]]
+
+
+def _in_order(net: nn.Module, ends: Sequence[str], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Its modules as they run, those within which a layer ends one by one."""
+    for name, module in net.named_children():
+        whole = f"{path}{name}"
+        if any(end.startswith(f"{whole}.") for end in ends):
+            yield from _in_order(module, ends, f"{whole}.")
+        else:
+            yield whole, module
 
 
 def _published_heads(net: str) -> list[Float[Tensor, " _"]]:

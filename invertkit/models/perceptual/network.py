@@ -73,7 +73,7 @@ class PerceptualNet(Network):
             description=description, size=size, default_layers=[part.layer for part in parts]
         )
         self.trunk = nn.Sequential(*(part.module for part in parts))
-        self._heads = nn.ParameterDict({part.layer: part.head.clone() for part in parts})
+        self._heads = nn.ParameterList(part.head.clone() for part in parts)
         self.mean, self.std = tuple(mean), tuple(std)
         self._smallest = tuple(part.smallest for part in parts)
         self._folding = Folding()
@@ -82,7 +82,7 @@ class PerceptualNet(Network):
     @property
     def heads(self) -> dict[str, Float[Tensor, " _"]]:
         """Layer -> weights of its channels, shallow to deep."""
-        return dict(self._heads.items())
+        return dict(zip(self.default_layers, self._heads, strict=True))
 
     def forward(
         self, image: Float[Tensor, "#b 3 h w"], other: Float[Tensor, "#b 3 h w"]

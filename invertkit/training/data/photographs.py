@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from invertkit.core.images.crop import central_box
 from invertkit.core.suggestions import listed
 from invertkit.errors import InputError
+from invertkit.models.classifiers.class_names import class_place
 from invertkit.training.data.files import PictureFiles
 
 
@@ -75,13 +76,14 @@ def places_of(names: tuple[str, ...], classes: tuple[str, ...]) -> list[int]:
     Raises:
         InputError: One is not.
     """
-    unknown = [name for name in names if name not in classes]
+    places = [class_place(name, classes) for name in names]
+    unknown = [name for name, place in zip(names, places, strict=True) if place is None]
     if unknown:
         raise InputError(
             f"expected photographs of the classes trained on ({listed(classes)}), got "
             f"{listed(unknown)} too."
         )
-    return [classes.index(name) for name in names]
+    return [place for place in places if place is not None]
 
 
 def _square(picture: Image.Image, resolution: int) -> Tensor:

@@ -17,7 +17,7 @@ from invertkit.core.devices import pick_device
 from invertkit.core.images.resize import resize_image
 from invertkit.core.images.save import save_png
 from invertkit.errors import InputError
-from invertkit.models.classifiers.sources.embedded import embedded
+from invertkit.models.classifiers.open import open_classifier
 from invertkit.models.generators.kitgan import KitDiscriminator, KitEncoder, KitGenerator, baked
 from invertkit.models.loading.safetensors_file import save_in_order
 from invertkit.training.data.photographs import PhotographSet, load_photographs
@@ -108,7 +108,7 @@ def _make(
         plan,
         photographs,
         out=out,
-        guide=embedded() if plan.guide_layers else None,
+        guide=open_classifier("embedded-cifar10") if plan.guide_layers else None,
         resume=orders.resume,
         device=device,
         report=report,
@@ -193,7 +193,7 @@ def object_statistics(
     logit of the class is most sensitive; the size is that of a uniform box with the same variance.
     For a class that the embedded classifier does not know it is the logit of its own guess.
     """
-    classifier = embedded()
+    classifier = open_classifier("embedded-cifar10")
     known = list(classifier.classes)
     logit = torch.tensor([known.index(name) if name in known else -1 for name in classes])
     labels = torch.arange(count) * len(classes) // count

@@ -22,7 +22,7 @@ from invertkit.core.wasserstein import wasserstein_1d
 from invertkit.errors import InputError
 from invertkit.metrics.frechet import frechet
 from invertkit.models.classifiers.classifier import Classifier
-from invertkit.models.classifiers.sources.embedded import embedded
+from invertkit.models.classifiers.open import open_classifier
 from invertkit.models.generators.kitgan import KitGenerator
 from invertkit.training.classifier.train import TrainingPlan, accuracy, train_classifier
 from invertkit.training.data.photographs import PhotographSet, plain_batches
@@ -169,7 +169,7 @@ def last_features(
         data: Pictures of any size.
         classifier: A network with `layer3`; the embedded one, with 192 features, if none.
     """
-    classifier = classifier or embedded()
+    classifier = classifier or open_classifier("embedded-cifar10")
     seen = [
         classifier.observe(images, ("layer3",))["layer3"].mean((2, 3)).double()
         for images, _ in plain_batches(data, batch=250, size=64)

@@ -17,6 +17,7 @@ from torchvision.transforms.v2 import functional as pictures
 
 from invertkit.core.suggestions import listed
 from invertkit.errors import InputError
+from invertkit.models.classifiers.class_names import class_place, plain_name
 from invertkit.models.classifiers.open import open_classifier
 from invertkit.training.data.files import PictureFiles
 from invertkit.training.data.photographs import resized
@@ -108,7 +109,7 @@ def class_numbers(
     """Which logit each class of the data is, by name.
 
     Case, spaces and underscores make no difference. For the thousand classes of ImageNet the
-    folders may also be named by WordNet numbers, such as n01440764.
+    folders may also be named by WordNet numbers, such as n01440764 or n01440764_tench.
 
     Args:
         wanted: Names of the data's classes.
@@ -125,42 +126,22 @@ def class_numbers(
             f"{classifier}: does not say which classes it knows, so {data} cannot be matched to "
             "them; give a classifier whose file or catalogue entry names its classes."
         )
-    # Two of ImageNet's thousand classes are called crane, two maillot; their numbers differ.
-    if all(_is_wordnet(name) for name in wanted):
-        known = _wordnet_numbers(known)
-    count = Counter(map(_plain, known))
-    index = {_plain(name): i for i, name in enumerate(known)}
-    foreign = [name for name in wanted if _plain(name) not in index]
+    places = [class_place(name, known) for name in wanted]
+    names = Counter(map(plain_name, known))
+    lacking = [name for name, place in zip(wanted, places, strict=True) if place is None]
+    foreign = [name for name in lacking if plain_name(name) not in names]
     if foreign:
         raise InputError(
             f"{data}: {listed(foreign, most=6)} is not among the {len(known)} classes of "
             f"{classifier} ({listed(known, most=6)}). Name the folders as the classifier names its "
             "classes."
         )
-    double = [name for name in wanted if count[_plain(name)] > 1]
-    if double:
+    if lacking:
         raise InputError(
-            f"{data}: {listed(double, most=6)} is the name of more than one class of {classifier}; "
-            "name the folders by WordNet numbers, such as n01440764."
+            f"{data}: {listed(lacking, most=6)} is the name of more than one class of "
+            f"{classifier}; name the folders by WordNet numbers, such as n01440764."
         )
-    return tuple(index[_plain(name)] for name in wanted)
-
-
-def _plain(name: str) -> str:
-    return " ".join(name.replace("_", " ").casefold().split())
-
-
-def _is_wordnet(name: str) -> bool:
-    return len(name) == 9 and name[0] == "n" and name[1:].isdigit()
-
-
-def _wordnet_numbers(known: Sequence[str]) -> Sequence[str]:
-    """Of ImageNet's classes in their order; other classes keep their names."""
-    if len(known) != 1000:
-        return known
-    from timm.data import ImageNetInfo
-
-    return tuple(ImageNetInfo().label_names())
+    return tuple(place for place in places if place is not None)
 
 
 def _batches(

@@ -25,7 +25,6 @@ from invertkit.errors import InputError, RecipeError
 from invertkit.metrics.judge import train_judge
 from invertkit.metrics.mask_iou import mask_iou
 from invertkit.metrics.patch_similarity import bidirectional_similarity
-from invertkit.models.classifiers.sources.embedded import EMBEDDED
 from invertkit.runs import api
 from invertkit.runs.carry_out import carry_out
 from tests.faces import (
@@ -37,10 +36,10 @@ from tests.faces import (
     write_inputs,
     write_page,
 )
-from tests.helpers import global_generators_unmoved, tiny_classifier
+from tests.helpers import KITNET, global_generators_unmoved, tiny_classifier
 
 CLASSIFIED: Mapping[str, Any] = {
-    "models": {"classifier": "embedded"},
+    "models": {"classifier": str(KITNET)},
     "objective": {
         **TINY["objective"],
         "class": {"type": "cross_entropy", "target": "predicted", "weight": 0.01},
@@ -164,7 +163,7 @@ def test_classifiers_are_words_paths_and_modules_and_differ(
     opened = Counted(monkeypatch, module, "opened_classifier")
     made = tried(
         classified,
-        over={"classifier": {"word": "embedded", "path": str(EMBEDDED),
+        over={"classifier": {"word": str(KITNET), "path": KITNET,
                              "module": tiny_classifier(torch.float32)}},
         seeds=2,
     )  # fmt: skip
@@ -284,7 +283,7 @@ def test_a_changed_setting_is_noticed_and_nothing_is_lost(
 
 def test_changed_weights_behind_a_name_are_noticed(tmp_path: Path, classified: Path) -> None:
     weights = tmp_path / "net.safetensors"
-    shutil.copy(EMBEDDED, weights)
+    shutil.copy(KITNET, weights)
     over = {"classifier": [str(weights)]}
     out = tmp_path / "out"
     tried(classified, over=over, out=out)
@@ -390,13 +389,13 @@ def test_a_failing_variant_does_not_stop_the_others(
 ) -> None:
     out = tmp_path / "out"
     weights = tmp_path / "later.safetensors"
-    over = {"classifier": [str(weights), "embedded"]}
+    over = {"classifier": [str(weights), str(KITNET)]}
     made = tried(classified, over=over, out=out)
     assert [row.state for row in made.rows] == ["failed", "finished"]
     assert "later.safetensors: no such weights file" in made.failed[0].error
     assert made.means()[0]["failed"] == 1
     assert "1 failed" in made.table()
-    shutil.copy(EMBEDDED, weights)
+    shutil.copy(KITNET, weights)
     runs = Counted(monkeypatch, module, "carry_out")
     again = tried(classified, over=over, out=out)
     assert runs.count == 1
@@ -597,14 +596,14 @@ def test_the_command_compares_and_goes_on(tmp_path: Path, classified: Path) -> N
     out = tmp_path / "out"
     command = (
         "ablate", classified, *write_inputs(tmp_path), "--over",
-        f"classifier=one=embedded,two={tmp_path / 'two.safetensors'}", "--no-judge",
+        f"classifier=one={KITNET},two={tmp_path / 'two.safetensors'}", "--no-judge",
         "--out", out,
     )  # fmt: skip
     answer = invertkit(*command)
     assert answer.code == 1, answer
     assert "image, two: failed" in answer.err
     assert answer.out == f"{out / 'sheet.png'}\n"
-    shutil.copy(EMBEDDED, tmp_path / "two.safetensors")
+    shutil.copy(KITNET, tmp_path / "two.safetensors")
     answer = invertkit(*command)
     assert answer.code == 0, answer
     assert "1 of 2 runs are done." in answer.err

@@ -36,7 +36,13 @@ from invertkit.optimizers.torch_optim import Adam
 from invertkit.runs.prepare import prepare_job
 from tests.engine.test_step_kinds import searched, varied
 from tests.faces import invertkit, write_page
-from tests.helpers import global_generators_unmoved, make_problem, tiny_critic, tiny_segmenter
+from tests.helpers import (
+    KITNET,
+    global_generators_unmoved,
+    make_problem,
+    tiny_critic,
+    tiny_segmenter,
+)
 
 SMALL, LARGE = (12, 10), (20, 24)
 MACHINE = Machine("cpu", "a box", 2, 1, "2", "tf32", flop_per_second=1e9, bytes_per_second=1e8)
@@ -278,7 +284,7 @@ def test_networks_whose_weights_are_not_at_hand_have_random_ones(
 ) -> None:
     small = BigGANConfig(layers=((True, 16, 16), (True, 16, 8)), attention=1, channel_width=8)
     monkeypatch.setattr(BigGANConfig, "of", lambda resolution: small)
-    page = write_page(tmp_path, models={**MODELS, "classifier": "embedded"})
+    page = write_page(tmp_path, models={**MODELS, "classifier": str(KITNET)})
     networks = networks_at_hand(prepare_job(page, device="cpu"))
     assert set(networks.random) == set(MODELS)
     assert set(networks.models) == {*MODELS, "classifier"}

@@ -17,15 +17,13 @@ from invertkit.apps.gradients.input_gradient import input_gradient
 from invertkit.apps.gradients.run import gradients
 from invertkit.apps.gradients.table import NUMBERS, Gradients, shown
 from invertkit.apps.labels import named_classifiers
-from invertkit.core.images.demo import demo_inputs
 from invertkit.core.images.save import to_picture
 from invertkit.errors import InputError, WeightsError
 from invertkit.metrics.gradients import (
     edge_alignment,
 )
-from invertkit.models.classifiers.sources.embedded import EMBEDDED
 from tests.faces import invertkit
-from tests.helpers import global_generators_unmoved, tiny_classifier, uniform
+from tests.helpers import KITNET, global_generators_unmoved, tiny_classifier, uniform
 
 
 @pytest.fixture
@@ -280,7 +278,7 @@ def test_the_command_draws_the_sheet(tmp_path: Path, photographs: list[Path]) ->
     out = tmp_path / "out"
     answer = invertkit(
         "gradients", "--image", photographs[0], "--image", photographs[1], "--classifier",
-        "embedded", "--classifier", f"file={EMBEDDED}", "--class", "cat", "--size", 32,
+        f"one={KITNET}", "--classifier", f"file={KITNET}", "--class", "cat", "--size", 32,
         "--out", out,
     )  # fmt: skip
     assert answer.code == 0, answer
@@ -289,10 +287,10 @@ def test_the_command_draws_the_sheet(tmp_path: Path, photographs: list[Path]) ->
     with Image.open(out / "sheet.png") as sheet:
         assert sheet.width == 3 * 160 + 2 * 4
     page = json.loads((out / "gradients.json").read_text())
-    assert [mean["classifier"] for mean in page["means"]] == ["embedded", "file"]
+    assert [mean["classifier"] for mean in page["means"]] == ["one", "file"]
     assert {cell["class_name"] for cell in page["gradients"]} == {"cat"}
     by_name = {cell["classifier"]: cell["norm"] for cell in page["gradients"][:2]}
-    assert by_name["embedded"] == by_name["file"]
+    assert by_name["one"] == by_name["file"]
 
 
 def test_without_a_photograph_the_command_takes_the_demonstration(
@@ -311,7 +309,7 @@ def test_without_a_photograph_the_command_takes_the_demonstration(
     ("arguments", "words"),
     [
         (["--image", "nowhere.jpg"], "nowhere.jpg: no such file."),
-        (["--class", "kat"], "Did you mean 'cat'?"),
+        (["--class", "golfdish"], "Did you mean 'goldfish'?"),
         (["--data", "nowhere"], "nowhere"),
         (["--classifier", "nowhere.safetensors"], "nowhere.safetensors"),
     ],
@@ -323,17 +321,3 @@ def test_the_commands_mistakes_are_one_sentence(
     answer = invertkit("gradients", "-q", *arguments, "--out", out)
     assert words in answer.sentence
     assert not out.exists()
-
-
-# ---------------------------------------------------------------------- the twins
-
-
-def test_gradients_of_the_twins_grow_smoother_with_the_radius() -> None:
-    twins = ["embedded-eps0", "embedded-eps0.05", "embedded-eps1"]
-    photograph = demo_inputs().reference
-    assert photograph is not None
-    pieces = F.interpolate(photograph, (128, 192), mode="area").unfold(2, 64, 32).unfold(3, 64, 32)
-    images = pieces.permute(0, 2, 3, 1, 4, 5).reshape(-1, 3, 64, 64)
-    found = gradients(list(images), twins, size=64)
-    means = [mean.low_frequency[0] for mean in found.means()]
-    assert means[0] * 1.5 < means[1] < means[2] / 1.5

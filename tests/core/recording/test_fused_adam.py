@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from invertkit.core.recording.fused_adam import FusedAdam
-from tests.helpers import normal, same, through_a_file
+from tests.helpers import KITNET, normal, same, through_a_file
 
 RATES = (0.1, 0.3, 0.05)
 
@@ -120,8 +120,8 @@ def test_what_was_reset_is_as_new() -> None:
 def test_no_run_waits_for_the_compiler_to_be_imported() -> None:
     """PyTorch's compiler takes seconds to import, and `torch.optim` does so at its first step."""
     code = (
-        "import sys, invertkit; invertkit.run('magic', device='cpu', budget='full', overrides="
-        "['models.classifier=embedded', 'stages=[{size: 32, steps: 16}]', "
+        f"import sys, invertkit; invertkit.run('magic', device='cpu', budget='full', overrides="
+        f"['models.classifier={KITNET}', 'stages=[{{size: 32, steps: 16}}]', "
         "'players.critic.start=0', 'players.critic.widths=[4, 4, 4, 4]', "
         "'players.segmenter.width=4']); print('torch._dynamo' in sys.modules)"
     )

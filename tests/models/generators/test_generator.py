@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from invertkit.errors import InputError, InvertkitError, TapError, WeightsError
 from invertkit.models.classifiers.classifier import Classifier
-from invertkit.models.classifiers.sources.embedded import EMBEDDED as CLASSIFIER
 from invertkit.models.generators import open as generators
 from invertkit.models.generators.encoder import Encoder
 from invertkit.models.generators.generator import Generator, ObjectStatistics
@@ -26,7 +25,7 @@ from invertkit.models.generators.open import (
 )
 from invertkit.models.loading.safetensors_file import metadata
 from invertkit.recipe.registry import Registry
-from tests.helpers import global_generators_unmoved, normal
+from tests.helpers import KITNET, global_generators_unmoved, normal
 from tests.latents import generator64, style_generator
 
 CATALOGUE: list[Callable[..., Any]] = [
@@ -221,7 +220,7 @@ def test_what_ships_works_together() -> None:
 def test_files_that_are_not_these_are_told(make: Callable[..., Any], tmp_path: Path) -> None:
     told = {
         tmp_path / "none.safetensors": "no such weights file",
-        CLASSIFIER: "was not made by `invertkit train generator`",
+        KITNET: "was not made by `invertkit train generator`",
     }
     whole = EMBEDDED.read_bytes()
     for name, data in (("half", whole[: len(whole) // 2]), ("head", whole[:100]), ("empty", b"")):

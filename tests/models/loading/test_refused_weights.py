@@ -14,11 +14,10 @@ from torch import Tensor
 
 from invertkit.models.classifiers.convert import convert_weights
 from invertkit.models.classifiers.kitnet import KitNet
-from invertkit.models.classifiers.sources.embedded import EMBEDDED
 from invertkit.models.loading.weights_file import read_weights
 from tests.faces import invertkit
 from tests.faults import Refuse, write
-from tests.helpers import tiny_classifier
+from tests.helpers import KITNET, tiny_classifier
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -181,7 +180,7 @@ def test_the_embedded_format_is_told_from_others(refuse: Refuse, tmp_path: Path)
     save_file(KitNet(2, widths=(4, 4, 8, 8)).state_dict(), tmp_path / "w.safetensors")
     said = refuse("--set", f"models={{net: {{type: embedded, weights: {tmp_path}/w.safetensors}}}}")
     assert "w.safetensors: was not made by `invertkit train classifier`" in said
-    half = EMBEDDED.read_bytes()[:5000]
+    half = KITNET.read_bytes()[:5000]
     write(tmp_path / "half.safetensors", half)
     said = refuse(
         "--set", f"models={{net: {{type: embedded, weights: {tmp_path}/half.safetensors}}}}"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,10 +16,12 @@ from torch import nn
 from torchvision import models
 
 from invertkit.errors import InputError, TapError, WeightsError
+from invertkit.models.classifiers import architectures
 from invertkit.models.classifiers.sources.embedded import embedded
 from invertkit.models.perceptual.lpips import lpips
 from invertkit.models.perceptual.network import PerceptualNet, distance_map, unit_channels
 from tests.helpers import (
+    KITNET,
     LAYERS,
     global_generators_unmoved,
     gradcheck,
@@ -189,29 +192,55 @@ def test_published_lpips_does_not_import_its_package(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- embedded
 
 
-def test_embedded_features_are_those_of_the_embedded_classifier() -> None:
+LITE0 = ("conv_stem", "blocks.1", "blocks.2", "blocks.4")
+
+
+@pytest.mark.parametrize(("weights", "layers"), [(None, LITE0), (KITNET, LAYERS)])
+def test_embedded_features_are_those_of_the_classifier(
+    weights: Path | None, layers: tuple[str, ...]
+) -> None:
     with global_generators_unmoved():
-        ours, classifier = lpips(features="embedded"), embedded()
-    assert ours.default_layers == LAYERS
+        ours, classifier = lpips(features="embedded", weights=weights), embedded(weights=weights)
+    assert ours.default_layers == layers
     a, b = (uniform(1, 3, 24, 28, seed=seed, dtype=torch.float32) for seed in (1, 2))
-    seen, wanted = ours.observe(a, LAYERS), classifier.observe(a, LAYERS)
-    assert all(torch.equal(seen[name], wanted[name]) for name in LAYERS)
-    other, total = classifier.observe(b, LAYERS), 0.0
-    for name in LAYERS:
+    seen, wanted = ours.observe(a, layers), classifier.observe(a, layers)
+    for name in layers:
+        torch.testing.assert_close(seen[name], wanted[name])
+    other, total = classifier.observe(b, layers), 0.0
+    for name in layers:
         f, g = (each / each.norm(dim=1, keepdim=True) for each in (wanted[name], other[name]))
         total += (f - g).square().mean().item()
-    assert ours(a, b).item() == pytest.approx(total, rel=1e-5)
+    assert ours(a, b).item() == pytest.approx(total, rel=1e-4)
     assert "not LPIPS's own" in ours.description
-    assert "the embedded KitNet" in ours.description
+    assert classifier.description in ours.description
 
 
-def test_embedded_features_take_small_images() -> None:
-    ours = lpips(features="embedded")
-    for side, last in ((8, 4), (4, 3), (2, 2)):
+@pytest.mark.parametrize(
+    ("weights", "layers", "sides"), [(None, LITE0, (16, 8, 4, 2)), (KITNET, LAYERS, (8, 4, 2))]
+)
+def test_embedded_features_take_small_images(
+    weights: Path | None, layers: tuple[str, ...], sides: tuple[int, ...]
+) -> None:
+    ours = lpips(features="embedded", weights=weights)
+    for last, side in zip(range(4, 0, -1), sides, strict=False):
         image = uniform(1, 3, side, side, dtype=torch.float32)
-        assert all(map(torch.numel, ours.observe(image, LAYERS[:last]).values()))
+        assert all(map(torch.numel, ours.observe(image, layers[:last]).values()))
         with pytest.raises(InputError, match=f"at least {side}×{side}"):
-            ours.observe(image[:, :, 1:], LAYERS[:last])
+            ours.observe(image[:, :, 1:], layers[:last])
+
+
+@pytest.mark.parametrize("architecture", ["timm:test_vit", "squeezenet1_1"])
+def test_a_network_whose_layers_do_not_follow_one_another_is_refused(
+    tmp_path: Path, architecture: str
+) -> None:
+    """One adds places between two modules; of the other no layers are known."""
+    net = architectures.build(architecture, 3)
+    facts = {"architecture": architecture, "classes": ["a", "b", "c"], "mean": [0.5] * 3,
+             "std": [0.5] * 3}  # fmt: skip
+    texts = {key: json.dumps(value) for key, value in facts.items()}
+    save_file(net.state_dict(), tmp_path / "w.safetensors", metadata=texts)
+    with pytest.raises(WeightsError, match="cannot be a perceptual network"):
+        lpips(features="embedded", weights=tmp_path / "w.safetensors")
 
 
 # ---------------------------------------------------------------------- any

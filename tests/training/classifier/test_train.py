@@ -25,7 +25,6 @@ from torch.nn import functional as F
 
 from invertkit.errors import InputError, WeightsError
 from invertkit.models.classifiers.open import open_classifier
-from invertkit.models.classifiers.sources.embedded import EMBEDDED
 from invertkit.models.loading.safetensors_file import metadata
 from invertkit.training.classifier.card import save_classifier
 from invertkit.training.classifier.normalized import Normalized
@@ -37,6 +36,7 @@ from invertkit.training.loop.checkpoints import CHECKPOINT, read_checkpoint, wri
 from invertkit.training.loop.history import TrainingHistory, TrainingMoment
 from invertkit.training.robustness.attack import Attack
 from invertkit.training.robustness.pgd import pgd
+from tests.helpers import KITNET
 from tests.photographs import write_photographs
 
 WIDTHS = (4, 4, 8, 8)
@@ -487,25 +487,33 @@ def test_too_few_photographs_are_a_sentence(photographs: PhotographSet, tmp_path
 # ---------------------------------------------------------------------- what it starts from
 
 
-def test_the_embedded_weights_are_a_start_that_keeps_or_replaces_the_head() -> None:
-    kept = starting_network(classes=(), init="embedded")
+def test_trained_weights_are_a_start_that_keeps_or_replaces_the_head() -> None:
+    kept = starting_network(classes=(), init=KITNET)
     assert kept.widths == (24, 48, 96, 192)
     assert (kept.size, len(kept.classes)) == (64, 10)
-    embedded = open_classifier("embedded")
-    assert alike(kept.net, embedded.net)
-    assert kept.mean == pytest.approx(embedded.mean)
-    same = starting_network(classes=kept.classes, init=EMBEDDED)
+    whole = open_classifier(KITNET)
+    assert alike(kept.net, whole.net)
+    assert kept.mean == pytest.approx(whole.mean)
+    same = starting_network(classes=kept.classes, init=KITNET)
     assert alike(same.net, kept.net)
-    other = starting_network(classes=CLASSES, init=EMBEDDED)
+    other = starting_network(classes=CLASSES, init=KITNET)
     state = other.net.state_dict()
     assert state["fc.weight"].shape == (2, 192)
     assert other.origin.endswith("with a new last layer")
     for name, value in kept.net.state_dict().items():
         assert name.startswith("fc.") or torch.equal(state[name], value)
-    renamed = starting_network(classes=tuple("abcdefghij"), init=EMBEDDED)  # as many, not the same
+    renamed = starting_network(classes=tuple("abcdefghij"), init=KITNET)  # as many, not the same
     assert not torch.equal(
         renamed.net.state_dict()["fc.weight"], kept.net.state_dict()["fc.weight"]
     )
+
+
+def test_the_embedded_classifier_is_a_start() -> None:
+    start = starting_network(classes=(), init="embedded")
+    assert (start.architecture, start.size) == ("timm:tf_efficientnet_lite0", 224)
+    assert (start.mean, start.std) == ((0.5,) * 3, (0.5,) * 3)
+    assert start.classes == open_classifier("embedded").classes
+    assert alike(start.net, open_classifier("embedded").net)
 
 
 def test_a_timm_model_starts_with_its_own_normalisation_and_a_new_head(tmp_path: Path) -> None:
@@ -542,7 +550,7 @@ def test_the_same_seed_makes_the_same_network() -> None:
         ),
         ({"model": "timm:resnot"}, InputError, "--model: expected kitnet or timm:NAME"),
         (
-            {"model": "timm:resnet18", "init": "embedded"},
+            {"model": "timm:resnet18", "init": KITNET},
             InputError,
             "holds a kitnet, not the timm",
         ),

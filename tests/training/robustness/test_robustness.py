@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from invertkit.errors import InputError, ShapeError
-from invertkit.models.classifiers.sources.embedded import embedded
+from invertkit.models.classifiers.open import open_classifier
 from invertkit.training.data.photographs import PhotographSet, plain_batches, resized
 from invertkit.training.robustness import accuracy as accuracy_module
 from invertkit.training.robustness import autoattack as autoattack_module
@@ -37,7 +37,7 @@ from invertkit.training.robustness.robustness import (
     table,
 )
 from tests.faces import invertkit
-from tests.helpers import global_generators_unmoved, normal, tiny_classifier, uniform
+from tests.helpers import KITNET, global_generators_unmoved, normal, tiny_classifier, uniform
 
 Norm = Literal["l2", "linf"]
 norms = st.sampled_from(["l2", "linf"])
@@ -355,7 +355,7 @@ def test_what_a_classifier_sees_of_a_picture() -> None:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Two pictures of noise of each of three classes of the embedded classifier."""
+    """Two pictures of noise of each of three classes of the small classifier."""
     numbers = np.random.default_rng(0)
     for name in ("Ship", "cat", "dog"):
         (tmp_path / "pictures" / name).mkdir(parents=True)
@@ -367,10 +367,10 @@ def pictures(tmp_path: Path) -> Path:
 
 def test_opened_classifiers_are_measured_on_their_own_size(pictures: Path) -> None:
     plan = AccuracyPlan(radii=(0.0, 0.3), attack="pgd-2", batch=4)
-    (one,) = measure_classifiers(["embedded"], pictures, plan)
-    assert one.size == embedded().size
+    (one,) = measure_classifiers([str(KITNET)], pictures, plan)
+    assert one.size == 64
     assert one.crop == 1.0
-    model = embedded()
+    model = open_classifier(KITNET)
     right = [0, 0]
     for name in ("Ship", "cat", "dog"):
         for i in range(2):
@@ -391,16 +391,16 @@ def test_opened_classifiers_are_measured_on_their_own_size(pictures: Path) -> No
         ({"stride": 0}, "expected whole numbers from 1, got every 0"),
         ({"batch": 0}, "expected whole numbers from 1"),
         ({"size": 0}, "expected whole numbers from 1"),
-        ({"size": 1}, "size: embedded cannot take images of 1×1 .* made for 64×64"),
+        ({"size": 1}, "size: .*kitnet.safetensors cannot take images of 1×1 .* made for 64×64"),
         ({"crop": 1.5}, "crop: expected a share above 0 and at most 1, got 1.5"),
         ({"attack": "none"}, "attack: expected pgd-N"),
-        ({"names": ["embedded", "embedded"]}, "expected each classifier once"),
+        ({"names": [str(KITNET), str(KITNET)]}, "expected each classifier once"),
     ],
 )
 def test_what_cannot_be_asked_is_a_sentence(
     pictures: Path, options: dict[str, Any], message: str
 ) -> None:
-    given = {"names": ["embedded"], "data": pictures, **options}
+    given = {"names": [str(KITNET)], "data": pictures, **options}
     names, data = given.pop("names"), given.pop("data")
 
     def measured() -> None:
@@ -413,17 +413,17 @@ def test_what_cannot_be_asked_is_a_sentence(
 def test_the_command_prints_a_table_and_writes_numbers(pictures: Path, tmp_path: Path) -> None:
     numbers = tmp_path / "numbers.json"
     answer = invertkit(
-        "models", "accuracy", "embedded", "--data", pictures, "--eps", 0, "--eps", 0.1,
+        "models", "accuracy", KITNET, "--data", pictures, "--eps", 0, "--eps", 0.1,
         "--attack", "pgd-1", "--every", 2, "--size", 16, "--json", numbers, "--device", "cpu",
     )  # fmt: skip
     assert answer.code == 0, answer.err
     lines = answer.out.split("\n")
-    assert lines[0].startswith("| classifier | clean ")
+    assert lines[0].replace(" ", "").startswith("|classifier|clean|")
     assert "l2 ε = 0.1" in lines[0]
-    assert lines[2].startswith("| embedded ")
+    assert lines[2].startswith(f"| {KITNET} ")
     assert "3 pictures; accuracy ± standard error; pgd-1; ε for images in [0, 1]" in answer.out
     assert "at the input size, 16×16." in answer.out
-    assert "embedded: 3 photographs: " in answer.err
+    assert f"{KITNET}: 3 photographs: " in answer.err
     read = json.loads(numbers.read_text())
     assert (read["every"], read["seed"], read["data"]) == (2, 0, str(pictures))
     (row,) = read["classifiers"]
@@ -447,5 +447,5 @@ def test_a_mistake_on_the_command_line_is_a_sentence(
     pictures: Path, options: list[str], sentence: str
 ) -> None:
     usual = [] if "--data" in options else ["--data", str(pictures)]
-    answer = invertkit("models", "accuracy", "embedded", *usual, *options)
+    answer = invertkit("models", "accuracy", KITNET, *usual, *options)
     assert sentence in answer.sentence

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Final
 
 from invertkit.errors import WeightsError
+from invertkit.models.classifiers.catalogue import ENTRIES
 from invertkit.models.classifiers.classifier import Classifier
 from invertkit.models.classifiers.sources.file import from_file
 from invertkit.models.loading import hub
 from invertkit.models.loading.safetensors_file import metadata
 
-EMBEDDED: Final = hub.CARRIED / "kitnet.safetensors"
+EMBEDDED: Final = hub.CARRIED / ENTRIES["embedded"].file
 """Its weights."""
 
 
@@ -23,6 +24,8 @@ def opened(word: str, *, weights: Path | None, pretrained: bool) -> Classifier:
 def embedded(*, weights: Path | None = None) -> Classifier:
     """The quasi-robust classifier that the package carries, or one of `invertkit train classifier`.
 
+    EfficientNet-Lite0 with the thousand classes of ImageNet, made for 224×224; it takes any size.
+
     Args:
         weights: Another file made by `invertkit train classifier`.
 
@@ -32,7 +35,7 @@ def embedded(*, weights: Path | None = None) -> Classifier:
     Example:
         >>> import torch
         >>> embedded()(torch.zeros(2, 3, 64, 64)).shape
-        torch.Size([2, 10])
+        torch.Size([2, 1000])
     """
     if weights is None:
         return from_file(path=EMBEDDED)
@@ -41,6 +44,6 @@ def embedded(*, weights: Path | None = None) -> Classifier:
         raise WeightsError(f"{path}: no such weights file.")
     if path.suffix != ".safetensors" or "architecture" not in metadata(path):
         raise WeightsError(
-            f"{path}: was not made by `invertkit train classifier` (its metadata names no kitnet)."
+            f"{path}: was not made by `invertkit train classifier` (its metadata names no network)."
         )
     return from_file(path=path)

@@ -41,8 +41,8 @@ def from_file(*, path: Path, architecture: str = "") -> Classifier:
         RecipeError: No such architecture.
 
     Example:
-        >>> from_file(path=hub.CARRIED / "kitnet.safetensors").default_layers
-        ('stem', 'layer1', 'layer2', 'layer3')
+        >>> from_file(path=hub.CARRIED / "lite0-eps0.safetensors").default_layers
+        ('conv_stem', 'blocks.1', 'blocks.2', 'blocks.4')
     """
     layout = read_layout(path)
     facts = read_facts(path) if path.suffix == ".safetensors" else {}
@@ -79,7 +79,7 @@ def _assembled(
     load_into(net, layout.state, name=str(path))
     mean, std, assumed = _normalisation(layout, facts, architecture)
     size = int(facts.get("size", usual(architecture).side))
-    what = "KitNet" if architecture == "kitnet" else architecture
+    what = architectures.TITLES.get(architecture, architecture)
     words = [f"{count} classes", *_attack(facts, size), *assumed, f"sha256 {sha256(path)[:12]}"]
     layout.warn(path)
     return Classifier(
