@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from invertkit.core.images.inputs import Inputs
+from invertkit.core.network import Network
 from invertkit.core.randomness import Randomness
 from invertkit.core.scene import Scene
 from invertkit.core.view import View
@@ -51,10 +52,10 @@ def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Te
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def tiny_classifier(dtype: torch.dtype = torch.float64) -> Classifier:
+def tiny_classifier(dtype: torch.dtype = torch.float64, *, seed: int = 0) -> Classifier:
     """A KitNet whose batch norms hold statistics that no default would give."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         net = KitNet(5, widths=(4, 4, 8, 8))
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -82,6 +83,16 @@ def tiny_perceptual(dtype: torch.dtype = torch.float64) -> PerceptualNet:
         for layer, width, smallest in sizes
     ]
     return PerceptualNet(parts, description="a tiny perceptual network")
+
+
+def tiny_models(dtype: torch.dtype = torch.float64) -> dict[str, Network]:
+    """Networks under the names that objectives ask for by default."""
+    return {
+        "classifier": tiny_classifier(dtype),
+        "perceptual": tiny_perceptual(dtype),
+        "student": tiny_classifier(dtype, seed=1),
+        "verifier": tiny_classifier(dtype, seed=2),
+    }
 
 
 def rectangle(size: tuple[int, int], rows: slice, columns: slice, dtype: torch.dtype) -> Tensor:
@@ -165,7 +176,7 @@ def setting(
 ) -> Scene:
     """The scene with all that the objective needs; the objective prepared, as the engine does."""
     scene = make_scene(dtype=dtype) if scene is None else scene
-    models = {"classifier": tiny_classifier(dtype), "perceptual": tiny_perceptual(dtype)}
+    models = tiny_models(dtype)
     made: dict[str, Callable[[], Player]] = {"critic": tiny_critic, "segmenter": tiny_segmenter}
     players = {name: made[name]() for name in objective.players()}
     for name, player in players.items():

@@ -35,9 +35,8 @@ from tests.helpers import (
     score,
     setting,
     through_a_file,
-    tiny_classifier,
     tiny_generator,
-    tiny_perceptual,
+    tiny_models,
     uniform,
 )
 from tests.landscapes import FunctionLandscape
@@ -46,9 +45,11 @@ from tests.latents import plain_generator, style_generator
 # Options of every part: a new line in the registry needs one here, or its tests fail by KeyError.
 Samples = dict[str, list[dict[str, Any]]]
 OBJECTIVE_SAMPLES: Samples = {
+    "agreement": [{}],
     "activation": [{"layer": "layer1"}, {"layer": "layer2", "channel": 3}],
     "attention": [{"layer": "layer1"}],
     "batch_norm_statistics": [{}],
+    "competition": [{}, {"form": "released", "temperature": 3.0}],
     "critic_score": [{}],
     "cross_entropy": [{}, {"target": 2}],
     "feature_cosine": [{"model": "classifier"}, {"model": "perceptual", "layers": ["layer2"]}],
@@ -250,7 +251,7 @@ def test_an_objective_is_prepared_afresh_for_every_size(make: Callable[[], Objec
 def test_asking_an_objective_what_it_needs_changes_nothing(make: Callable[[], Objective]) -> None:
     objective = make()
     before = {name: value for name, value in vars(objective).items()}
-    models = {"classifier": tiny_classifier(), "perceptual": tiny_perceptual()}
+    models = tiny_models()
     assert objective.needs(models) == objective.needs(models)
     assert vars(objective) == before
 

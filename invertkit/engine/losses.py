@@ -20,6 +20,9 @@ def weighted_losses(
 ) -> tuple[Float[Tensor, " n"], dict[str, Float[Tensor, " n"]]]:
     """The sum of the terms, with its graph, and the value of every term without.
 
+    Terms of weight 0 only watch, unless all do: they are evaluated without a graph, and last, so
+    that what a network says of the image to others has one.
+
     Args:
         terms: That count.
         weights: By name of the term.
@@ -31,13 +34,24 @@ def weighted_losses(
     _expect_images(view.image)
     # Reports may read the values long after the step, so only the sum keeps a graph.
     losses, values = view.image.new_zeros(len(view.image)), {}
-    for term in terms:
-        with speaking_of(f"objective.{term.name}"):
-            value = _value(term, view)
-            _refuse_if_it_goes_by_the_step(term, view)
+    watching = [term for term in terms if term.weight == 0]
+    acting = [term for term in terms if term not in watching] or terms
+    for term in acting:
+        value = _told_value(term, view)
         values[term.name] = value.detach()
         losses = losses + weights[term.name] * value
-    return losses, values
+    if acting is not terms:
+        with torch.no_grad():
+            values |= {term.name: _told_value(term, view) for term in watching}
+    return losses, {term.name: values[term.name] for term in terms}
+
+
+def _told_value(term: Term, view: View) -> Float[Tensor, " n"]:
+    """One number an image; what is wrong with it is told by the term's name."""
+    with speaking_of(f"objective.{term.name}"):
+        value = _value(term, view)
+        _refuse_if_it_goes_by_the_step(term, view)
+    return value
 
 
 def _expect_images(images: object) -> None:

@@ -41,7 +41,8 @@ class Term:
 
     Args:
         objective: What is wanted.
-        weight: Multiplies its value; a function of the step of the whole run.
+        weight: Multiplies its value; a function of the step of the whole run. A term of weight 0
+            is recorded and takes no part: no gradient of it is taken.
         region: Where it looks: a word, or masks by name.
         start: First step of the run at which it counts.
         stop: First step at which it no longer counts; None for never.

@@ -39,6 +39,11 @@ OBJECTIVES: Final = _table(
         "mean squared activation of a layer or channel",
         "DeepDream, 2015",
     ),
+    agreement=PartEntry(
+        "invertkit.objectives.competition:Agreement",
+        "a second network sees the class that the classifier sees",
+        "DeepInversion's verifier, CVPR 2020",
+    ),
     attention=PartEntry(
         "invertkit.objectives.outputs:Attention",
         "the classifier's attention lies in the target mask",
@@ -48,6 +53,11 @@ OBJECTIVES: Final = _table(
         "invertkit.objectives.statistics:BatchNormStatistics",
         "agreement with the statistics stored in batch-norm layers",
         "DeepInversion, CVPR 2020",
+    ),
+    competition=PartEntry(
+        "invertkit.objectives.competition:Competition",
+        "a student disagrees with the classifier",
+        "Adaptive DeepInversion, CVPR 2020",
     ),
     critic_score=PartEntry(
         "invertkit.objectives.asked_players:CriticScore",
