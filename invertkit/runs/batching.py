@@ -43,8 +43,9 @@ class Batch(NamedTuple):
 def most_images(problem: Problem, wanted: int | None, device: torch.device) -> int:
     """How many images are solved side by side at most.
 
-    On a CPU one: it is as fast, takes less memory, and rounds the same whatever the company.
-    An optimizer that would mix images has them one by one.
+    On a CPU one: it is as fast, takes less memory, and rounds the same whatever the company;
+    unless a term asks for what images have in common. An optimizer that would mix images has them
+    one by one.
 
     Args:
         problem: Of any of the images.
@@ -54,7 +55,8 @@ def most_images(problem: Problem, wanted: int | None, device: torch.device) -> i
     optimizers = [problem.optimizer_of(i) for i in range(len(problem.stages))]
     if any(optimizer.couples_images for optimizer in optimizers):
         return 1
-    return wanted or (1 if device.type == "cpu" else MOST)
+    coupled = any(term.objective.couples_images for term in problem.terms)
+    return wanted or (1 if device.type == "cpu" and not coupled else MOST)
 
 
 def couples_photographs(problem: Problem) -> bool:

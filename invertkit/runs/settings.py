@@ -54,7 +54,8 @@ class Settings:
         seeds: How many images, of each photograph if there are several. Each is the same alone or
             in company.
         batch: How many of them are made side by side at most; by default one on a CPU, which is as
-            fast and rounds the same whatever the company, and 16 on an accelerator. Photographs
+            fast and rounds the same whatever the company, and 16 on an accelerator or where a
+            term takes what images have in common, such as coupled statistics. Photographs
             share a batch if their stages have equal sizes.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         budget: Option of the recipe's choice `budget`, such as `preview` or `full`.
