@@ -132,6 +132,8 @@ class TrainingPlan:
         smoothing: Label smoothing.
         ema: Decay per step of the weights' average that is kept; 0 for none. Buffers are averaged
             too, and the average is what is measured.
+        start_share: Share of the starting weights in the result, which is their mean with the
+            trained ones: more accuracy on clean photographs for little robustness. In [0, 1).
         freeze_norms: Keep the batch norms' statistics as they start, in the update too. Batches
             that differ from what the network knows, such as enlarged small photographs, would
             otherwise replace them.
@@ -147,7 +149,8 @@ class TrainingPlan:
     Raises:
         InputError: A number is out of its range.
 
-    Source: Salman et al. 2020 (arXiv:2007.08489) and MadryLab/robustness 1.2, `train.py`. That
+    Source: Salman et al. 2020 (arXiv:2007.08489) and MadryLab/robustness 1.2, `train.py`;
+    `start_share` after Wortsman et al. 2022, "Robust fine-tuning of zero-shot models". That
     library holds a multiplier for a whole epoch, so that its cyclic rate is 0 throughout the first;
     here both schedules are read at every step.
     """
@@ -172,6 +175,7 @@ class TrainingPlan:
     weight_decay: NonNegative = 5e-4
     smoothing: Annotated[float, Ge(0), Le(0.99)] = 0.1
     ema: Annotated[float, Ge(0), Le(0.999999)] = 0.0
+    start_share: Annotated[float, Ge(0), Le(0.99)] = 0.0
     freeze_norms: bool = False
     label_free: Annotated[bool, Flag(panel=NETWORK)] = False
     widths: Annotated[tuple[int, int, int, int], Flag(panel=NETWORK)] = (24, 48, 96, 192)

@@ -92,7 +92,7 @@ def train_classifier(
     where = f", from step {training.step} on" if training.step else ""
     report(f"{training.origin}; {len(shown)} photographs{where}.")
     training.run(report, observers, log_every=log_every, save_every=save_every)
-    return training.average.model.eval()  # type: ignore[return-value]
+    return training.result()
 
 
 @final
@@ -123,6 +123,7 @@ class _Training:
         )
         self.model = behind_normalisation(start, data.statistics).to(team.device)
         self.model.to(memory_format=torch.channels_last)
+        self.first = deepcopy(start.net.state_dict()) if plan.start_share else {}
         # The network as it starts, whose clean predictions a label-free training holds on to.
         self.teacher = deepcopy(self.model).eval().requires_grad_(False)
         if not plan.label_free:
@@ -179,6 +180,17 @@ class _Training:
                         self.save()
                         self.team.wait()  # until the checkpoint is whole
                         raise KeyboardInterrupt
+
+    @torch.no_grad()
+    def result(self) -> Normalized:
+        """What was trained, or its average, with the wanted share of the start; in evaluation."""
+        model: Normalized = self.average.model.eval()  # type: ignore[assignment]
+        if self.plan.start_share:
+            model = deepcopy(model)  # the checkpoint's weights stay as they are
+            for name, value in model.net.state_dict().items():
+                if value.is_floating_point():
+                    value.lerp_(self.first[name].to(value), self.plan.start_share)
+        return model
 
     def asked_to_stop(self, stopping: Stopping) -> bool:
         """Whether this process was asked to stop; of several, any, as all learnt in this step."""

@@ -163,6 +163,31 @@ def test_frozen_norms_keep_their_statistics_to_the_bit_and_the_rest_learns(
             assert torch.equal(value, before[name]) == (frozen and "running" in name), name
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_share_of_the_start_is_mixed_into_the_result_alone(
+    ema: float, photographs: PhotographSet, tmp_path: Path
+) -> None:
+    """Weights and statistics are the mean; the training itself, and so its checkpoint, is not."""
+    start, kept = kitnet(), kitnet()
+    plain = train_classifier(
+        plan(ema=ema), photographs, out=tmp_path / "plain", start=start, report=QUIET
+    )
+    mixed = train_classifier(
+        plan(ema=ema, start_share=0.25), photographs, out=tmp_path / "mixed", start=kitnet(),
+        report=QUIET,
+    )  # fmt: skip
+    first = kept.net.state_dict()
+    for name, value in mixed.net.state_dict().items():
+        if value.is_floating_point():
+            wanted = 0.75 * plain.net.state_dict()[name] + 0.25 * first[name]
+            assert torch.allclose(value, wanted, atol=1e-6), name
+    states = [
+        read_checkpoint(tmp_path / name / CHECKPOINT, device=torch.device("cpu"))["model"]
+        for name in ("plain", "mixed")
+    ]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
 def test_adam_takes_the_steps_of_pytorchs_on_frozen_norms(
     photographs: PhotographSet, tmp_path: Path
 ) -> None:
