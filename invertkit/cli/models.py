@@ -138,6 +138,30 @@ def show(
 
 
 @app.command()
+def classes(
+    name: Annotated[str, typer.Argument(help="Any word for a classifier, or a file.")] = "embedded",
+    search: Annotated[str, typer.Option(help="Only those with these words, in any case.")] = "",
+    as_json: Json = False,
+) -> None:
+    """List the classes that a classifier knows, with their numbers."""
+    from invertkit.models.classifiers.class_names import plain_name
+    from invertkit.models.classifiers.open import open_classifier
+
+    known = open_classifier(name).classes
+    if not known:
+        raise InputError(f"{name}: does not say which classes it knows; they have numbers only.")
+    words = plain_name(search).split()
+    found = {i: each for i, each in enumerate(known) if all(w in plain_name(each) for w in words)}
+    if not found:
+        raise InputError(f"{name}: none of its {len(known)} classes holds {search!r}.")
+    if as_json:
+        typer.echo(json.dumps(found, indent=1, ensure_ascii=False))
+        return
+    for place, each in found.items():
+        typer.echo(f"{place:>{len(str(len(known) - 1))}}  {each}")
+
+
+@app.command()
 def fetch(
     name: Annotated[str, typer.Argument(help="As `invertkit models` lists it.")],
     to: Annotated[

@@ -11,6 +11,7 @@ from pathlib import Path
 import dill
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from invertkit.models.classifiers.catalogue import ENTRIES
@@ -18,6 +19,7 @@ from invertkit.models.classifiers.open import open_classifier
 from invertkit.models.loading.safetensors_file import read_facts
 from invertkit.models.loading.weights_file import read_weights
 from tests.faces import invertkit
+from tests.helpers import KITNET
 from tests.models.loading.checkpoints import (
     SMALL,
     Payload,
@@ -76,6 +78,19 @@ def test_one_is_explained() -> None:
     assert "not published" in invertkit("models", "show", "resnet18-l2-eps0").out
     facts = json.loads(invertkit("models", "show", "embedded", "--json").out)
     assert facts["architecture"] == "timm:tf_efficientnet_lite0"
+
+
+def test_classes_are_listed_and_searched() -> None:
+    lines = invertkit("models", "classes").out.rstrip("\n").split("\n")
+    assert len(lines) == 1000
+    assert lines[1] == "  1  goldfish"
+    assert invertkit("models", "classes", "embedded", "--search", "Tabby").out == "281  tabby\n"
+    found = json.loads(invertkit("models", "classes", "--search", "fox terrier", "--json").out)
+    assert "wire-haired fox terrier" in found.values()
+    assert invertkit("models", "classes", KITNET).out.startswith("0  airplane\n")
+    assert "none of its 1000 classes holds 'unicorn'" in invertkit(
+        "models", "classes", "--search", "unicorn"
+    ).sentence  # fmt: skip
 
 
 def test_a_file_is_verified(tmp_path: Path, network: dict[str, Tensor]) -> None:
@@ -166,6 +181,14 @@ def test_the_same_network_with_other_names_is_converted_in_order(tmp_path: Path)
     facts = read_facts(made)
     assert (facts["mean"], facts["size"]) == ([0.485, 0.456, 0.406], 224)
     assert open_classifier(made).classes == tuple(f"class {i}" for i in range(4))
+    made.unlink()
+    # What a training that was told no names has written keeps its plan, not its numbers.
+    numbered = {"architecture": "timm:lcnet_035", "classes": list("0123"), "plan": {"seed": 3}}
+    texts = {key: json.dumps(value) for key, value in numbered.items()}
+    save_file(state, tmp_path / "t.safetensors", metadata=texts)
+    assert invertkit("models", "convert", tmp_path / "t.safetensors", made).code == 0
+    facts = read_facts(made)
+    assert (facts["classes"], facts["plan"]) == ([f"class {i}" for i in range(4)], {"seed": 3})
     made.unlink()
     swapped = list(other.items())
     swapped[0], swapped[-2] = swapped[-2], swapped[0]

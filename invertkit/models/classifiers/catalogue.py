@@ -248,8 +248,8 @@ def _of_the_library() -> Iterator[Entry]:
 
 
 # Twins of one network that differ in the radius they were trained against: one more is a line.
-_TWINS: Final[tuple[tuple[float, float | None], ...]] = ((0.0, 75.1),)
-_DEFAULT: Final = 0.0
+_TWINS: Final[tuple[tuple[float, float | None], ...]] = ((0.0, 75.1), (0.5, None), (1.5, None))
+_DEFAULT: Final = 0.5
 """Radius of the twin that `embedded` means."""
 
 

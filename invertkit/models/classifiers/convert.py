@@ -94,9 +94,11 @@ def _renamed(layout: Layout, architecture: str) -> Layout:
 
 def _facts_of(source: Path, layout: Layout, architecture: str) -> dict[str, Any]:
     """The metadata of a converted file; of a network that is not known, only where it is from."""
-    facts: dict[str, Any] = {"converted_from": source.name, "sha256_of_source": sha256(source)}
-    if source.suffix == ".safetensors":
-        facts = {**read_facts(source), **facts}
+    origin: dict[str, Any] = {"converted_from": source.name, "sha256_of_source": sha256(source)}
+    facts = {**(read_facts(source) if source.suffix == ".safetensors" else {}), **origin}
+    # A training that was never told names counts its classes: those of the architecture are better.
+    if facts.get("classes") == [str(i) for i in range(len(facts.get("classes", ())))]:
+        del facts["classes"]
     name = architecture or facts.get("architecture") or architectures.recognise(layout.state)
     if not name:
         return facts

@@ -39,7 +39,7 @@ def fetch(entry: Entry, *, folder: Path | None = None) -> Path:
     Example:
         >>> from invertkit.models.classifiers.catalogue import ENTRIES
         >>> fetch(ENTRIES["embedded"]).name
-        'lite0-eps0.safetensors'
+        'lite0-eps0.5.safetensors'
     """
     if entry.source == "invertkit":
         return CARRIED / entry.file

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from invertkit.core.pixel_space import IMAGENET_MEAN, IMAGENET_STD
 from invertkit.errors import InputError, InvertkitError, WeightsError
 from invertkit.models.classifiers import catalogue
+from invertkit.models.classifiers.architectures import class_names
 from invertkit.models.classifiers.kitnet import KitNet
 from invertkit.models.loading import hub
 from invertkit.models.loading.hub import why
@@ -188,7 +189,7 @@ def _timm(architecture: str, classes: tuple[str, ...], *, pretrained: bool) -> S
     return Start(
         net,
         architecture,
-        classes or tuple(map(str, range(net.num_classes))),
+        classes or class_names("", net.num_classes) or tuple(map(str, range(net.num_classes))),
         mean=tuple(config.get("mean", IMAGENET_MEAN)),
         std=tuple(config.get("std", IMAGENET_STD)),
         size=int(config.get("input_size", (3, 224, 224))[-1]),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from torch.nn import functional as F
 
+from invertkit.apps.gradients.run import gradients
 from invertkit.core.images.demo import find_picture
 from invertkit.core.images.load import load_image
 from invertkit.models.classifiers.catalogue import ENTRIES
@@ -14,7 +15,8 @@ from invertkit.models.loading.safetensors_file import read_facts
 from invertkit.models.loading.weights_file import sha256
 from tests.models.classifiers.samples import logits
 
-TWINS = sorted(name for name in ENTRIES if name.startswith("embedded-eps"))
+BY_RADIUS = sorted(ENTRIES.values(), key=lambda entry: entry.eps)
+TWINS = [entry.name for entry in BY_RADIUS if entry.name.startswith("embedded-eps")]
 
 
 def test_the_embedded_classifier_says_what_it_is() -> None:
@@ -39,6 +41,17 @@ def test_a_twin_is_small_and_knows_what_it_was_trained_against(name: str) -> Non
     attack = facts.get("plan", {}).get("attack", {"eps": 0.0})
     assert attack["eps"] == entry.eps
     assert open_classifier(name).mean == entry.mean
+
+
+def test_gradients_of_the_twins_grow_smoother_with_the_radius() -> None:
+    image = load_image(find_picture("flower").path)
+    small = F.interpolate(image, (144, 216), mode="area")
+    pieces = [small[..., :, left : left + 144] for left in (0, 36, 72)]
+    found = gradients(pieces, TWINS, size=112)
+    means = [mean.low_frequency[0] for mean in found.means()]
+    assert len(means) >= 3
+    assert means == sorted(means)
+    assert means[-1] > 2 * means[0]
 
 
 def test_it_sees_what_the_demonstration_shows() -> None:
