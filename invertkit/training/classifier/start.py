@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from invertkit.models.classifiers.architectures import class_names
 from invertkit.models.classifiers.kitnet import KitNet
 from invertkit.models.loading import hub
 from invertkit.models.loading.hub import why
-from invertkit.models.loading.safetensors_file import metadata
+from invertkit.models.loading.safetensors_file import read_facts
 from invertkit.models.loading.weights_file import load_into, read_weights, sha256
 from invertkit.training.classifier.normalized import Normalized
 
@@ -146,10 +145,7 @@ def _facts(path: Path) -> dict[str, Any]:
     """What a safetensors file of ours says of itself; nothing for any other."""
     if path.suffix != ".safetensors":
         return {}
-    try:
-        facts = {key: json.loads(value) for key, value in metadata(path).items()}
-    except json.JSONDecodeError:
-        return {}
+    facts = read_facts(path)
     return facts if "architecture" in facts else {}
 
 
