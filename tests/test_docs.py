@@ -292,7 +292,7 @@ def commands() -> Mapping[str, Mapping[str, bool]]:
         return {
             name: not getattr(parameter, "is_flag", False)
             for parameter in command.params
-            for name in parameter.opts
+            for name in (*parameter.opts, *parameter.secondary_opts)
             if name.startswith("-")
         }
 
