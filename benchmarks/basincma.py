@@ -21,8 +21,8 @@ from invertkit.engine.problem import Problem, Stage, Term
 from invertkit.engine.run import Run
 from invertkit.models.generators.biggan.config import BigGANConfig
 from invertkit.models.generators.biggan.network import BigGANDeep
+from invertkit.models.generators.conditional import ConditionalGenerator
 from invertkit.models.generators.generator import Generator
-from invertkit.models.generators.kitgan import KitGenerator
 from invertkit.models.generators.latents import latent_and_class
 from invertkit.models.generators.open import embedded_generator
 from invertkit.models.perceptual.lpips import lpips
@@ -47,7 +47,7 @@ def chunk_of(population: int, largest: int = 9) -> int:
 def kitgan() -> tuple[nn.Module, Generator]:
     """The embedded generator, plainly and as the engine has it."""
     ours = embedded_generator()
-    assert isinstance(ours.net, KitGenerator)
+    assert isinstance(ours.net, ConditionalGenerator)
     plain = KitGAN(
         classes=len(ours.classes),
         latent=ours.latents["latent"].numbers,

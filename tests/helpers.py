@@ -22,8 +22,8 @@ from invertkit.core.view import View
 from invertkit.engine.problem import Problem, Stage, Term
 from invertkit.models.classifiers.classifier import Classifier
 from invertkit.models.classifiers.kitnet import KitNet
+from invertkit.models.generators.conditional import ConditionalGenerator
 from invertkit.models.generators.generator import Generator
-from invertkit.models.generators.kitgan import KitGenerator
 from invertkit.models.generators.latents import latent_and_class
 from invertkit.models.perceptual.network import Part, PerceptualNet
 from invertkit.objectives.base import Objective, evaluate
@@ -141,7 +141,7 @@ def tiny_generator(*, size: int = 8, classes: int = 3) -> Generator:
     """Pictures of `size` pixels, a power of two, from five numbers and a class."""
     torch.manual_seed(0)
     widths = (8,) * (size // 4).bit_length()
-    net = KitGenerator(classes, latent=5, embedding=4, widths=widths)
+    net = ConditionalGenerator(classes, latent=5, embedding=4, widths=widths, class_at_start=True)
     return Generator(
         net,
         latents=latent_and_class(5),

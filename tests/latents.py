@@ -15,9 +15,9 @@ from invertkit.core.scene import Scene
 from invertkit.core.view import View
 from invertkit.engine.problem import Problem, Stage, Term
 from invertkit.engine.run import Run
+from invertkit.models.generators.conditional import ConditionalEncoder
 from invertkit.models.generators.encoder import Encoder
 from invertkit.models.generators.generator import Generator
-from invertkit.models.generators.kitgan import KitEncoder
 from invertkit.models.generators.latents import ClassEmbedding, LatentSpec, latent_and_class
 from invertkit.objectives.base import Objective
 from invertkit.objectives.reference import PixelDistance
@@ -121,7 +121,7 @@ def latents(**options: Any) -> Latent:
 def encoder64(latent: int = 5) -> Encoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        net = KitEncoder(latent=latent, embedding=4, widths=(8, 8, 8))
+        net = ConditionalEncoder(latent=latent, embedding=4, widths=(8, 8, 8))
     return Encoder(
         net, gives="latent", takes="embedding", size=32, description="a tiny encoder"
     ).double()

@@ -68,7 +68,7 @@ def train_classifier(
 @app.command("generator")
 @with_flags()
 def train_generator(orders: GeneratorOrders, plan: GeneratorPlan) -> None:
-    """Train a class-conditional generator of 32×32 pictures, its discriminator and its encoder."""
+    """Train a class-conditional generator, its discriminator and its encoder."""
     from invertkit.training.generator.command import train_and_measure_generator
 
     typer.echo(str(train_and_measure_generator(plan=plan, orders=orders, report=say)))

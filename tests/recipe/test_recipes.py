@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import invertkit as package
 from invertkit.errors import InvertkitError, RecipeError
+from invertkit.models.generators.conditional import ConditionalEncoder
 from invertkit.models.generators.encoder import Encoder
-from invertkit.models.generators.kitgan import KitEncoder
 from invertkit.recipe.build import signature_model
 from invertkit.recipe.overlay import (
     choose,
@@ -105,7 +105,7 @@ def tiny_projection(recipe: str, wanted: dict[str, str]) -> Job:
     """A projection on 16 pixels, with small networks."""
     image, mask, _ = red_on_green()
     generator = tiny_generator(classes=5)
-    encode = KitEncoder(latent=5, embedding=4, widths=(8, 8, 8))
+    encode = ConditionalEncoder(latent=5, embedding=4, widths=(8, 8, 8))
     stages = read_raw(recipe)["stages"]
     overrides = [f"stages.{name}.size=16" for name in stages if name != "transform"]
     if wanted.get("transform") != "none":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -10,20 +11,36 @@ from typing import Any, Final, Literal
 from torch import Tensor, nn
 
 from invertkit.errors import WeightsError
-from invertkit.models.classifiers.architectures import quiet_random
+from invertkit.models.classifiers.architectures import build, quiet_random
 from invertkit.models.classifiers.classifier import Classifier
 from invertkit.models.generators.biggan.config import BigGANConfig
 from invertkit.models.generators.biggan.files import load_biggan
 from invertkit.models.generators.biggan.network import BigGANDeep
+from invertkit.models.generators.conditional import (
+    ConditionalEncoder,
+    ConditionalGenerator,
+    encoder_widths,
+)
 from invertkit.models.generators.encoder import Encoder
 from invertkit.models.generators.generator import BIGGAN_STATISTICS, Generator, ObjectStatistics
-from invertkit.models.generators.kitgan import KitDiscriminator, KitEncoder, KitGenerator
+from invertkit.models.generators.kitgan import ENCODER_WIDTHS, KitDiscriminator
 from invertkit.models.generators.latents import latent_and_class
+from invertkit.models.generators.projected import (
+    FeatureMixer,
+    ProjectedDiscriminator,
+    ScaleHead,
+    keep_leaves,
+)
 from invertkit.models.loading.safetensors_file import metadata
 from invertkit.models.loading.weights_file import load_into, read_weights, sha256
 
 _FACTS: Final = ("classes", "embedding", "latent", "size", "statistics", "widths")
+ARCHITECTURE: Final = "conditional-gan"
+"""What the metadata call the networks that `invertkit train generator` makes."""
+_KITGAN: Final = "kitgan"
+"""Those of the embedded file, which was made before there were projected discriminators."""
 EMBEDDED: Final = Path(__file__).parents[1] / "weights" / "kitgan.safetensors"
+"""The file with the embedded generator, its discriminator and its encoder."""
 
 
 def embedded_generator(*, weights: Path | None = None) -> Generator:
@@ -42,11 +59,12 @@ def embedded_generator(*, weights: Path | None = None) -> Generator:
     """
     path, facts = _facts(weights)
     with quiet_random():
-        net = KitGenerator(
+        net = ConditionalGenerator(
             len(facts["classes"]),
             latent=facts["latent"],
             embedding=facts["embedding"],
             widths=facts["widths"],
+            class_at_start=facts["architecture"] == _KITGAN,
         )
     load_into(net, _part(path, "generator"), name=str(path))
     return Generator(
@@ -60,29 +78,60 @@ def embedded_generator(*, weights: Path | None = None) -> Generator:
 
 
 def embedded_discriminator(*, weights: Path | None = None) -> Classifier:
-    """The embedded generator's discriminator, for its features; it takes 32×32 pictures and more.
+    """What the embedded generator was trained against, for its features.
 
     Args:
         weights: A file made by `invertkit train generator`.
 
     Raises:
         WeightsError: The file is damaged or not one of these.
+        RecipeError: Its eyes are of an architecture that is not known here.
     """
     path, facts = _facts(weights)
+    state, net = _part(path, "discriminator"), nn.Module()
     with quiet_random():
-        # The file has plain weights: spectral norms were divided out when it was made.
-        net = KitDiscriminator(len(facts["classes"]), spectral=False)
-    load_into(net, _part(path, "discriminator"), name=str(path))
-    blocks = ("block1", "block2", "block3")
-    trunk = nn.Sequential()
-    for name in blocks:
-        trunk.add_module(name, net.get_submodule(name))
+        if facts["architecture"] == _KITGAN:
+            net = KitDiscriminator(len(facts["classes"]), spectral=False)
+            layers: tuple[str, ...] = ("block1", "block2", "block3")
+            classes = ()  # its trunk alone is opened, and tells of none
+        else:
+            net = _blank_discriminator(facts["eyes"], state, classes=len(facts["classes"]))
+            layers, classes = net.layers, facts["classes"]
+    load_into(net, state, name=str(path))
+    if isinstance(net, KitDiscriminator):
+        net = nn.Sequential(OrderedDict((name, net.get_submodule(name)) for name in layers))
     return Classifier(
-        trunk,
+        net,
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
+        classes=classes,
         description=_described("discriminator", path, weights, facts),
-        default_layers=blocks,
+        default_layers=layers,
+        size=facts["size"],
+    )
+
+
+def _blank_discriminator(
+    eyes: Mapping[str, Any], state: Mapping[str, Tensor], *, classes: int
+) -> ProjectedDiscriminator:
+    """A discriminator whose weights are still to come."""
+    seeing = build(eyes["architecture"], 1)
+    inside = "eyes.net."
+    keep_leaves(
+        seeing,
+        {name.removeprefix(inside).rpartition(".")[0] for name in state if name.startswith(inside)},
+    )
+    mixer = FeatureMixer(eyes["channels"])
+    return ProjectedDiscriminator(
+        Classifier(seeing, mean=eyes["mean"], std=eyes["std"]),
+        eyes_layers=eyes["layers"],
+        eyes_size=eyes["size"],
+        mixer=mixer,
+        # Its weights are plain: spectral norms were divided out when the file was made.
+        heads=[
+            ScaleHead(width, side, classes, spectral=False)
+            for width, side in zip(mixer.widths, eyes["sides"], strict=True)
+        ],
     )
 
 
@@ -96,8 +145,13 @@ def embedded_encoder(*, weights: Path | None = None) -> Encoder:
         WeightsError: The file is damaged or not one of these.
     """
     path, facts = _facts(weights)
+    widths = encoder_widths(facts["size"])
     with quiet_random():
-        net = KitEncoder(latent=facts["latent"], embedding=facts["embedding"])
+        net = ConditionalEncoder(
+            latent=facts["latent"],
+            embedding=facts["embedding"],
+            widths=ENCODER_WIDTHS if facts["architecture"] == _KITGAN else widths,
+        )
     load_into(net, _part(path, "encoder"), name=str(path))
     return Encoder(
         net,
@@ -165,16 +219,18 @@ def _facts(weights: Path | None) -> tuple[Path, Mapping[str, Any]]:
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file.")
     header = metadata(path)
-    if header.get("architecture") != json.dumps("kitgan"):
+    architecture = header.get("architecture")
+    if architecture not in (json.dumps(ARCHITECTURE), json.dumps(_KITGAN)):
         raise WeightsError(
-            f"{path}: was not made by `invertkit train generator` (its metadata names no kitgan)."
+            f"{path}: was not made by `invertkit train generator` (its metadata names neither "
+            f"{ARCHITECTURE} nor {_KITGAN})."
         )
-    lacking = [key for key in _FACTS if key not in header]
+    wanted = _FACTS if architecture == json.dumps(_KITGAN) else (*_FACTS, "eyes")
+    lacking = [key for key in wanted if key not in header]
     if lacking:
         raise WeightsError(f"{path}: its metadata lacks {', '.join(lacking)}; train it again.")
     # Metadata of a safetensors file are texts, so each fact was written as JSON.
-    facts = {key: json.loads(header[key]) for key in _FACTS}
-    return path, facts
+    return path, {key: json.loads(header[key]) for key in ("architecture", *wanted)}
 
 
 def _part(path: Path, part: str) -> dict[str, Tensor]:
@@ -189,7 +245,6 @@ def _part(path: Path, part: str) -> dict[str, Tensor]:
 
 def _described(what: str, path: Path, weights: Path | None, facts: Mapping[str, Any]) -> str:
     whose = "the embedded" if weights is None else f"{path.name}'s"
-    return (
-        f"{whose} KitGAN {what} ({len(facts['classes'])} classes, {facts['size']}×{facts['size']}, "
-        f"sha256 {sha256(path)[:12]})"
-    )
+    count, side = len(facts["classes"]), facts["size"]
+    kind = "KitGAN" if facts["architecture"] == _KITGAN else "class-conditional"
+    return f"{whose} {kind} {what} ({count} classes, {side}×{side}, sha256 {sha256(path)[:12]})"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import zipfile
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 from typing import final
 
@@ -12,6 +14,7 @@ from PIL import Image
 
 from invertkit.core.images.folder import is_picture
 from invertkit.errors import InputError
+from invertkit.models.classifiers.class_names import class_hint, class_place
 
 
 @final
@@ -24,6 +27,8 @@ class PictureFiles:
         source: Folder or zip file.
         labelled: True for `class/name.jpg`, the class being the last folder of a zip's names and
             the first of a folder's; False for pictures at any depth, without classes.
+        only: Classes to keep, by the names of their folders or by what follows a WordNet number
+            in them (`tabby` of `n02123045_tabby`), as `class_place` reads them; all if empty.
 
     Attributes:
         source: As given.
@@ -32,10 +37,11 @@ class PictureFiles:
         classes: Names in alphabetical order; none if not `labelled`.
 
     Raises:
-        InputError: Nothing is there, no pictures are, or fewer than two classes are.
+        InputError: Nothing is there, no pictures are, fewer than two classes are, or one of `only`
+            is not.
     """
 
-    def __init__(self, source: Path, *, labelled: bool = True) -> None:
+    def __init__(self, source: Path, *, labelled: bool = True, only: Sequence[str] = ()) -> None:
         self.source, self._zip = source, not source.is_dir()
         self._archive: tuple[int, zipfile.ZipFile] | None = None
         names = self._in_zip() if self._zip else self._in_folder(labelled=labelled)
@@ -43,6 +49,9 @@ class PictureFiles:
             # A zip of a data set often has a folder around its classes, so the last folder counts.
             parts = [(PurePosixPath(name).parts, name) for name in names]
             labelled_names = sorted((above[-2], name) for above, name in parts if len(above) >= 2)
+            if only:
+                kept = _chosen(source, {label for label, _ in labelled_names}, only)
+                labelled_names = [pair for pair in labelled_names if pair[0] in kept]
         else:
             labelled_names = sorted(("", name) for name in names)
         self.classes = tuple(sorted({label for label, _ in labelled_names})) if labelled else ()
@@ -107,3 +116,26 @@ class PictureFiles:
                 f"{self.source}: neither a folder nor a readable zip ({error})."
             ) from None
         return [name for name in names if is_picture(PurePosixPath(name))]
+
+
+def _chosen(source: Path, folders: Collection[str], only: Sequence[str]) -> set[str]:
+    """The folders that those names mean."""
+    known = sorted(folders)
+    names = [without_number(folder) for folder in known]
+    chosen = set()
+    for name in only:
+        place = known.index(name) if name in known else class_place(name, names)
+        if place is None:
+            raise InputError(f"{source}: has no class {name!r}.{class_hint(name, names)}")
+        chosen.add(known[place])
+    return chosen
+
+
+def without_number(folder: str) -> str:
+    """A class's name without the WordNet number that ImageNet's folders may begin with.
+
+    Example:
+        >>> without_number("n02123045_tabby"), without_number("tabby")
+        ('tabby', 'tabby')
+    """
+    return re.sub(r"^n\d{8}_(?=.)", "", folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -40,7 +40,9 @@ class PhotographSet:
         return len(self.labels)
 
 
-def load_photographs(source: Path, *, resolution: int, labelled: bool = True) -> PhotographSet:
+def load_photographs(
+    source: Path, *, resolution: int, labelled: bool = True, only: Sequence[str] = ()
+) -> PhotographSet:
     """Read every picture of a folder or zip laid out as `class/name.jpg`.
 
     Args:
@@ -48,11 +50,13 @@ def load_photographs(source: Path, *, resolution: int, labelled: bool = True) ->
         resolution: Side in pixels at which pictures are kept; each is cut to its central square
             and resized (Lanczos) if it is not that size already.
         labelled: False to take pictures at any depth and give them no class.
+        only: Classes to read; all if empty.
 
     Raises:
-        InputError: Nothing is there, or fewer than two classes are, or a picture is damaged.
+        InputError: Nothing is there, or fewer than two classes are, or a class of `only` is not, or
+            a picture is damaged.
     """
-    files = PictureFiles(source, labelled=labelled)
+    files = PictureFiles(source, labelled=labelled, only=only)
     # Filled picture by picture: a list to stack would need the memory twice.
     images = torch.empty(len(files), 3, resolution, resolution, dtype=torch.uint8)
     for i in range(len(files)):

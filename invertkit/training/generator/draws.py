@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import NamedTuple, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from invertkit.training.data.photographs import PhotographSet
+from invertkit.training.generator.augmentation import CHANGES
 from invertkit.training.generator.plan import GeneratorPlan
 
 
@@ -22,32 +23,40 @@ class ByClass:
         self._counts = torch.bincount(data.labels, minlength=len(data.classes))
         self._starts = self._counts.cumsum(0) - self._counts
 
-    def rows_of(
-        self, classes: Int[Tensor, " g"], draws: Float[Tensor, "g k"]
-    ) -> Int[Tensor, "g k"]:
+    def rows_of(self, classes: Int[Tensor, " b"], draws: Float[Tensor, " b"]) -> Int[Tensor, " b"]:
         """Rows of photographs of those classes; draws are uniform in [0, 1)."""
         # Uniform numbers scaled by the count: one draw serves classes of any sizes.
-        places = (draws * self._counts[classes, None]).long()
-        return self._order[self._starts[classes, None] + places]
+        places = (draws * self._counts[classes]).long()
+        return self._order[self._starts[classes] + places]
 
 
-def draws_of_step(
-    plan: GeneratorPlan, data: ByClass, step: int, device: str
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Photographs in [-1, 1] with labels, latents and wanted classes; all from the step alone."""
+class StepDraws(NamedTuple):
+    """What one step takes.
+
+    Attributes:
+        images: Photographs in [-1, 1].
+        labels: Their classes, which are also those of the pictures to be made.
+        latent: Of the pictures to be made.
+        real_changes: Of `changed`, for the photographs.
+        made_changes: For the made pictures.
+    """
+
+    images: Float[Tensor, "b 3 s s"]
+    labels: Int[Tensor, " b"]
+    latent: Float[Tensor, "b z"]
+    real_changes: Float[Tensor, "b 7"]
+    made_changes: Float[Tensor, "b 7"]
+
+
+def draws_of_step(plan: GeneratorPlan, data: ByClass, step: int, device: str) -> StepDraws:
+    """All that a step draws, from the step and the seed alone: classes as often as each other."""
     # Farther apart than a training has steps: neighbouring seeds share no draws.
     generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + step)
-    groups, classes = plan.batch // plan.group, len(data.classes)
-
-    def classes_of_groups() -> Tensor:
-        return torch.randint(classes, (groups,), generator=generator)
-
-    shown = classes_of_groups()
-    draws = torch.rand(groups, plan.group, generator=generator)
-    rows = data.rows_of(shown, draws).flatten()
+    labels = torch.randint(len(data.classes), (plan.batch,), generator=generator)
+    rows = data.rows_of(labels, torch.rand(plan.batch, generator=generator))
     images = data.images[rows].float() / 127.5 - 1
-    mirrored = torch.rand(len(rows), generator=generator) < 0.5
+    mirrored = torch.rand(plan.batch, generator=generator) < 0.5
     images[mirrored] = images[mirrored].flip(-1)
-    latent = torch.randn(len(rows), plan.latent, generator=generator)
-    wanted = classes_of_groups().repeat_interleave(plan.group)
-    return images.to(device), data.labels[rows].to(device), latent.to(device), wanted.to(device)
+    latent = torch.randn(plan.batch, plan.latent, generator=generator)
+    real, made = torch.rand(2, plan.batch, CHANGES, generator=generator)
+    return StepDraws(*(part.to(device) for part in (images, labels, latent, real, made)))

@@ -5,19 +5,23 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from invertkit.models.generators.kitgan import KitEncoder, KitGenerator
+from invertkit.models.generators.conditional import (
+    ConditionalEncoder,
+    ConditionalGenerator,
+    encoder_widths,
+)
 from invertkit.training.generator.plan import GeneratorPlan
 from invertkit.training.loop.options import Tell
 
 
 def train_encoder(
     plan: GeneratorPlan,
-    generator: KitGenerator,
+    generator: ConditionalGenerator,
     *,
     classes: int,
     device: str = "cpu",
     report: Tell = print,
-) -> KitEncoder:
+) -> ConditionalEncoder:
     """Train an encoder on the generator's own pictures: from G(z, c) and c back to z.
 
     Args:
@@ -31,7 +35,9 @@ def train_encoder(
     table = generator.embeddings.weight.T.detach()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed + 1)
-        encoder = KitEncoder(latent=plan.latent, embedding=plan.embedding).to(device)
+        encoder = ConditionalEncoder(
+            latent=plan.latent, embedding=plan.embedding, widths=encoder_widths(plan.size)
+        ).to(device)
     encoder.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(encoder.parameters(), 1e-3, (0.9, 0.99))
     kind = torch.device(device).type

@@ -1,33 +1,32 @@
-"""How good a class-conditional generator is: measures that need no downloaded network.
+"""How good a class-conditional generator is, in the features of frozen classifiers.
 
 Every measure compares pictures with held-out photographs. A number alone says little, so
-`measure_generator` also gives the number that as many real training photographs reach.
+`measure_pictures` also gives the number that as many real training photographs reach.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from invertkit.core.scene import LOGITS
 from invertkit.core.suggestions import listed
 from invertkit.core.wasserstein import wasserstein_1d
 from invertkit.errors import InputError
 from invertkit.metrics.frechet import frechet
+from invertkit.metrics.kernel_distance import kernel_distance
+from invertkit.metrics.precision_recall import precision_recall
 from invertkit.models.classifiers.classifier import Classifier
-from invertkit.models.classifiers.open import open_classifier
-from invertkit.models.generators.kitgan import KitGenerator
-from invertkit.training.classifier.train import TrainingPlan, accuracy, train_classifier
+from invertkit.models.generators.conditional import ConditionalGenerator
 from invertkit.training.data.photographs import PhotographSet, plain_batches
-from invertkit.training.generator.plan import GeneratorPlan
-from invertkit.training.robustness.attack import Attack
+from invertkit.training.generator.placing import places_among
+from invertkit.training.generator.sheets import pictures
 
 
 @final
@@ -49,51 +48,55 @@ class GeneratorMeasure:
         return f"{self.name}: {self.generated:.4g} (as many training photographs: {self.real:.4g})"
 
 
-def measure_generator(
-    generator: KitGenerator,
-    plan: GeneratorPlan,
+def measure_pictures(
+    made: PhotographSet,
     *,
     train: PhotographSet,
     test: PhotographSet,
-    per_class: int = 1000,
-    epochs: int = 6,
-    device: str = "cpu",
+    judges: dict[str, Classifier],
+    size: int = 128,
 ) -> Iterator[GeneratorMeasure]:
     """Every measure of this module, one after another.
 
     Args:
-        generator: In evaluation mode, on the CPU.
-        plan: Of its training.
-        train: What it was trained on.
-        test: What it has not seen, of the same classes.
-        per_class: Pictures made of each class, and training photographs taken of each; fewer where
-            a class has fewer.
-        epochs: Of the classifiers in `accuracy_score`.
-        device: Where these are trained.
+        made: Generated pictures, of the same classes.
+        train: As many photographs as were made, of those that were trained on.
+        test: Photographs that the generator has not seen.
+        judges: Classifiers by what to call them. Where one knows all the classes by name, so that
+            its accuracy can be told, it is.
+        size: Side at which they look.
 
     Raises:
         InputError: The classes differ.
     """
     expect_same_classes(train, test)
-    # As many real ones as made: all three numbers depend on how many pictures there are.
-    per_class = min(per_class, int(torch.bincount(train.labels).min()))
-    generated_set = generated(generator, plan, per_class=per_class, classes=train.classes)
-    real = some_of(train, per_class=per_class)
-    goal, of_made, of_real = (last_features(data) for data in (test, generated_set, real))
-    yield GeneratorMeasure(
-        "Fréchet distance to the test photographs, last features of the embedded classifier",
-        frechet(goal, of_made),
-        frechet(goal, of_real),
-    )
+    for name, judge in judges.items():
+        goal, of_made, of_real = (last_features(x, judge, size=size) for x in (test, made, train))
+        yield GeneratorMeasure(
+            f"Fréchet distance to the test photographs, last features of {name}",
+            frechet(goal, of_made),
+            frechet(goal, of_real),
+        )
+        yield GeneratorMeasure(
+            f"kernel distance to the test photographs, last features of {name}",
+            kernel_distance(goal, of_made),
+            kernel_distance(goal, of_real),
+        )
+        both = [precision_recall(goal, x) for x in (of_made, of_real)]
+        yield GeneratorMeasure(f"precision in them ↑, {name}", *(x.precision for x in both))
+        yield GeneratorMeasure(f"recall in them ↑, {name}", *(x.recall for x in both))
+        if -1 in places_among(judge.classes, made.classes):
+            continue
+        for most in (1, 5):
+            yield GeneratorMeasure(
+                f"share whose class is among the {most} likeliest of {name}'s, of these ↑",
+                class_accuracy(made, judge, most=most, size=size),
+                class_accuracy(train, judge, most=most, size=size),
+            )
     yield GeneratorMeasure(
         "sliced Wasserstein distance of 7×7 patches to the test photographs'",
-        patch_distance(test, generated_set),
-        patch_distance(test, real),
-    )
-    yield GeneratorMeasure(
-        "classification accuracy score ↑",
-        accuracy_score(generated_set, test, epochs=epochs, device=device),
-        accuracy_score(real, test, epochs=epochs, device=device),
+        patch_distance(test, made),
+        patch_distance(test, train),
     )
 
 
@@ -110,39 +113,12 @@ def expect_same_classes(train: PhotographSet, test: PhotographSet) -> None:
         )
 
 
-def pictures(
-    generator: KitGenerator, plan: GeneratorPlan, labels: Int[Tensor, " n"], *, seed: int = 0
-) -> Float[Tensor, "n 3 32 32"]:
-    """Unselected pictures in [0, 1] of those classes; latents are clamped to ±2.
-
-    Args:
-        generator: In evaluation mode, on the CPU.
-        plan: `latent`.
-        labels: The class of each.
-        seed: Of the latents.
-    """
-    draw = torch.Generator().manual_seed(seed)
-    latent = torch.randn(len(labels), plan.latent, generator=draw).clamp(-2, 2)
-    table = generator.embeddings.weight.T
-    with torch.no_grad():
-        chunks = [
-            generator(z, table[y])
-            for z, y in zip(latent.split(256), labels.split(256), strict=True)
-        ]
-    return torch.cat(chunks) / 2 + 0.5
-
-
 def generated(
-    generator: KitGenerator,
-    plan: GeneratorPlan,
-    *,
-    per_class: int,
-    classes: tuple[str, ...],
-    seed: int = 2,
+    generator: ConditionalGenerator, *, per_class: int, classes: tuple[str, ...], seed: int = 2
 ) -> PhotographSet:
     """`per_class` pictures of every class as bytes, like a data set."""
     labels = torch.arange(len(classes)).repeat_interleave(per_class)
-    images = pictures(generator, plan, labels, seed=seed)
+    images = pictures(generator, labels, seed=seed)
     return PhotographSet((images * 255).round().to(torch.uint8), labels, classes)
 
 
@@ -156,25 +132,53 @@ def some_of(photographs: PhotographSet, *, per_class: int, seed: int = 0) -> Pho
     return PhotographSet(photographs.images[rows], photographs.labels[rows], photographs.classes)
 
 
-# ---------------------------------------------------------------------- Fréchet distance
+# ---------------------------------------------------------------------- of a classifier
 
 
 @torch.no_grad()
 def last_features(
-    data: PhotographSet, *, classifier: Classifier | None = None
+    data: PhotographSet, classifier: Classifier, *, size: int = 128
 ) -> Float[Tensor, "n c"]:
-    """What the classifier's last layer says of every picture at 64×64, averaged over places.
+    """What the last of a classifier's default layers says of every picture, averaged over places.
 
     Args:
         data: Pictures of any size.
-        classifier: A network with `layer3`; the embedded one, with 192 features, if none.
+        classifier: The network.
+        size: Side at which it looks.
     """
-    classifier = classifier or open_classifier("embedded-cifar10")
+    (layer,) = classifier.resolve(["default"])[-1:]
     seen = [
-        classifier.observe(images, ("layer3",))["layer3"].mean((2, 3)).double()
-        for images, _ in plain_batches(data, batch=250, size=64)
+        classifier.observe(images, (layer,))[layer].mean((2, 3)).double()
+        for images, _ in plain_batches(data, batch=50, size=size)
     ]
     return torch.cat(seen)
+
+
+@torch.no_grad()
+def class_accuracy(
+    data: PhotographSet, classifier: Classifier, *, most: int = 1, size: int = 128
+) -> float:
+    """Share of pictures whose class is among the likeliest, of the data's classes alone.
+
+    Args:
+        data: Pictures with the classes that they were made for.
+        classifier: It knows them all by name.
+        most: How many of the likeliest count.
+        size: Side at which it looks.
+
+    Raises:
+        InputError: It does not.
+    """
+    places = places_among(classifier.classes, data.classes)
+    if -1 in places:
+        lacking = [name for name, place in zip(data.classes, places, strict=True) if place < 0]
+        raise InputError(f"{classifier.description} does not know {listed(lacking)}.")
+    right = 0
+    for images, labels in plain_batches(data, batch=50, size=size):
+        logits = classifier.observe(images, (LOGITS,))[LOGITS][:, places]
+        best = logits.topk(min(most, len(places)), dim=1).indices
+        right += int((best == labels[:, None]).any(1).sum())
+    return right / len(data)
 
 
 # ---------------------------------------------------------------------- patches
@@ -220,50 +224,3 @@ def _patches(data: PhotographSet, side: int, count: int, seed: int) -> Float[Ten
         rows = columns.gather(2, places.expand(-1, columns.shape[1], -1))
         taken.append(rows.transpose(0, 1).flatten(1))
     return torch.cat(taken, 1)
-
-
-# ---------------------------------------------------------------------- accuracy
-
-
-def accuracy_score(
-    generated_set: PhotographSet,
-    test: PhotographSet,
-    *,
-    epochs: int = 6,
-    size: int = 32,
-    batch: int = 100,
-    widths: tuple[int, int, int, int] = (24, 48, 96, 192),
-    seed: int = 0,
-    device: str = "cpu",
-) -> float:
-    """Accuracy on photographs of a fresh classifier that was trained on generated pictures alone.
-
-    It falls where pictures are not of their class and where their variety is too small, and no
-    network of the training takes part.
-
-    Args:
-        generated_set: Generated pictures, with the classes they were made for.
-        test: Photographs of the same classes.
-        epochs: Passes over the pictures.
-        size: Side of the classifier's input in pixels.
-        batch: Pictures a step; all of them if they are fewer.
-        widths: Channels of the classifier, a `KitNet`.
-        seed: Of its weights, order and augmentation.
-        device: Where to train it.
-
-    Source: classification accuracy score, Ravuri & Vinyals 2019, there with a ResNet-50.
-    """
-    plan = TrainingPlan(
-        attack=Attack(eps=0.0),
-        epochs=epochs,
-        size=size,
-        batch=min(batch, len(generated_set)),
-        lr=0.2,
-        widths=widths,
-        seed=seed,
-    )
-    with TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
-        model = train_classifier(
-            plan, generated_set, out=Path(folder), device=device, report=lambda line: None
-        )
-    return accuracy(model, test, size=size)

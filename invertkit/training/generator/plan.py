@@ -9,6 +9,25 @@ from typing import Annotated, final
 from invertkit.core.flags import NO_FLAG, Flag
 
 
+def words(typed: str) -> tuple[str, ...]:
+    """What was typed with commas between.
+
+    Example:
+        >>> words("tabby, lion")
+        ('tabby', 'lion')
+    """
+    return tuple(word.strip() for word in typed.split(",") if word.strip())
+
+
+def _widths(typed: str) -> dict[str, object]:
+    # What is no number becomes 0, which the command refuses with a sentence.
+    return {"widths": tuple(int(word) if word.isdecimal() else 0 for word in words(typed))}
+
+
+def _layers(typed: str) -> dict[str, object]:
+    return {"eyes_layers": words(typed)}
+
+
 @final
 @dataclass(frozen=True)
 class GeneratorPlan:
@@ -16,46 +35,52 @@ class GeneratorPlan:
 
     Args:
         steps: Updates of the generator, at least 1. The discriminators take as many.
-        batch: Pictures a step, a multiple of 4 (of `group`).
-        group: Neighbouring pictures of one class; see `ClassHead`.
-        lr: Adam's rate of the generator, 0 to 1.
+        batch: Photographs, and made pictures, a step; at least 2.
+        size: Side of the pictures: 4 doubled once for each width but the first.
+        lr: Adam's rate of the generator, 0 to 1; constant, since the average is what is kept.
         critic_lr: Of the discriminators, 0 to 1.
         betas: Adam's moments.
         decay: Of the exponential moving average of the generator's weights.
-        cooldown: Share of the steps, at the end, over which learning rates fall linearly to 0.
         latent: Length of z.
         embedding: Length of the class embedding.
-        widths: Channels of the generator at 4, 8, 16 and 32 pixels.
-        guide_layers: Layers of the guiding classifier that get a discriminator of their own;
-            none for a plain projection discriminator.
-        guide_size: Side in pixels at which that classifier looks, at least 16.
+        widths: Channels of the generator at 4, 8, 16, … pixels.
+        eyes_layers: Layers of the eyes that get a discriminator each, shallow to deep.
+        eyes_size: Side in pixels at which the eyes look, at least 32.
         encoder_steps: Updates of the encoder afterwards, at least 1.
         seed: Of weights, order and latents, from 0.
-        bf16: Train in bfloat16. Convolutions alone run in it.
+        bf16: Train in bfloat16 all that is not the eyes.
     """
 
-    steps: int = 8_000
-    batch: int = 48
-    group: Annotated[int, NO_FLAG] = 4
-    lr: float = 3e-4
-    critic_lr: float = 6e-4
+    steps: int = 10_000
+    batch: int = 32
+    size: int = 64
+    lr: float = 4e-4
+    critic_lr: float = 4e-4
     betas: Annotated[tuple[float, float], NO_FLAG] = (0.0, 0.99)
-    decay: Annotated[float, NO_FLAG] = 0.999
-    cooldown: Annotated[float, NO_FLAG] = 0.25
-    latent: Annotated[int, NO_FLAG] = 64
-    embedding: Annotated[int, NO_FLAG] = 32
-    widths: Annotated[tuple[int, int, int, int], NO_FLAG] = (256, 128, 64, 32)
-    guide_layers: Annotated[
+    decay: Annotated[float, NO_FLAG] = 0.996
+    latent: int = 128
+    embedding: int = 64
+    widths: Annotated[
+        tuple[int, ...],
+        Flag(
+            "--widths",
+            help="Channels of the generator at 4, 8, 16, … pixels, joined by commas.",
+            typed=str,
+            default="512,256,128,64,32",
+            reads=_widths,
+        ),
+    ] = (512, 256, 128, 64, 32)
+    eyes_layers: Annotated[
         tuple[str, ...],
         Flag(
-            "--no-guide",
-            help="Judge pixels alone, not a classifier's layers.",
-            typed=bool,
-            default=False,
-            reads=lambda alone: {"guide_layers": ()} if alone else {},
+            "--eyes-layers",
+            help="Layers of the eyes that get a discriminator each, joined by commas.",
+            typed=str,
+            default="blocks.0,blocks.1,blocks.2,blocks.4",
+            reads=_layers,
         ),
-    ] = ("layer1", "layer2", "layer3")
-    guide_size: int = 40
+    ] = ("blocks.0", "blocks.1", "blocks.2", "blocks.4")
+    eyes_size: int = 96
     encoder_steps: int = 4_000
     seed: int = 0
     bf16: bool = False
@@ -69,15 +94,29 @@ class GeneratorOrders:
     Args:
         data: Folder or zip of CLASS/NAME.png to train on.
         out: Folder for checkpoint, weights and pictures.
-        test: The same classes, unseen, to measure on (6 minutes).
+        classes: Of the data to train on, joined by commas, or a file with one a line; all if empty.
+        eyes: Classifier on whose features the discriminators look, as recipes name it.
+        eyes_weights: A file in place of the weights that its name stands for.
+        test: The same classes, unseen, to measure on.
+        judge: Classifier to measure with beside the eyes, as recipes name it.
+        judge_weights: A file in place of the weights that its name stands for.
         samples: Pictures to write singly to OUT/samples.
         resume: A checkpoint.pt to go on from.
         device: auto, cpu, cuda or cuda:N.
+        save_every: Steps between checkpoints.
+        sheet_every: Steps between sheets of samples in OUT/sheets; 0 for none.
     """
 
     data: Path
     out: Path
+    classes: str = ""
+    eyes: str = "embedded"
+    eyes_weights: Path | None = None
     test: Path | None = None
+    judge: str = ""
+    judge_weights: Path | None = None
     samples: int = 0
     resume: Path | None = None
     device: str = "auto"
+    save_every: int = 500
+    sheet_every: int = 500

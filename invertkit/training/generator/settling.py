@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from invertkit.models.generators.kitgan import KitGenerator
+from invertkit.models.generators.conditional import ConditionalGenerator
 from invertkit.training.generator.plan import GeneratorPlan
 
 
 @torch.no_grad()
 def settle(
-    generator: KitGenerator, plan: GeneratorPlan, *, classes: int, batches: int = 64
+    generator: ConditionalGenerator, plan: GeneratorPlan, *, classes: int, batches: int = 128
 ) -> None:
     """Batch-norm statistics of the averaged weights, over many batches.
 
@@ -19,7 +19,7 @@ def settle(
         generator: Left in evaluation mode.
         plan: `latent` and `seed`.
         classes: Number of classes.
-        batches: Of 128 pictures.
+        batches: Of 64 pictures.
 
     Source: "standing statistics", Brock et al. 2019.
     """
@@ -32,7 +32,7 @@ def settle(
     for index in range(batches):
         # Below the numbers of the training's steps, which begin at 0.
         draw = torch.Generator().manual_seed(plan.seed * 1_000_003 - 1 - index)
-        latent = torch.randn(128, plan.latent, generator=draw).to(device)
-        labels = torch.randint(classes, (128,), generator=draw).to(device)
+        latent = torch.randn(64, plan.latent, generator=draw).to(device)
+        labels = torch.randint(classes, (64,), generator=draw).to(device)
         generator(latent, generator.embeddings.weight.T[labels])
     generator.eval()

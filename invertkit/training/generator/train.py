@@ -1,24 +1,25 @@
-"""Training of a class-conditional generator: hinge loss, projection, spectral norm, EMA."""
+"""Training of a class-conditional generator against projected discriminators, by hinge loss."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from invertkit.core.signals import Stopping
 from invertkit.errors import InputError
 from invertkit.models.classifiers.classifier import Classifier
-from invertkit.models.generators.kitgan import KitDiscriminator, KitGenerator
 from invertkit.training.data.photographs import PhotographSet
-from invertkit.training.generator.draws import ByClass, draws_of_step
+from invertkit.training.generator.draws import ByClass, StepDraws, draws_of_step
 from invertkit.training.generator.networks import GameNetworks, hinge
-from invertkit.training.generator.plan import GeneratorPlan
-from invertkit.training.generator.settling import settle
+from invertkit.training.generator.plan import GeneratorOrders, GeneratorPlan
 from invertkit.training.loop.checkpoints import (
     CHECKPOINT,
     make_folder,
@@ -28,130 +29,140 @@ from invertkit.training.loop.checkpoints import (
 from invertkit.training.loop.ema import Average
 from invertkit.training.loop.options import Tell
 
+FREE: Final = ("steps", "encoder_steps", "lr", "critic_lr", "eyes_size")
+"""What of the plan may be another when a training is gone on with."""
+
 
 def train_generator(
     plan: GeneratorPlan,
     photographs: PhotographSet,
     *,
-    out: Path,
-    guide: Classifier | None = None,
-    resume: Path | None = None,
-    device: str = "cpu",
+    eyes: Classifier,
+    orders: GeneratorOrders,
     report: Tell = print,
-    every: int = 500,
-) -> tuple[KitGenerator, KitDiscriminator]:
-    """Train, leaving `checkpoint.pt` in `out` every `every` steps; the averaged generator.
+    look: Callable[[GameNetworks, int], None] | None = None,
+) -> GameNetworks:
+    """Train, leaving a checkpoint every so many steps; the networks, the generator averaged.
 
-    Draws, learning rates and averaging depend on the step alone: a training that was resumed ends
-    in the same weights as one that was not, on a CPU to the last bit.
+    Draws and averaging depend on the step alone: a training that was stopped and resumed ends in
+    the same weights as one that was not, on a CPU to the last bit.
 
     Args:
         plan: What to do.
-        photographs: Training photographs, 32×32.
-        out: Folder of the checkpoint.
-        guide: Frozen classifier for `plan.guide_layers`.
-        resume: A checkpoint of an earlier run of the same plan; `steps` may differ, learning rates
-            follow the new number from there on.
-        device: Where to train.
-        report: Receives one line per `every` steps, after the checkpoint is written.
-        every: Steps between checkpoints.
+        photographs: Training photographs of `plan.size`.
+        eyes: Frozen classifier that has `plan.eyes_layers`.
+        orders: `out`, `resume`, `device`, `save_every` and `sheet_every`.
+        report: Receives what the eyes are, then one line per checkpoint, after it is written.
+        look: Receives the averaged networks and the number of steps, every `sheet_every` steps.
 
     Raises:
         InputError: `resume` is no checkpoint of this training, `out` cannot be written, or the
             training has diverged.
+        KeyboardInterrupt: It was stopped; the checkpoint is written.
     """
     data = ByClass(photographs)
-    game = _Game(plan, classes=len(data.classes), guide=guide, device=device)
-    if resume is not None:
-        game.restore(resume)
-    make_folder(out)
-    started, first, told = time.monotonic(), game.step, game.step
-    tallies = torch.zeros(2, device=device)
-    while game.step < plan.steps:
-        tallies = tallies + game.update(*draws_of_step(plan, data, game.step, device))
-        # Nothing is read from the device in between, so that no step waits.
-        if game.step % every and game.step < plan.steps:
-            continue
-        if not tallies.isfinite().all():
-            raise InputError(
-                f"the scores were not finite before step {game.step}; the checkpoint before is "
-                "kept. Use a smaller --lr and --critic-lr."
-            )
-        write_checkpoint(game.state(), out / CHECKPOINT)
-        real, fake = (tallies / (game.step - told)).tolist()
-        rate = (game.step - first) * plan.batch / (time.monotonic() - started)
-        report(
-            f"step {game.step}/{plan.steps} real {real:+.2f}, made {fake:+.2f}, "
-            f"{rate:.0f} pictures/s"
-        )
-        tallies, told = torch.zeros_like(tallies), game.step
-    generator: KitGenerator = game.average.model  # type: ignore[assignment]
-    settle(generator, plan, classes=len(data.classes))
-    return generator.eval(), game.players.discriminator.eval()
+    game = Game(plan, data.classes, eyes=eyes, device=orders.device)
+    if orders.resume is not None:
+        game.restore(orders.resume)
+    make_folder(orders.out)
+    report(f"eyes: {eyes.description}")
+    begun = time.monotonic()
+    with Stopping() as stopping:
+        while game.step < plan.steps:
+            game.update(draws_of_step(plan, data, game.step, orders.device))
+            if look is not None and orders.sheet_every and game.step % orders.sheet_every == 0:
+                look(game.averaged(), game.step)
+            asked = stopping.asked  # read once: what comes while a checkpoint is written waits
+            if asked or game.step % orders.save_every == 0 or game.step == plan.steps:
+                report(game.saved(orders.out / CHECKPOINT, seconds=time.monotonic() - begun))
+                begun = time.monotonic()
+            if asked:
+                raise KeyboardInterrupt
+    return game.averaged()
 
 
 @final
-class _Game:
+class Game:
     """A training on its way: the networks, the averaged generator and both optimizers."""
 
     def __init__(
-        self, plan: GeneratorPlan, *, classes: int, guide: Classifier | None, device: str
+        self, plan: GeneratorPlan, classes: tuple[str, ...], *, eyes: Classifier, device: str
     ) -> None:
-        self.plan, self.device, self.step = plan, device, 0
+        self.plan, self.classes, self.device, self.step = plan, classes, device, 0
         with torch.random.fork_rng(devices=[]):  # PyTorch's initialisers read the global generator
             torch.manual_seed(plan.seed)
-            self.players = GameNetworks(plan, classes, guide).to(device)
+            self.players = GameNetworks(plan, len(classes), eyes).to(device)
         self.players.to(memory_format=torch.channels_last)
-        for frozen in self.players.guide:
-            if frozen is not None:
-                frozen.to(device).to(memory_format=torch.channels_last)
+        self.players.eyes.to(device).to(memory_format=torch.channels_last)
         # Batch-norm statistics of an average of weights are no average: `settle` takes them anew.
         self.average = Average(self.players.generator, plan.decay, buffers=False)
-        self.critics = [
-            *self.players.discriminator.parameters(),
-            *self.players.heads.parameters(),
-        ]
+        self.heads = list(self.players.heads.parameters())
         self.climbing = torch.optim.Adam(self.players.generator.parameters(), plan.lr, plan.betas)
-        self.judging = torch.optim.Adam(self.critics, plan.critic_lr, plan.betas)
+        self.judging = torch.optim.Adam(self.heads, plan.critic_lr, plan.betas)
+        self._tallies, self._told = torch.zeros(2, device=device), 0
 
-    def update(
-        self,
-        images: Float[Tensor, "b 3 32 32"],
-        labels: Int[Tensor, " b"],
-        latent: Float[Tensor, "b z"],
-        wanted: Int[Tensor, " b"],
-    ) -> Float[Tensor, " 2"]:
-        """Discriminators, generator, average: one step; the mean scores of real and made."""
+    def update(self, draws: StepDraws) -> None:
+        """Discriminators, generator, average: one step.
+
+        The made pictures are made and seen once. The heads learn from what the eyes saw, detached;
+        then the generator from the same, judged by the heads that have just learnt.
+        """
         plan, players, kind = self.plan, self.players, torch.device(self.device).type
-        rate = min(1.0, (plan.steps - self.step) / max(1.0, plan.cooldown * plan.steps))
-        for optimizer, lr in ((self.climbing, plan.lr), (self.judging, plan.critic_lr)):
-            optimizer.param_groups[0]["lr"] = lr * rate
         with torch.autocast(kind, torch.bfloat16, enabled=plan.bf16):
-            pictures = players.generator(latent, players.generator.embeddings.weight.T[wanted])
-            both = torch.cat([images, pictures.detach()]).contiguous(
-                memory_format=torch.channels_last
-            )
-            scores = players.scores(both, torch.cat([labels, wanted]))
-            loss = torch.stack([hinge(score, len(images)) for score in scores]).sum()
+            with torch.no_grad():
+                real = players.seen(draws.images, draws.real_changes)
+            generator = players.generator
+            pictures = generator(draws.latent, generator.embeddings.weight.T[draws.labels])
+            made = players.seen(pictures, draws.made_changes)
+            # Two calls, so that batch norm in the heads cannot tell real from made by their mean.
+            of_real = players.scores(real, draws.labels)
+            of_made = players.scores([each.detach() for each in made], draws.labels)
+        loss = torch.stack([hinge(*pair) for pair in zip(of_real, of_made, strict=True)]).sum()
         self.judging.zero_grad()
         loss.backward()
         self.judging.step()
-        real, fake = scores[0].detach().split(len(images))
-        # The generator's loss runs through the critics; slopes of theirs would be thrown away.
-        for parameter in self.critics:
+        # The generator's loss runs through the heads; slopes of theirs would be thrown away.
+        for parameter in self.heads:
             parameter.requires_grad_(False)
         with torch.autocast(kind, torch.bfloat16, enabled=plan.bf16):
-            scores = players.scores(pictures, wanted)  # the same pictures, by the improved judges
-            loss = -torch.stack([score.mean() for score in scores]).sum()
+            scores = players.scores(made, draws.labels)
         self.climbing.zero_grad()
-        loss.backward()
+        (-torch.stack([score.mean() for score in scores]).sum()).backward()
         self.climbing.step()
-        for parameter in self.critics:
+        for parameter in self.heads:
             parameter.requires_grad_(True)
         # While there is little to average, an average of many steps would lag behind.
         self.average.update(min(plan.decay, (self.step + 1) / (self.step + 10)))
         self.step += 1
-        return torch.stack([real.mean(), fake.mean()]).float()
+        # Nothing is read from the device here, so that no step waits.
+        self._tallies += torch.stack([mean_score(of_real), mean_score(of_made)])
+
+    def averaged(self) -> GameNetworks:
+        """The networks with the averaged generator in place of the one that learns: a copy."""
+        copy = deepcopy(self.players)
+        copy.generator.load_state_dict(self.average.model.state_dict())
+        return copy.eval()
+
+    def saved(self, path: Path, *, seconds: float) -> str:
+        """Write the checkpoint; what to tell of the steps since the last.
+
+        Raises:
+            InputError: The training has diverged, or the file cannot be written.
+        """
+        if not self._tallies.isfinite().all():
+            raise InputError(
+                f"the scores were not finite before step {self.step}; the checkpoint before is "
+                "kept. Use a smaller --lr and --critic-lr."
+            )
+        write_checkpoint(self.state(), path)
+        steps = max(1, self.step - self._told)
+        real, made = (self._tallies / steps).tolist()
+        self._tallies, self._told = torch.zeros_like(self._tallies), self.step
+        rate = steps * self.plan.batch / max(seconds, 1e-9)
+        return (
+            f"step {self.step}/{self.plan.steps} real {real:+.2f}, made {made:+.2f}, "
+            f"{rate:.0f} pictures/s"
+        )
 
     def state(self) -> dict[str, Any]:
         """All of it, as tensors, numbers, strings and dicts."""
@@ -162,35 +173,53 @@ class _Game:
             "judging": self.judging.state_dict(),
             "step": self.step,
             "plan": asdict(self.plan),
+            "classes": list(self.classes),
+            "eyes": self.players.eyes.description,
         }
 
     def restore(self, path: Path) -> None:
-        """Go on from a file that holds `state`; `steps` may be another number than it was.
+        """Go on from a file that holds `state`; `FREE` may be other than they were.
 
         Raises:
-            InputError: It does not, or it is of another plan.
+            InputError: It does not, or it is of another plan, other classes or other eyes.
         """
         state = read_checkpoint(path, device=torch.device(self.device))
+        self._expect_same(path, state)
         try:
             self.players.load_state_dict(state["players"])
             self.average.model.load_state_dict(state["mean"])
             self.climbing.load_state_dict(state["climbing"])
             self.judging.load_state_dict(state["judging"])
-            self.step = int(state["step"])
-            before = dict(state.get("plan", {}))
+            self.step = self._told = int(state["step"])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             what = str(error).strip().split("\n")[0]
             raise InputError(
                 f"{path}: is not a checkpoint of this training ({what:.120}). Give the "
                 f"{CHECKPOINT} of a run with the same classes and sizes."
             ) from None
-        for name, now in asdict(self.plan).items():
-            if name not in ("steps", "encoder_steps") and before.get(name, now) != now:
-                raise InputError(
-                    f"{path}: was begun with {name} {before[name]}, not {now}. Go on with the "
-                    "same options, or begin anew."
-                )
+        # The optimizers' states brought the rates they were written with.
+        for optimizer, lr in ((self.climbing, self.plan.lr), (self.judging, self.plan.critic_lr)):
+            optimizer.param_groups[0]["lr"] = lr
         if self.step > self.plan.steps:
             raise InputError(
                 f"{path}: is at step {self.step}, beyond the {self.plan.steps} asked for."
             )
+
+    def _expect_same(self, path: Path, state: dict[str, Any]) -> None:
+        now = {
+            **asdict(self.plan),
+            "classes": list(self.classes),
+            "eyes": self.players.eyes.description,
+        }
+        before = {**state.get("plan", {}), **{key: state.get(key) for key in ("classes", "eyes")}}
+        for name, value in now.items():
+            if name not in FREE and before.get(name, value) != value:
+                raise InputError(
+                    f"{path}: was begun with {name} {before[name]}, not {value}. Go on with the "
+                    "same options, or begin anew."
+                )
+
+
+def mean_score(scores: list[Float[Tensor, "b _ _"]]) -> Float[Tensor, ""]:
+    """Over pictures and places, summed over the heads."""
+    return torch.stack([score.detach().mean() for score in scores]).sum().float()

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import invertkit as package
-from invertkit.models.generators.kitgan import KitGenerator
+from invertkit.models.generators.conditional import ConditionalGenerator
 from tests.faces import Answer, invertkit, write_inputs, write_page
 from tests.latents import generator64
 
@@ -38,15 +38,15 @@ def write_generator(path: Path, *, seed: int = 0) -> Path:
     """Untrained weights of 8×8 pictures, in the form that a training leaves."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = KitGenerator(3, latent=20, embedding=4, widths=(8, 8))
+        net = ConditionalGenerator(3, latent=20, embedding=4, widths=(8, 8))
     state = {
         f"generator.{name}": value
         for name, value in net.state_dict().items()
         if "num_batches_tracked" not in name
     }
     facts = {
-        "architecture": "kitgan", "size": 8, "latent": 20, "embedding": 4, "widths": (8, 8),
-        "classes": CLASSES, "statistics": ((0.5, 0.5), (0.7, 0.7)),
+        "architecture": "conditional-gan", "size": 8, "latent": 20, "embedding": 4,
+        "widths": (8, 8), "classes": CLASSES, "statistics": ((0.5, 0.5), (0.7, 0.7)), "eyes": {},
     }  # fmt: skip
     save_file(state, path, metadata={key: json.dumps(value) for key, value in facts.items()})
     return path

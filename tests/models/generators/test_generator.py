@@ -229,10 +229,10 @@ def test_files_that_are_not_these_are_told(make: Callable[..., Any], tmp_path: P
         told[path] = "is not a whole safetensors file"
     plain = tmp_path / "plain.safetensors"
     save_file({"x": torch.zeros(1)}, plain)
-    told[plain] = "its metadata names no kitgan"
+    told[plain] = "its metadata names neither conditional-gan nor kitgan"
     others = tmp_path / "others.safetensors"
     save_file({"x": torch.zeros(1)}, others, metadata={"format": "pt"})  # as the hub's files have
-    told[others] = "its metadata names no kitgan"
+    told[others] = "its metadata names neither conditional-gan nor kitgan"
     pickled = tmp_path / "weights.pt"
     torch.save({"x": torch.zeros(1)}, pickled)
     told[pickled] = "is not a whole safetensors file"

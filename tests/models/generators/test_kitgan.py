@@ -1,171 +1,18 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from torch import Tensor, nn
-from torch.nn import functional as F
 
-from invertkit.models.generators.kitgan import (
-    ClassHead,
-    ConditionalBatchNorm,
-    FeatureHead,
-    KitDiscriminator,
-    KitEncoder,
-    KitGenerator,
-    baked,
-    condition_at,
-)
+from invertkit.models.generators.kitgan import ClassHead, KitDiscriminator
+from invertkit.models.generators.projected import baked
 from tests.helpers import normal, uniform
-
-WIDTHS = (8, 6, 4)
-
-
-def made(make: Callable[[], nn.Module]) -> nn.Module:
-    """A network whose norms hold statistics that no default would give, in float64."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        net = make().double()
-        for module in net.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                assert module.running_mean is not None
-                assert module.running_var is not None
-                module.running_mean.normal_(0, 0.3)
-                module.running_var.uniform_(0.3, 1.5)
-    return net.eval().requires_grad_(False)
-
-
-def generator() -> KitGenerator:
-    net = made(lambda: KitGenerator(3, latent=5, embedding=4, widths=WIDTHS))
-    assert isinstance(net, KitGenerator)
-    return net
+from tests.models.generators.test_conditional import made
 
 
 def discriminator(*, spectral: bool = True) -> KitDiscriminator:
     net = made(lambda: KitDiscriminator(3, widths=(4, 6, 8, 10), spectral=spectral))
     assert isinstance(net, KitDiscriminator)
     return net
-
-
-# ---------------------------------------------------------------------- conditional batch norm
-
-
-@given(seed=st.integers(0, 99), train=st.sampled_from([True, False]))
-def test_conditional_batch_norm_is_its_plain_restatement(seed: int, train: bool) -> None:  # noqa: FBT001
-    norm = made(lambda: ConditionalBatchNorm(6, 5))
-    features, condition = normal(3, 6, 4, 5, seed=seed), normal(3, 5, seed=seed + 1)
-    if train:
-        norm.train()
-        mean, var = features.mean((0, 2, 3)), features.var((0, 2, 3), unbiased=False)
-    else:
-        mean, var = norm.norm.running_mean, norm.norm.running_var
-    plain = (features - mean[:, None, None]) / (var[:, None, None] + 1e-4).sqrt()
-    scale = torch.einsum("ck,bk->bc", norm.scale.weight, condition)[:, :, None, None]
-    shift = torch.einsum("ck,bk->bc", norm.shift.weight, condition)[:, :, None, None]
-    wanted = plain * (1 + scale) + shift
-    torch.testing.assert_close(norm(features, condition), wanted, rtol=1e-12, atol=1e-12)
-
-
-def test_a_condition_may_differ_from_place_to_place() -> None:
-    norm = made(lambda: ConditionalBatchNorm(6, 5))
-    features, left, right = normal(2, 6, 4, 4), normal(2, 5, seed=1), normal(2, 5, seed=2)
-    condition = torch.stack([left, left, right, right], 2)[:, :, None].expand(-1, -1, 4, -1)
-    both = norm(features, condition)
-    torch.testing.assert_close(both[..., :2], norm(features, left)[..., :2], rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(
-        both[..., 2:], norm(features, right)[..., 2:], rtol=1e-12, atol=1e-12
-    )
-    assert condition_at(left, 8) is left
-    assert condition_at(condition, 4).shape[-2:] == (16, 16)
-
-
-# ---------------------------------------------------------------------- the generator
-
-
-def test_the_generator_is_its_plain_restatement() -> None:
-    net, latent, embedding = generator(), normal(2, 5), normal(2, 4, seed=1)
-    condition = torch.cat([latent, embedding], 1)
-
-    def norm(part: ConditionalBatchNorm, features: Tensor) -> Tensor:
-        mean, var = part.norm.running_mean, part.norm.running_var
-        assert isinstance(mean, Tensor)
-        assert isinstance(var, Tensor)
-        plain = (features - mean[:, None, None]) / (var[:, None, None] + 1e-4).sqrt()
-        scale, shift = condition @ part.scale.weight.T, condition @ part.shift.weight.T
-        return plain * (1 + scale[:, :, None, None]) + shift[:, :, None, None]
-
-    def twice(features: Tensor) -> Tensor:
-        return features.repeat_interleave(2, 2).repeat_interleave(2, 3)
-
-    features = F.linear(condition, net.gen_z.weight, net.gen_z.bias).reshape(2, WIDTHS[0], 4, 4)
-    for block in net.blocks:
-        inner = F.conv2d(
-            norm(block.bn1, features).relu(), block.conv1.weight, block.conv1.bias, padding=1
-        )
-        inner = norm(block.bn2, twice(inner)).relu()
-        inner = F.conv2d(inner, block.conv2.weight, block.conv2.bias, padding=1)
-        features = inner + twice(F.conv2d(features, block.skip.weight))
-    mean, var = net.bn.running_mean, net.bn.running_var
-    plain = (features - mean[:, None, None]) / (var[:, None, None] + 1e-4).sqrt()
-    plain = plain * net.bn.weight[:, None, None] + net.bn.bias[:, None, None]
-    wanted = F.conv2d(plain.relu(), net.to_rgb.weight, net.to_rgb.bias, padding=1).tanh()
-    found = net(latent, embedding)
-    assert found.shape == (2, 3, 16, 16)
-    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
-
-
-@given(seed=st.integers(0, 99))
-def test_an_embedding_that_is_the_same_everywhere_is_a_plain_one(seed: int) -> None:
-    net, latent, embedding = generator(), normal(3, 5, seed=seed), normal(3, 4, seed=seed + 1)
-    everywhere = embedding[:, :, None, None].expand(-1, -1, 4, 4)
-    torch.testing.assert_close(
-        net(latent, everywhere), net(latent, embedding), rtol=1e-10, atol=1e-12
-    )
-
-
-def test_an_embedding_by_place_differs_where_it_differs() -> None:
-    net, latent, first = generator(), normal(1, 5), normal(1, 4, seed=1)
-    plain = first[:, :, None, None].repeat(1, 1, 4, 4)
-    other = plain.clone()
-    shift = normal(1, 4, seed=2)
-    other[..., 0] += shift[..., None]
-    other[..., 3] -= shift[..., None]  # the mean stays, so the 4×4 start does
-    change = (net(latent, other) - net(latent, plain)).abs().amax((0, 1, 2))
-    assert change[:4].max() > 1e-3
-    assert change[12:].max() > 1e-3
-    assert (net(latent, plain) - net(latent, first)).abs().max() < 1e-12
-
-
-def test_pictures_do_not_depend_on_their_neighbours_and_stay_in_double_precision() -> None:
-    net, latent, embedding = generator(), normal(3, 5), normal(3, 4, seed=1)
-    together = net(latent, embedding)
-    assert together.dtype == torch.float64
-    assert together.abs().max() <= 1
-    for i in range(3):
-        alone = net(latent[i : i + 1], embedding[i : i + 1])
-        torch.testing.assert_close(alone[0], together[i], rtol=1e-12, atol=1e-12)
-
-
-def test_half_precision_ends_in_single() -> None:
-    net = generator().bfloat16()
-    out = net(normal(1, 5).bfloat16(), normal(1, 4).bfloat16())
-    assert out.dtype == torch.float32
-    assert out.isfinite().all()
-
-
-def test_gradients_of_latent_and_embedding_are_true() -> None:
-    net = generator()
-    latent, embedding = normal(1, 5).requires_grad_(), normal(1, 4, seed=1).requires_grad_()
-    pull = normal(1, 3, 16, 16, seed=5)
-    assert torch.autograd.gradcheck(
-        lambda z, e: (net(z, e) * pull).sum(), (latent, embedding), atol=1e-6
-    )
-
-
-# ---------------------------------------------------------------------- its companions
 
 
 def test_a_baked_discriminator_is_the_spectral_one_with_plain_weights() -> None:
@@ -211,17 +58,3 @@ def test_the_head_is_the_projection_and_the_spread_of_a_group() -> None:
 def test_other_groups_of_a_batch_do_not_matter() -> None:
     net, images, labels = discriminator(), uniform(8, 3, 16, 16), torch.arange(8) // 4
     torch.testing.assert_close(net(images[4:], labels[4:]), net(images, labels)[4:])
-    head = made(lambda: FeatureHead(6, 3, width=4)).float()
-    features = normal(8, 6, 8, 8, dtype=torch.float32)
-    torch.testing.assert_close(head(features[4:], labels[4:]), head(features, labels)[4:])
-
-
-def test_the_encoder_depends_on_picture_and_class_and_on_nobody_else() -> None:
-    net = made(lambda: KitEncoder(latent=5, embedding=4, widths=(8, 8, 16)))
-    images, embeddings = uniform(3, 3, 32, 32) * 2 - 1, normal(3, 4)
-    latent = net(images, embeddings)
-    assert latent.shape == (3, 5)
-    alone = net(images[1:2], embeddings[1:2])
-    torch.testing.assert_close(alone, latent[1:2], rtol=1e-10, atol=1e-12)
-    assert not torch.allclose(net(images, embeddings.flip(0)), latent)
-    assert not torch.allclose(net(images.flip(0), embeddings), latent)

@@ -1,4 +1,4 @@
-"""The networks of the game and their loss."""
+"""The game: one look at the made pictures serves both sides."""
 
 from __future__ import annotations
 
@@ -8,61 +8,83 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor
 
-from invertkit.models.generators.kitgan import ClassHead
+from invertkit.errors import InputError, TapError
+from invertkit.training.generator.augmentation import CHANGES, changed
 from invertkit.training.generator.networks import GameNetworks, hinge
-from tests.helpers import normal, tiny_classifier, uniform
-from tests.training.generator.tiny import PLAN
+from tests.helpers import normal, uniform
+from tests.training.generator.tiny import PLAN, eyes, tiny_networks
 
 
-@given(real=st.lists(st.floats(-3, 3), min_size=1, max_size=6), made=st.floats(-3, 3))
-def test_the_hinge_loss_is_its_formula(real: list[float], made: float) -> None:
-    scores = torch.tensor([*real, made, -made], dtype=torch.float64)
-    wanted = sum(max(0.0, 1 - score) for score in real) / len(real)
-    wanted += (max(0.0, 1 + made) + max(0.0, 1 - made)) / 2
-    assert hinge(scores, len(real)).item() == pytest.approx(wanted)
+def draws(count: int, seed: int = 0) -> Tensor:
+    return torch.rand(count, CHANGES, generator=torch.Generator().manual_seed(seed))
 
 
-def test_the_head_is_a_projection_on_summed_features() -> None:
-    head = ClassHead(5, 3, group=2, spectral=False)
-    features, labels = normal(4, 5, 2, 3).float(), torch.tensor([2, 2, 0, 0])
-    summed = features.clamp(min=0).sum((2, 3))
-    for row in range(4):
-        pair = summed[row // 2 * 2 : row // 2 * 2 + 2]
-        spread = ((pair[0] - pair[1]).square() / 4 + 1e-6).sqrt()
-        wanted = (
-            head.linear.weight[0] @ summed[row]
-            + head.linear.bias[0]
-            + head.spread.weight[0] @ spread
-            + head.spread.bias[0]
-            + head.embedding.weight[labels[row]] @ summed[row]
-        )
-        assert torch.isclose(head(features, labels)[row], wanted, atol=1e-5)
+@given(seed=st.integers(0, 99))
+def test_the_hinge_is_its_formula(seed: int) -> None:
+    real, made = normal(3, 2, 2, seed=seed), normal(4, 2, 2, seed=seed + 1)
+    wanted = sum(max(0.0, 1 - float(s)) for s in real.flatten()) / 12
+    wanted += sum(max(0.0, 1 + float(s)) for s in made.flatten()) / 16
+    assert float(hinge(real, made)) == pytest.approx(wanted, rel=1e-9)
 
 
-def test_a_generator_that_draws_a_class_alike_is_found_out() -> None:
-    head = ClassHead(5, 2, group=4, spectral=False)
-    nn.init.zeros_(head.linear.weight)
-    nn.init.zeros_(head.embedding.weight)
-    nn.init.ones_(head.spread.weight)
-    nn.init.zeros_(head.linear.bias)
-    nn.init.zeros_(head.spread.bias)
-    varied, labels = normal(8, 5, 2, 2).float(), torch.tensor([0] * 4 + [1] * 4)
-    alike = torch.cat([varied[:4], varied[4:5].expand(4, -1, -1, -1)])
-    scores = head(alike, labels)
-    assert (scores[4:] < 5 * 1.1e-3).all()
-    assert (scores[:4] > 0.1).all()
-    assert torch.equal(scores[:4], head(varied, labels)[:4])
+def test_there_is_a_head_for_every_layer_and_the_eyes_are_no_part_of_the_state() -> None:
+    networks = tiny_networks()
+    assert networks.channels == [4, 8]
+    assert len(networks.heads) == 2
+    maps = networks.seen(uniform(4, 3, 32, 32).float() * 2 - 1, draws(4))
+    assert [each.shape[-1] for each in maps] == networks.sides
+    scores = networks.scores(maps, torch.tensor([0, 1, 2, 0]))
+    assert all(each.ndim == 3 and each.isfinite().all() for each in scores)
+    assert {name.split(".")[0] for name in networks.state_dict()} == {"generator", "mixer", "heads"}
 
 
-@pytest.mark.parametrize("guided", [True, False])
-def test_the_heads_look_at_groups_of_the_plans_size(guided: bool) -> None:  # noqa: FBT001
-    guide = tiny_classifier(torch.float32) if guided else None
-    players = GameNetworks(replace(PLAN, group=2), 3, guide)
-    heads = [m for m in players.modules() if isinstance(m, ClassHead)]
-    assert len(heads) == (3 if guided else 1)
-    assert {head.group for head in heads} == {2}
-    image, labels = uniform(4, 3, 32, 32).float(), torch.tensor([0, 0, 1, 1])
-    assert len(players.scores(image, labels)) == len(heads)
-    assert not any("guide" in name for name in players.state_dict())
+def test_what_is_seen_is_the_augmented_picture_through_the_eyes_mixed() -> None:
+    networks, image = tiny_networks(), uniform(2, 3, 32, 32).float() * 2 - 1
+    view = changed(image, draws(2), size=PLAN.eyes_size) / 2 + 0.5
+    maps = eyes().observe(view, PLAN.eyes_layers)
+    wanted = networks.mixer([maps[name] for name in PLAN.eyes_layers])
+    for seen, plain in zip(networks.seen(image, draws(2)), wanted, strict=True):
+        torch.testing.assert_close(seen, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_scores_of_detached_maps_are_those_of_a_pass_of_their_own() -> None:
+    """The loss of the heads needs no second run of the generator and the eyes."""
+    networks, labels = tiny_networks().train(), torch.tensor([0, 1, 2, 0])
+    latent = normal(4, PLAN.latent, dtype=torch.float32)
+    table = networks.generator.embeddings.weight.T
+
+    def pictures() -> Tensor:
+        made: Tensor = networks.generator(latent, table[labels])
+        return made
+
+    def slopes(maps: list[Tensor]) -> list[Tensor]:
+        networks.load_state_dict(before)  # power iterations go on with every look
+        loss = torch.stack([-hinge(s, s) for s in networks.scores(maps, labels)]).sum()
+        return list(torch.autograd.grad(loss, list(networks.heads.parameters())))
+
+    before = {name: value.clone() for name, value in networks.state_dict().items()}
+    shared = [each.detach() for each in networks.seen(pictures(), draws(4))]
+    with torch.no_grad():
+        apart = networks.seen(pictures(), draws(4))
+    for one, other in zip(slopes(shared), slopes(apart), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_generator_learns_through_the_eyes() -> None:
+    networks, labels = tiny_networks(), torch.tensor([0, 1, 1, 2])
+    latent = normal(4, PLAN.latent, dtype=torch.float32).requires_grad_()
+    made = networks.generator(latent, networks.generator.embeddings.weight.T[labels])
+    scores = networks.scores(networks.seen(made, draws(4)), labels)
+    (slope,) = torch.autograd.grad(torch.stack([s.mean() for s in scores]).sum(), latent)
+    assert slope.abs().min() > 0
+    assert not any(weight.requires_grad for weight in networks.eyes.parameters())
+    assert not any(weight.requires_grad for weight in networks.mixer.parameters())
+
+
+def test_eyes_without_the_layers_are_told() -> None:
+    with pytest.raises(TapError, match=r"has no layer 'blocks\.0'"):
+        GameNetworks(replace(PLAN, eyes_layers=("blocks.0",)), 3, eyes())
+    with pytest.raises(InputError, match="--eyes-layers: fc of a tiny network shows no map"):
+        GameNetworks(replace(PLAN, eyes_layers=("layer1", "fc")), 3, eyes())

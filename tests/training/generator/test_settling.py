@@ -13,9 +13,9 @@ def test_settled_statistics_are_those_of_the_features() -> None:
     draw = torch.Generator().manual_seed(5)
     seen: list[Tensor] = []
     hook = net.bn.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    for _ in range(4):
-        latent = torch.randn(128, PLAN.latent, generator=draw)
-        labels = torch.randint(3, (128,), generator=draw)
+    for _ in range(8):
+        latent = torch.randn(64, PLAN.latent, generator=draw)
+        labels = torch.randint(3, (64,), generator=draw)
         net(latent, net.embeddings.weight.T[labels])
     hook.remove()
     features = torch.cat(seen)
@@ -23,5 +23,5 @@ def test_settled_statistics_are_those_of_the_features() -> None:
     assert net.bn.running_var is not None
     assert not net.training
     scale = features.std()
-    assert (features.mean((0, 2, 3)) - net.bn.running_mean).abs().max() < 0.1 * scale
-    assert torch.allclose(features.var((0, 2, 3)), net.bn.running_var, rtol=0.2)
+    assert (features.mean((0, 2, 3)) - net.bn.running_mean).abs().max() < 0.15 * scale
+    assert torch.allclose(features.var((0, 2, 3)), net.bn.running_var, rtol=0.3)

@@ -1,27 +1,42 @@
-"""A plan, photographs and a generator so small that trainings take moments."""
+"""A plan, photographs, eyes and networks so small that trainings take moments."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
-from invertkit.models.generators.kitgan import KitGenerator
+from invertkit.models.classifiers.classifier import Classifier
+from invertkit.models.generators.conditional import ConditionalGenerator
 from invertkit.training.data.photographs import PhotographSet
-from invertkit.training.generator.plan import GeneratorPlan
+from invertkit.training.generator.networks import GameNetworks
+from invertkit.training.generator.plan import GeneratorOrders, GeneratorPlan
 from invertkit.training.generator.settling import settle
+from tests.helpers import tiny_classifier
 
 QUIET: Callable[[str], None] = lambda _: None
 PLAN = GeneratorPlan(
     steps=8,
     batch=4,
+    size=32,
     latent=6,
     embedding=4,
     widths=(16, 8, 8, 8),
-    guide_layers=("layer1", "layer3"),
-    guide_size=16,
+    eyes_layers=("layer1", "layer3"),
+    eyes_size=40,
     encoder_steps=4,
 )
+
+
+def eyes() -> Classifier:
+    """They see at 10 and at 3 places a side."""
+    return tiny_classifier(torch.float32)
+
+
+def orders(out: Path, **options: object) -> GeneratorOrders:
+    """To train on the CPU in a folder."""
+    return GeneratorOrders(data=out, out=out, **{"device": "cpu", **options})  # type: ignore[arg-type]
 
 
 def some_photographs(count: int = 30, classes: int = 3, seed: int = 0) -> PhotographSet:
@@ -34,11 +49,16 @@ def some_photographs(count: int = 30, classes: int = 3, seed: int = 0) -> Photog
     return PhotographSet(images.to(torch.uint8), labels, tuple("abcdef"[:classes]))
 
 
-def tiny_net(plan: GeneratorPlan = PLAN, classes: int = 3) -> KitGenerator:
+def tiny_networks(
+    plan: GeneratorPlan = PLAN, classes: int = 3, seeing: Classifier | None = None
+) -> GameNetworks:
+    """Untrained, its generator settled, in evaluation mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        net = KitGenerator(
-            classes, latent=plan.latent, embedding=plan.embedding, widths=plan.widths
-        )
-    settle(net, plan, classes=classes, batches=2)
-    return net
+        networks = GameNetworks(plan, classes, eyes() if seeing is None else seeing)
+    settle(networks.generator, plan, classes=classes, batches=2)
+    return networks.eval()
+
+
+def tiny_net(plan: GeneratorPlan = PLAN, classes: int = 3) -> ConditionalGenerator:
+    return tiny_networks(plan, classes).generator

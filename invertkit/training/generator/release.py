@@ -1,0 +1,95 @@
+"""The file that a training leaves: generator, discriminator and encoder, with what they are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from invertkit.models.generators.conditional import ConditionalEncoder
+from invertkit.models.generators.open import ARCHITECTURE
+from invertkit.models.generators.projected import baked, run_leaves
+from invertkit.models.loading.safetensors_file import save_in_order
+from invertkit.training.generator.networks import GameNetworks
+from invertkit.training.generator.placing import object_statistics
+
+
+def save_generator(
+    networks: GameNetworks,
+    encoder: ConditionalEncoder,
+    path: Path,
+    *,
+    classes: tuple[str, ...],
+    eyes_architecture: str,
+    looked_at: int = 1000,
+) -> None:
+    """All three as float16 safetensors, spectral norms divided out, facts in the metadata.
+
+    Of the eyes, what the discriminator runs is in it too, so that it can be opened by itself.
+
+    Args:
+        networks: Trained, the generator settled; on the CPU.
+        encoder: Of the generator.
+        path: Of the file; what is there is overwritten.
+        classes: Names.
+        eyes_architecture: What `architectures.build` calls the eyes' network.
+        looked_at: Pictures in which objects are looked for.
+    """
+    plan, eyes = networks.plan, networks.eyes
+    where = object_statistics(
+        networks.generator, classes=classes, eyes=eyes, size=plan.eyes_size, count=looked_at
+    )
+    facts: dict[str, Any] = {
+        "architecture": ARCHITECTURE,
+        "size": plan.size,
+        "latent": plan.latent,
+        "embedding": plan.embedding,
+        "widths": plan.widths,
+        "classes": classes,
+        "statistics": where,
+        "eyes": {
+            "architecture": eyes_architecture,
+            "description": eyes.description,
+            "mean": eyes.mean,
+            "std": eyes.std,
+            "layers": networks.layers,
+            "size": plan.eyes_size,
+            "channels": networks.channels,
+            "sides": networks.sides,
+        },
+        "plan": asdict(plan),
+    }
+    texts = {key: json.dumps(value) for key, value in facts.items()}
+    save_in_order(_tensors(networks, encoder), path, texts)
+
+
+def _tensors(networks: GameNetworks, encoder: ConditionalEncoder) -> dict[str, Tensor]:
+    """Of each network, what it needs; of the eyes, what runs before the last layer judged."""
+    parts: dict[str, nn.Module] = {
+        "generator": networks.generator,
+        "encoder": encoder,
+        "discriminator.mixer": networks.mixer,
+        "discriminator.heads": baked(networks.heads),
+    }
+    state = {
+        f"{part}.{name}": value
+        for part, module in parts.items()
+        for name, value in module.state_dict().items()
+    }
+    seen = run_leaves(networks.eyes, networks.layers, networks.plan.eyes_size)
+    state |= {
+        f"discriminator.eyes.net.{name}": value
+        for name, value in networks.eyes.net.state_dict().items()
+        if name.rpartition(".")[0] in seen
+    }
+    return {
+        name: _stored(value) for name, value in state.items() if "num_batches_tracked" not in name
+    }
+
+
+def _stored(value: Tensor) -> Tensor:
+    return value.detach().cpu().to(torch.float16).contiguous().clone()
