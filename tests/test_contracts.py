@@ -48,7 +48,7 @@ OBJECTIVE_SAMPLES: Samples = {
     "agreement": [{}],
     "activation": [{"layer": "layer1"}, {"layer": "layer2", "channel": 3}],
     "attention": [{"layer": "layer1"}],
-    "batch_norm_statistics": [{}],
+    "batch_norm_statistics": [{}, {"form": "divergence"}],
     "competition": [{}, {"form": "released", "temperature": 3.0}],
     "critic_score": [{}],
     "cross_entropy": [{}, {"target": 2}],

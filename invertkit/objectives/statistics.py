@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, NamedTuple, final
 
 import torch
 from jaxtyping import Float
@@ -82,16 +82,25 @@ class FeatureStatistics(LayersObjective):
 class BatchNormStatistics(Objective):
     """Distance of the batch-norm inputs' statistics to those stored in training.
 
-    Σ_layers m_l (‖running_var - var‖₂ + ‖running_mean - mean‖₂), var biased, over the pixels of
-    each image (`coupled: false`) or over pixels and batch as in the paper (`coupled: true`, every
-    image then holds an equal share). m_l is `first_multiplier` for the first layer, else 1.
+    `norm`, as published, is Σ_layers m_l (‖running_var - var‖₂ + ‖running_mean - mean‖₂).
+    `divergence` is the mean over the layers of m_l times the mean over their channels of the
+    KL divergence between two normal distributions, the image's and the stored one,
+    ½ (r - 1 - ln r + (mean - running_mean)² / (running_var + ε)) with
+    r = (var + ε) / (running_var + ε) and the layer's own ε. It counts a channel in its own units,
+    where in `norm` the channels of large values outweigh all others.
+
+    var is biased, over the pixels of each image (`coupled: false`) or over pixels and batch as in
+    the paper (`coupled: true`, every image then holds an equal share). m_l is `first_multiplier`
+    for the first layer, else 1.
 
     Args:
         model: Name of the classifier.
         first_multiplier: Weight of the first layer's distance.
         coupled: Take the statistics over the whole batch.
+        form: `norm` or `divergence`.
 
-    Source: DeepInversion R_feature (Yin et al. 2020, Eq. 4 and released code).
+    Source: `norm`: DeepInversion R_feature (Yin et al. 2020, Eq. 4 and released code);
+    `divergence`: ours.
     """
 
     weighs_region: ClassVar[bool] = True
@@ -102,8 +111,10 @@ class BatchNormStatistics(Objective):
         model: str = "classifier",
         first_multiplier: float = 10.0,
         coupled: bool = False,
+        form: Literal["norm", "divergence"] = "norm",
     ) -> None:
         self.model, self.first_multiplier, self.coupled = model, first_multiplier, coupled
+        self.form = form
 
     @property
     def couples_images(self) -> bool:
@@ -118,8 +129,8 @@ class BatchNormStatistics(Objective):
         """
         return {self.model: tuple(self._stored(models))}
 
-    def _stored(self, models: Mapping[str, Any]) -> dict[str, tuple[Tensor, Tensor]]:
-        """Mean and variance of training at the input of every layer, each `(c,)`."""
+    def _stored(self, models: Mapping[str, Any]) -> dict[str, _Stored]:
+        """What every layer has stored of its input."""
         norms = required_model(models, self.model).batch_norms()
         if not norms:
             raise RecipeError(
@@ -127,22 +138,20 @@ class BatchNormStatistics(Objective):
                 "`batch_norm_statistics` needs one that has."
             )
         return {
-            f"{name}:input": (norm.running_mean, norm.running_var)
+            f"{name}:input": _Stored(norm.running_mean, norm.running_var, norm.eps)
             for name, norm in norms.items()
             if norm.running_mean is not None and norm.running_var is not None
         }
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
         stored = view.kept((id(self), "stored"), lambda: self._stored(view.scene.models))
+        distance_of = _divergence if self.form == "divergence" else _norm
         total = view.image.new_zeros(len(view.image))
-        for i, (name, (running_mean, running_var)) in enumerate(stored.items()):
-            mean, variance = self._statistics(view, name)
-            distance = torch.linalg.vector_norm(
-                running_mean.to(mean) - mean, dim=1
-            ) + torch.linalg.vector_norm(running_var.to(variance) - variance, dim=1)
+        for i, (name, wanted) in enumerate(stored.items()):
+            distance = distance_of(*self._statistics(view, name), wanted)
             share = distance / len(view.image) if self.coupled else distance
             total = total + (self.first_multiplier if i == 0 else 1.0) * share
-        return total
+        return total / len(stored) if self.form == "divergence" else total
 
     def _statistics(self, view: View, name: str) -> tuple[Tensor, Tensor]:
         """Mean and variance of a layer's channels: `(b, c)`, or `(1, c)` over the whole batch."""
@@ -153,3 +162,31 @@ class BatchNormStatistics(Objective):
             if weights is not None:
                 weights = weights.expand(len(view.image), -1, -1, -1).flatten(0, 2)[None, None]
         return channel_statistics(features, weights, unbiased=False)
+
+
+class _Stored(NamedTuple):
+    """What a batch norm keeps of its input from training: mean and variance `(c,)`, and its ε."""
+
+    mean: Tensor
+    variance: Tensor
+    eps: float
+
+
+def _norm(
+    mean: Float[Tensor, "n c"], variance: Float[Tensor, "n c"], stored: _Stored
+) -> Float[Tensor, " n"]:
+    """Lengths of the differences of means and of variances."""
+    of_mean: Tensor = torch.linalg.vector_norm(stored.mean.to(mean) - mean, dim=1)
+    of_variance: Tensor = torch.linalg.vector_norm(stored.variance.to(variance) - variance, dim=1)
+    return of_mean + of_variance
+
+
+def _divergence(
+    mean: Float[Tensor, "n c"], variance: Float[Tensor, "n c"], stored: _Stored
+) -> Float[Tensor, " n"]:
+    """KL divergence of normal distributions, from the image's to the stored one, by channel."""
+    spread = stored.variance.to(variance) + stored.eps
+    ratio = (variance + stored.eps) / spread
+    off = (mean - stored.mean.to(mean)).square() / spread
+    divergence: Tensor = 0.5 * (ratio - 1 - ratio.log() + off)
+    return divergence.mean(1)

@@ -35,6 +35,7 @@ OBJECTIVES: dict[str, Any] = {
     "mse": lambda: FeatureStatistics(),
     "norm": lambda: FeatureStatistics(form="norm"),
     "batch norm": lambda: BatchNormStatistics(),
+    "batch norm, divergence": lambda: BatchNormStatistics(form="divergence"),
 }
 every_objective = pytest.mark.parametrize("name", OBJECTIVES)
 
@@ -174,18 +175,61 @@ def test_batch_norm_statistics_equal_their_slow_loop(first: float, classifier: C
     assert score(objective, scene, images).tolist() == pytest.approx(slow)
 
 
+def normal_divergence(mean: float, variance: float, to: tuple[float, float]) -> float:
+    """KL divergence of one normal distribution from another, by its definition on a fine grid."""
+    a, b = (
+        torch.distributions.Normal(torch.tensor(m, dtype=torch.float64), v**0.5)
+        for m, v in ((mean, variance), to)
+    )
+    x = a.mean + a.stddev * torch.linspace(-12, 12, 20001, dtype=torch.float64)
+    density = a.log_prob(x).exp()
+    return torch.trapezoid(density * (a.log_prob(x) - b.log_prob(x)), x).item()
+
+
+def slow_divergence(classifier: Classifier, images: Tensor, first: float) -> float:
+    """Over the whole batch, channel by channel."""
+    norms, total = classifier.batch_norms(), 0.0
+    for i, (name, norm) in enumerate(norms.items()):
+        seen = classifier.observe(images, [f"{name}:input"])[f"{name}:input"]
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        channels = [
+            normal_divergence(
+                seen[:, c].mean().item(),
+                seen[:, c].var(unbiased=False).item() + norm.eps,
+                (norm.running_mean[c].item(), norm.running_var[c].item() + norm.eps),
+            )
+            for c in range(seen.shape[1])
+        ]
+        total += (first if i == 0 else 1) * sum(channels) / len(channels)
+    return total / len(norms)
+
+
+@pytest.mark.parametrize("first", [1.0, 3.5])
+def test_the_divergence_is_that_of_normal_distributions(
+    first: float, classifier: Classifier
+) -> None:
+    objective = BatchNormStatistics(form="divergence", first_multiplier=first)
+    scene, images = setting(objective), uniform(2, 3, *SIZE)
+    slow = [slow_divergence(classifier, image[None], first) for image in images]
+    assert score(objective, scene, images).tolist() == pytest.approx(slow)
+
+
+@pytest.mark.parametrize("form", ["norm", "divergence"])
 @pytest.mark.parametrize("region", ["everywhere", "all of it"])
 def test_coupled_batch_norm_statistics_are_those_of_the_batch(
-    region: str, classifier: Classifier
+    region: str, form: Literal["norm", "divergence"], classifier: Classifier
 ) -> None:
-    objective, images = BatchNormStatistics(coupled=True), uniform(3, 3, *SIZE)
+    objective = BatchNormStatistics(coupled=True, form=form)
+    images = uniform(3, 3, *SIZE)
     nothing = torch.zeros(1, 1, *SIZE, dtype=torch.float64)
     scene = setting(objective, scene_of(SIZE, mask=nothing, target=1 - nothing))
     values = score(
         objective, scene, images, region="object" if region == "all of it" else "everywhere"
     )
     assert values.shape == (3,)
-    slow = slow_batch_norm_statistics(classifier, images, 10.0)
+    slowly = slow_batch_norm_statistics if form == "norm" else slow_divergence
+    slow = slowly(classifier, images, 10.0)
     assert values.sum().item() == pytest.approx(slow)
     torch.testing.assert_close(values, values[:1].expand(3))
 
@@ -199,9 +243,10 @@ def test_batch_norm_statistics_vanish_where_the_stored_ones_are_the_images_own(
         seen = classifier.observe(image, [f"{name}:input"])[f"{name}:input"]
         norm.running_mean = seen.mean((0, 2, 3))
         norm.running_var = seen.var((0, 2, 3), unbiased=False)
-    objective, models = BatchNormStatistics(), {"classifier": classifier}
-    scene = Scene(SIZE, models=models, needs=objective.needs(models))
-    assert score(objective, scene, image).item() == pytest.approx(0, abs=1e-12)
+    for form in ("norm", "divergence"):
+        objective, models = BatchNormStatistics(form=form), {"classifier": classifier}
+        scene = Scene(SIZE, models=models, needs=objective.needs(models))
+        assert score(objective, scene, image).item() == pytest.approx(0, abs=1e-12)
 
 
 @every_objective

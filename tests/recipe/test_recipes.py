@@ -156,13 +156,15 @@ def tiny_job(recipe: str, wanted: dict[str, str], *changes: str, sizes: tuple[in
         overrides += ["objective.content.layers=[layer2]"]
     image, mask, target = red_on_green()
     given_ = {"mask": mask, "target": target}
-    (network,) = raw["models"]
+    classifiers = {
+        name: tiny_classifier(torch.float32, seed=i) for i, name in enumerate(raw["models"])
+    }
     return prepare_job(
         recipe,
         **{name: given_.get(name, image) for name in raw["inputs"]},
         choices=wanted,
         overrides=overrides,
-        models={network: tiny_classifier(torch.float32)},
+        models=classifiers,
         device="cpu",
     )
 
