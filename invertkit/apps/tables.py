@@ -1,4 +1,4 @@
-"""Means with standard errors, and lines of text and of CSV: what the figures' tables share."""
+"""Means with errors and intervals, and lines of text and of CSV: what the figures' tables share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from scipy.special import stdtrit
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
@@ -23,6 +25,36 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
         return mean, math.nan
     variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
     return mean, math.sqrt(variance / len(values))
+
+
+def mean_and_interval(
+    values: Sequence[float], *, level: float = 0.95
+) -> tuple[float, float, float]:
+    """Mean with the lower and upper end of Student's interval for it.
+
+    Of differences between pairs it is the interval of the paired t-test, which leaves out what the
+    members of a pair have in common. It supposes that the values are nearly normal.
+
+    Args:
+        values: One number a pair.
+        level: Share of such intervals that hold the true mean, in (0, 1).
+
+    Returns:
+        Mean, lower end, upper end; NaN where undefined, the ends for fewer than two values.
+
+    Source: Student 1908, "The Probable Error of a Mean".
+
+    Example:
+        >>> mean, low, high = mean_and_interval([1.0, 2.0, 3.0])
+        >>> print(f"{mean:.3f} {low:.3f} {high:.3f}")
+        2.000 -0.484 4.484
+    """
+    mean, error = mean_and_error(values)
+    if not math.isfinite(error):
+        return mean, math.nan, math.nan
+    # Of scipy.special, not scipy.stats, which takes half a second to import.
+    reach = float(stdtrit(len(values) - 1, (1 + level) / 2)) * error
+    return mean, mean - reach, mean + reach
 
 
 def with_error(mean: float, error: float, *, form: str = ".3f") -> str:
@@ -66,7 +98,9 @@ def finite(value: Any) -> Any:
 
 
 def csv_of(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV, with the columns of all of them; pairs of mean and error become two columns.
+    """Rows as CSV, with the columns of all of them.
+
+    A mean with its error becomes two columns, a mean with the ends of its interval three.
 
     Example:
         >>> print(csv_of([{"name": "a", "iou": (0.5, 0.1)}]).replace(chr(13), ""))
@@ -86,7 +120,9 @@ def csv_of(rows: Sequence[Mapping[str, Any]]) -> str:
 def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in facts.items():
-        if isinstance(value, list):
+        if isinstance(value, list) and len(value) == 3:
+            flat[key], flat[f"{key}_low"], flat[f"{key}_high"] = value
+        elif isinstance(value, list):
             flat[key], flat[f"{key}_error"] = value
         else:
             flat[key] = value

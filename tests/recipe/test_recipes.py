@@ -485,6 +485,32 @@ def test_an_option_holds_the_method_of_the_page_that_it_extends() -> None:
     assert preview["source"] != patches["source"]
 
 
+@pytest.mark.parametrize("mode", ["synthesis", "location"])
+def test_the_standard_budget_of_magic_has_the_released_terms_and_holds_nothing(mode: str) -> None:
+    full, standard = (
+        choose(read_raw("magic"), {"budget": budget, "mode": mode}, device="cpu")
+        for budget in ("full", "standard")
+    )
+
+    def types(page: dict[str, Any], key: str) -> set[str]:
+        return {part["type"] for part in page[key].values() if part is not None}
+
+    assert types(full, "objective") - types(standard, "objective") == {"norm"}
+    assert types(standard, "objective") <= types(full, "objective")
+    assert types(standard, "players") == types(full, "players") == {"segmenter", "patch_critic"}
+    assert standard["players"]["segmenter"]["when"] == "before"  # as in the paper
+    assert standard["variable"]["type"] == full["variable"]["type"] == "pixels"
+    regions = {
+        term["region"]
+        for term in standard["objective"].values()
+        if term is not None and term["type"] == "feature_statistics"
+    }
+    assert regions == {"object", "background"}
+    steps = sum(stage["steps"] for stage in standard["stages"])
+    assert standard["objective"]["patches"]["start"] < steps
+    assert standard["players"]["critic"]["start"] < standard["objective"]["patches"]["start"]
+
+
 def test_an_options_own_keys_outweigh_the_page_that_it_extends(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text("fit: crop\nresult: best\nname: base\nmemory: 2\n")
     (tmp_path / "own.yaml").write_text(

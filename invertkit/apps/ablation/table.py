@@ -13,7 +13,14 @@ from typing import Any, Final, Literal, TypeVar, final
 from PIL import Image
 from torch import Tensor
 
-from invertkit.apps.tables import columns_of_text, csv_of, finite, mean_and_error, with_error
+from invertkit.apps.tables import (
+    columns_of_text,
+    csv_of,
+    finite,
+    mean_and_error,
+    mean_and_interval,
+    with_error,
+)
 from invertkit.core.files import whole_file
 from invertkit.core.images.sheet import Panel, beside, draw_sheet
 from invertkit.core.version import __version__
@@ -27,6 +34,12 @@ State = Literal["missing", "finished", "non_finite", "failed", "interrupted"]
 _FORMS: Final = {
     "mask_iou": ".3f", "ceiling": ".3f", "patch_distance": ".4f", "loss": ".4g", "seconds": ".1f",
 }  # fmt: skip
+_TITLES: Final = {
+    "mask_iou": "mask IoU", "ceiling": "ceiling", "patch_distance": "patch distance",
+    "loss": "loss", "seconds": "seconds",
+}  # fmt: skip
+# Losses of different terms are no common measure, and a ceiling is the photograph's.
+_COMPARED: Final = ("mask_iou", "patch_distance")
 
 
 @final
@@ -108,23 +121,52 @@ class Ablation:
         bad = sum(row.state in ("failed", "non_finite") for row in rows)
         facts: dict[str, Any] = {"variant": variant, "images": len(done), "failed": bad}
         for name in _FORMS:
-            values: dict[str, list[float]] = {}
-            for row in done:
-                if math.isfinite(row.numbers.get(name, math.nan)):
-                    values.setdefault(row.edit, []).append(row.numbers[name])
+            values = self._by_edit(variant, name)
             if values:
                 facts[name] = mean_and_error([sum(each) / len(each) for each in values.values()])
                 if name == "mask_iou":
                     facts["mask_iou_lowest"] = min(min(each) for each in values.values())
         return facts
 
+    def _by_edit(self, variant: str, name: str) -> dict[str, list[float]]:
+        """A number of the variant's finished images, by edit, in each a value a seed."""
+        values: dict[str, list[float]] = {}
+        for row in self.rows:
+            known = math.isfinite(row.numbers.get(name, math.nan))
+            if row.variant == variant and row.state == "finished" and known:
+                values.setdefault(row.edit, []).append(row.numbers[name])
+        return values
+
+    def differences(self) -> list[dict[str, Any]]:
+        """How far each variant is from the first, edit by edit.
+
+        Of `mask_iou` and `patch_distance` it is the mean over the edits that both have finished,
+        seeds averaged first, with the ends of its 95 % interval (paired t; NaN for a single edit).
+
+        Returns:
+            By variant: `variant`, `from`, `edits`, and (mean, low, high) of each number. Empty for
+            a single variant.
+        """
+        base, *others = self.variants or [""]
+        lines = []
+        for variant in others:
+            facts: dict[str, Any] = {"variant": variant, "from": base, "edits": 0}
+            for name in _COMPARED:
+                mine, theirs = self._by_edit(variant, name), self._by_edit(base, name)
+                both = [edit for edit in theirs if edit in mine]
+                if both:
+                    facts["edits"] = len(both)
+                    facts[name] = mean_and_interval(
+                        [_mean(mine[edit]) - _mean(theirs[edit]) for edit in both]
+                    )
+            lines.append(facts)
+        return lines
+
     def table(self) -> str:
-        """The means as text, a line for each variant."""
-        named = {"mask_iou": "mask IoU", "ceiling": "ceiling", "patch_distance": "patch distance",
-                 "loss": "loss", "seconds": "seconds"}  # fmt: skip
+        """The means as text, a line for each variant, and beneath them the differences."""
         means = self.means()
         shown = [name for name in _FORMS if any(name in mean for mean in means)]
-        lines = [["variant", "images", *(named[name] for name in shown)]]
+        lines = [["variant", "images", *(_TITLES[name] for name in shown)]]
         if "mask_iou" in shown:
             lines[0].insert(3, "lowest")
         for mean in means:
@@ -134,7 +176,29 @@ class Ablation:
                 if name == "mask_iou":
                     line.append(f"{mean['mask_iou_lowest']:.3f}" if name in mean else "-")
             lines.append([*line, f"{mean['failed']} failed"] if mean["failed"] else line)
-        return columns_of_text(lines)
+        return "\n".join([columns_of_text(lines), *self._table_of_differences()])
+
+    def _table_of_differences(self) -> list[str]:
+        """The lines beneath the means, if there is anything to compare."""
+        lines = [
+            [
+                facts["variant"],
+                str(facts["edits"]),
+                *(
+                    _interval(*facts[name], form=_FORMS[name])
+                    for name in _COMPARED
+                    if name in facts
+                ),
+            ]
+            for facts in self.differences()
+            if any(name in facts for name in _COMPARED)
+        ]
+        if not lines:
+            return []
+        base = next(iter(self.variants))
+        named = [name for name in _COMPARED if self._by_edit(base, name)]
+        heading = [f"less {base}", "edits", *(_TITLES[name] for name in named)]
+        return ["", columns_of_text([heading, *lines])]
 
     def sheet(self, *, height: int = 128) -> Image.Image:
         """Edits in rows, sources and variants in columns, the numbers beneath each result."""
@@ -164,7 +228,7 @@ class Ablation:
         return beside(blocks)
 
     def write(self, folder: Path) -> None:
-        """Write `sheet.png`, `table.csv`, `means.csv` and `ablation.json`, each whole or not.
+        """Write the sheet, the tables and `ablation.json`, each whole or not.
 
         Raises:
             InputError: The folder cannot be written.
@@ -172,11 +236,13 @@ class Ablation:
         buffer = io.BytesIO()
         self.sheet().save(buffer, format="PNG")
         means = [finite(mean) for mean in self.means()]
+        differences = self.differences()
         page = {
             **self.facts,
             "invertkit": __version__,
             "variants": self.variants,
             "means": means,
+            "differences": [finite(line) for line in differences],
             "rows": [self._facts_of(row) for row in self.rows],
         }
         text = json.dumps(page, indent=2, ensure_ascii=False)
@@ -184,6 +250,8 @@ class Ablation:
             _replace(folder / "sheet.png", buffer.getvalue())
             _replace(folder / "table.csv", csv_of([self._line(row) for row in self.rows]).encode())
             _replace(folder / "means.csv", csv_of(means).encode())
+            if differences:
+                _replace(folder / "differences.csv", csv_of(differences).encode())
             _replace(folder / "ablation.json", text.encode())
         except OSError as error:
             raise InputError(
@@ -222,6 +290,16 @@ def _panel(row: AblationRow) -> Panel:
         lines.append(row.state.replace("_", "-"))
     inside = {"missing": "not yet run"}.get(row.state, f"{row.state}: {row.error}".strip(": "))
     return Panel(row.picture, lines, inside)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _interval(mean: float, low: float, high: float, *, form: str) -> str:
+    """The mean with its sign, and its interval where there is one."""
+    ends = f" ({low:+{form}} to {high:+{form}})" if math.isfinite(low) else ""
+    return f"{mean:+{form}}{ends}"
 
 
 def _replace(path: Path, content: bytes) -> None:

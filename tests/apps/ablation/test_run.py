@@ -222,7 +222,7 @@ def test_the_folder_holds_runs_sheet_and_tables(tmp_path: Path, page: Path) -> N
     out = tmp_path / "out"
     made = tried(page, over={"objective.smooth.weight": [1, 2]}, out=out, seeds=2)
     assert sorted(path.name for path in out.iterdir()) == [
-        "ablation.json", "means.csv", "runs", "sheet.png", "table.csv",
+        "ablation.json", "differences.csv", "means.csv", "runs", "sheet.png", "table.csv",
     ]  # fmt: skip
     run = out / "runs" / "photograph" / "smooth.weight=1"
     assert {"cell.json", "recipe.yaml", "result.png", "report.html"} <= {
