@@ -168,8 +168,9 @@ def _about_choices(
         )
         note = notes.get(f"{group}.{option}", "")
         flag = f"--{group}" if group == "budget" else f"--choose {group}="
-        ask = " or ".join(f"{flag}{' ' if group == 'budget' else ''}{other}" for other in others)
+        ask = " or ".join(f"{flag}{' ' if group == 'budget' else ''}{name}" for name in others)
+        other = "others" if len(others) > 1 else "other"
         yield (
             f"{group}: {option}, {why}{': ' + note if note else ''}."
-            f"{f' For the other: {ask}.' if others else ''}"
+            f"{f' For the {other}: {ask}.' if others else ''}"
         )

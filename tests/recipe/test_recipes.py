@@ -191,7 +191,7 @@ def test_the_embedded_classifier_serves_the_preview_of_the_demonstration() -> No
     assert any("demonstration" in sentence for sentence in job.sentences)
     assert any(
         sentence.startswith("budget: preview, since this runs on cpu: the preview, 128 pixels")
-        and sentence.endswith("For the other: --budget full.")
+        and sentence.endswith("For the others: --budget full or --budget standard.")
         for sentence in job.sentences
     )
     assert any(

@@ -150,7 +150,8 @@ def test_an_unknown_choice_and_option(refuse: Refuse) -> None:
         "Recipe 'magic' has no choice 'bugdet'; it has: mode, budget."
     )
     assert refuse("--budget", "prevew", page="magic") == (
-        "choices.budget: no option 'prevew'. Did you mean 'preview'? Known: full, preview."
+        "choices.budget: no option 'prevew'. Did you mean 'preview'? "
+        "Known: full, standard, preview."
     )
     assert refuse("--choose", "budget", page="magic") == (
         "--choose budget: expected CHOICE=OPTION, such as mode=location."
