@@ -436,7 +436,7 @@ def test_rows_of_a_gpu_have_batches() -> None:
     ("arguments", "said"),
     [
         (["no-such"], "Unknown recipe 'no-such'."),
-        (["--budget", "prevew"], "there are full, preview. Did you mean 'preview'?"),
+        (["--budget", "prevew"], "there are full, preview, standard. Did you mean 'preview'?"),
         (["magic-swift", "--budget", "full"], "no recipe here has 'full'; there are none."),
         (["--seconds", "0"], "seconds: expected a number above 0, got 0."),
         (["--seconds", "nan"], "seconds: expected a number above 0, got nan."),
