@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("offline")
 
 def test_an_unknown_recipe(refuse: Refuse) -> None:
     said = refuse(page="magik")
-    assert said.startswith("Unknown recipe 'magik'. Did you mean 'magic'? Known: deep-dream, ")
+    assert said.startswith("Unknown recipe 'magik'. Did you mean 'magic'? Known: adaptive-")
     assert said.endswith("or give the path of a .yaml file.")
 
 
