@@ -15,6 +15,7 @@ import argparse
 import csv
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,10 @@ def of_variants(args: argparse.Namespace, judge: Classifier) -> Iterator[tuple[s
 
         def compared(image: Tensor, photograph: Tensor = photograph, wanted: int = wanted) -> Row:
             there = resize_image(photograph, (image.shape[-2], image.shape[-1]))
+            at_size = int(seen(judge, there).argmax())  # what it names in as few pixels
             return {
                 **judged_at(judge, image, wanted),
+                "class_at_size": judge.classes[at_size],
                 "correlation": round(pixel_correlation(image, there).item(), 3),
                 "displaced": round(displaced_correlation(image, there).item(), 3),
                 "patches": round(bidirectional_similarity(image, there).item(), 4),
@@ -150,7 +153,7 @@ def main() -> None:
 
 
 def draw(args: argparse.Namespace, table: list[tuple[str, Row]]) -> None:
-    """A row for each class; or photographs beside their variants, three to a row."""
+    """Classes five to a row, or a row each; photographs beside their variants, three to a row."""
     names = list(dict.fromkeys(row["name"] for _, row in table))
     groups = [[panel(path, row) for path, row in table if row["name"] == name] for name in names]
     if args.kind == "variants":
@@ -160,6 +163,9 @@ def draw(args: argparse.Namespace, table: list[tuple[str, Row]]) -> None:
             pairs.append([Panel(photograph, lines=[name]), *variants])
         rows = [list(chain(*pairs[i : i + 3])) for i in range(0, len(pairs), 3)]
         sheet = draw_sheet(rows)
+    elif args.seeds == 1:
+        panels = [replace(group[0], heading=n) for n, group in zip(names, groups, strict=True)]
+        sheet = draw_sheet([panels[i : i + 5] for i in range(0, len(panels), 5)])
     else:
         sheet = draw_sheet(groups, labels=names)
     sheet.save(args.out / "sheet.png")
