@@ -70,7 +70,7 @@ def gradients(
         WeightsError: A classifier's weights cannot be had.
 
     Example:
-        >>> gradients(label="cat", size=32).cells[0].gradient.shape
+        >>> gradients(label="daisy", size=32).cells[0].gradient.shape
         torch.Size([3, 32, 32])
 
     Source: MAGIC, section 4 and Fig. 4, after Tsipras et al. 2019. The paper does not say whose

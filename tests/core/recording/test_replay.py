@@ -46,7 +46,7 @@ from tests.helpers import (
     through_a_file,
     tiny_classifier,
     tiny_critic,
-    tiny_perceptual,
+    tiny_models,
     tiny_segmenter,
 )
 from tests.recipe.test_recipes import COMBINATIONS, tiny_job, tiny_projection
@@ -149,10 +149,7 @@ def problem_of(objective: Callable[[], Objective], variable: Variable, **options
         Term(made, name="it"),
         variable=variable,
         players={name: players[name]() for name in made.players()},
-        models={
-            "classifier": tiny_classifier(torch.float32),
-            "perceptual": tiny_perceptual(torch.float32),
-        },
+        models=dict(tiny_models(torch.float32)),
         stages=[(SMALL, STEPS)],
         seeds=(1, 2),
         **options,
