@@ -44,7 +44,6 @@ from tests.helpers import (
     make_scene,
     same,
     through_a_file,
-    tiny_classifier,
     tiny_critic,
     tiny_models,
     tiny_segmenter,
