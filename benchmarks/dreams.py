@@ -1,12 +1,12 @@
 """What a judge sees in pictures made of nothing (`classes`) or of a photograph (`variants`).
 
-The judge is a classifier that took no part: any word or file that `invertkit models` knows, with
-the same classes. Of classes: does its first guess name the class? Of variants: is it still what
-it names in the photograph, and is the picture no copy? A sheet and a table are written, and what
-is there already is not made again.
+The judge is a classifier that took no part: that of `judge.py`, or any word or file that `invertkit
+models` knows, with the same classes. Of classes: does its first guess name the class? Of variants:
+is it still what it names in the photograph, and is the picture no copy? A sheet and a table are
+written, and what is there already is not made again.
 
-    python benchmarks/dreams.py classes goldfish lion pizza --judge lite1.safetensors --out classes
-    python benchmarks/dreams.py variants --data photographs --judge lite1.safetensors --out variants
+    python benchmarks/dreams.py classes goldfish lion pizza --out classes
+    python benchmarks/dreams.py variants --data photographs --out variants
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from judge import judge as package_judge
 from torch import Tensor
 
 import invertkit
@@ -125,7 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("kind", choices=("classes", "variants"))
     parser.add_argument("classes", nargs="*")
-    parser.add_argument("--judge", required=True, help="word or file of a classifier")
+    parser.add_argument("--judge", help="word or file of a classifier, instead of judge.py's")
     parser.add_argument("--data", type=Path, help="a folder for each photograph")
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--recipe")
@@ -137,7 +138,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     args.recipe = args.recipe or {"classes": "deepinversion", "variants": "imagine"}[args.kind]
     args.choices = dict(choice.split("=", 1) for choice in args.choose)
-    judge = open_classifier(args.judge)
+    judge = open_classifier(args.judge) if args.judge else package_judge()
     work = of_classes if args.kind == "classes" else of_variants
     table: list[tuple[str, Row]] = []
     for path, row in work(args, judge):

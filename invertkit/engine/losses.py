@@ -34,15 +34,15 @@ def weighted_losses(
     _expect_images(view.image)
     # Reports may read the values long after the step, so only the sum keeps a graph.
     losses, values = view.image.new_zeros(len(view.image)), {}
-    watching = [term for term in terms if term.weight == 0]
-    acting = [term for term in terms if term not in watching] or terms
+    acting = [term for term in terms if term.weight != 0] or terms
     for term in acting:
         value = _told_value(term, view)
         values[term.name] = value.detach()
         losses = losses + weights[term.name] * value
-    if acting is not terms:
-        with torch.no_grad():
-            values |= {term.name: _told_value(term, view) for term in watching}
+    with torch.no_grad():
+        for term in terms:
+            if term.name not in values:
+                values[term.name] = _told_value(term, view)
     return losses, {term.name: values[term.name] for term in terms}
 
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Final, Literal, TypeVar, final
 
 from PIL import Image
@@ -123,7 +124,7 @@ class Ablation:
         for name in _FORMS:
             values = self._by_edit(variant, name)
             if values:
-                facts[name] = mean_and_error([sum(each) / len(each) for each in values.values()])
+                facts[name] = mean_and_error([fmean(each) for each in values.values()])
                 if name == "mask_iou":
                     facts["mask_iou_lowest"] = min(min(each) for each in values.values())
         return facts
@@ -157,7 +158,7 @@ class Ablation:
                 if both:
                     facts["edits"] = len(both)
                     facts[name] = mean_and_interval(
-                        [_mean(mine[edit]) - _mean(theirs[edit]) for edit in both]
+                        [fmean(mine[edit]) - fmean(theirs[edit]) for edit in both]
                     )
             lines.append(facts)
         return lines
@@ -290,10 +291,6 @@ def _panel(row: AblationRow) -> Panel:
         lines.append(row.state.replace("_", "-"))
     inside = {"missing": "not yet run"}.get(row.state, f"{row.state}: {row.error}".strip(": "))
     return Panel(row.picture, lines, inside)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _interval(mean: float, low: float, high: float, *, form: str) -> str:

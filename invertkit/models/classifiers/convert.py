@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from invertkit.errors import InputError
 from invertkit.models.classifiers import architectures
 from invertkit.models.classifiers.catalogue import usual
 from invertkit.models.loading.layouts import Layout
-from invertkit.models.loading.safetensors_file import read_facts, write_safetensors
+from invertkit.models.loading.safetensors_file import as_half, read_facts, write_safetensors
 from invertkit.models.loading.weights_file import check_fit, read_layout, read_trusted, sha256
-
-_LARGEST_HALF: Final = 65_504.0
 
 
 def convert_weights(
@@ -61,17 +58,13 @@ def convert_weights(
     if architecture:
         layout = _renamed(layout, architecture)
     facts = _facts_of(source, layout, architecture)
-    tensors = {key: _kept(value, half=half) for key, value in layout.state.items()}
+    tensors = {
+        key: (as_half(value) if half else value).detach().contiguous().clone()
+        for key, value in layout.state.items()
+    }
     texts = {key: json.dumps(value, ensure_ascii=False) for key, value in facts.items()}
     write_safetensors(tensors, destination, texts)
     return {**facts, "tensors": len(tensors)}
-
-
-def _kept(value: Tensor, *, half: bool) -> Tensor:
-    value = value.detach()
-    if half and value.is_floating_point() and float(value.abs().amax()) < _LARGEST_HALF:
-        value = value.half()
-    return value.contiguous().clone()
 
 
 def _renamed(layout: Layout, architecture: str) -> Layout:

@@ -50,6 +50,20 @@ def metadata(path: Path) -> dict[str, str]:
         raise WeightsError(f"{path}: is not a whole safetensors file ({error}).") from None
 
 
+def as_half(value: Tensor) -> Tensor:
+    """Numbers as float16, unless one would overflow; integers as they are.
+
+    Example:
+        >>> import torch
+        >>> as_half(torch.tensor([0.5])).dtype, as_half(torch.tensor([1e5])).dtype
+        (torch.float16, torch.float32)
+    """
+    if not value.is_floating_point():
+        return value
+    half = value.half()
+    return half if half.isfinite().equal(value.isfinite()) else value
+
+
 def read_facts(path: Path) -> dict[str, Any]:
     """The metadata of one of our own files, whose values are JSON; others' values as they are.
 

@@ -14,14 +14,12 @@ import torch
 
 from invertkit.core.files import whole_file
 from invertkit.errors import InputError
-from invertkit.models.loading.safetensors_file import save_in_order
+from invertkit.models.loading.safetensors_file import as_half, save_in_order
 from invertkit.models.loading.weights_file import sha256
 from invertkit.training.classifier.normalized import Normalized
 from invertkit.training.classifier.plan import TrainingPlan, as_json
 from invertkit.training.classifier.start import Start
 from invertkit.training.robustness.robustness import RobustAccuracy, table
-
-_LARGEST_HALF = 65_504.0
 
 
 @final
@@ -83,10 +81,7 @@ def save_classifier(
         # Counters say nothing of a network that is only run, and a plain one does without.
         if "num_batches_tracked" in name:
             continue
-        value = value.detach().cpu()
-        if value.is_floating_point() and value.abs().max() < _LARGEST_HALF:
-            value = value.half()
-        state[name] = value.contiguous().clone()
+        state[name] = as_half(value.detach().cpu()).contiguous().clone()
     try:
         with whole_file(path) as partial:
             save_in_order(state, partial, card(plan, model, start, classes))

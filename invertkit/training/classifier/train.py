@@ -161,7 +161,7 @@ class _Training:
                     share=self.team.share,
                     first=first,
                 )
-                self.model.train(not plan.freeze_norms)
+                _learn(self.model, freeze_norms=plan.freeze_norms)
                 for batch in batches:
                     self.tallies += self.update(batch, epoch=epoch, asked=stopping.asked)
                     ended = self.step % self.per_epoch == 0
@@ -360,15 +360,25 @@ def _optimizer(model: nn.Module, plan: TrainingPlan) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, lr=plan.lr, momentum=plan.momentum, nesterov=plan.nesterov)
 
 
+def _learn(model: nn.Module, *, freeze_norms: bool) -> None:
+    """Training mode; of batch norms only where their statistics may move."""
+    model.train()
+    for part in model.modules():
+        if freeze_norms and isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.eval()
+
+
 @contextmanager
 def _frozen(model: nn.Module) -> Iterator[None]:
     """Evaluation mode and no weight gradients while the block runs; then as it was."""
-    mode = model.training
+    modes = [(part, part.training) for part in model.modules()]
     model.eval().requires_grad_(False)
     try:
         yield
     finally:
-        model.train(mode).requires_grad_(True)
+        model.requires_grad_(True)
+        for part, mode in modes:  # `train` would set those within as well
+            part.training = mode
 
 
 def accuracy(model: nn.Module, data: PhotographSet, *, size: int) -> float:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from invertkit.errors import InputError
+from invertkit.models.classifiers import catalogue
 from invertkit.models.classifiers.classifier import Classifier
 from invertkit.models.classifiers.open import open_classifier
-from invertkit.models.classifiers.sources.embedded import EMBEDDED
 from invertkit.models.loading.safetensors_file import read_facts
 
 
@@ -25,12 +25,15 @@ def open_eyes(word: str, weights: Path | None) -> tuple[Classifier, str]:
         WeightsError: Its weights cannot be had.
 
     Example:
-        >>> eyes, architecture = open_eyes("embedded", None)
+        >>> open_eyes("embedded-eps0", None)[1]
+        'timm:tf_efficientnet_lite0'
     """
     eyes = open_classifier(word, weights=weights)
     if word.startswith(("timm:", "torchvision:")):
         return eyes, word
-    path = EMBEDDED if word == "embedded" else Path(word)
+    entry, path = catalogue.find(word), Path(word)
+    if entry is not None and entry.architecture != "kitnet":  # whose widths a name does not tell
+        return eyes, entry.architecture
     facts = read_facts(path) if path.suffix == ".safetensors" and path.is_file() else {}
     architecture = facts.get("architecture")
     if not isinstance(architecture, str) or "widths" in facts:

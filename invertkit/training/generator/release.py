@@ -7,13 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from invertkit.models.generators.conditional import ConditionalEncoder
 from invertkit.models.generators.open import ARCHITECTURE
 from invertkit.models.generators.projected import baked, run_leaves
-from invertkit.models.loading.safetensors_file import save_in_order
+from invertkit.models.loading.safetensors_file import as_half, save_in_order
 from invertkit.training.generator.networks import GameNetworks
 from invertkit.training.generator.placing import object_statistics
 
@@ -92,4 +91,4 @@ def _tensors(networks: GameNetworks, encoder: ConditionalEncoder) -> dict[str, T
 
 
 def _stored(value: Tensor) -> Tensor:
-    return value.detach().cpu().to(torch.float16).contiguous().clone()
+    return as_half(value.detach().cpu()).contiguous().clone()

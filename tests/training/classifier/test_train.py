@@ -163,6 +163,18 @@ def test_frozen_norms_keep_their_statistics_to_the_bit_and_the_rest_learns(
             assert torch.equal(value, before[name]) == (frozen and "running" in name), name
 
 
+def test_frozen_norms_freeze_nothing_else(photographs: PhotographSet, tmp_path: Path) -> None:
+    """Dropout goes on: at a share of 1 the head sees nothing, and only its bias has a slope."""
+    start = kitnet()
+    start.net.fc = nn.Sequential(nn.Dropout(1.0), nn.Linear(8, 2))
+    before = deepcopy(start.net.fc[1])
+    chosen = plan(freeze_norms=True, attack=Attack(eps=0.0), weight_decay=0.0)
+    trained = train_classifier(chosen, photographs, out=tmp_path, start=start, report=QUIET)
+    head: Any = trained.net.get_submodule("fc.1")
+    assert torch.equal(head.weight, before.weight)
+    assert not torch.equal(head.bias, before.bias)
+
+
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_a_share_of_the_start_is_mixed_into_the_result_alone(
     ema: float, photographs: PhotographSet, tmp_path: Path
