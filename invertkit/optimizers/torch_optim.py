@@ -222,10 +222,27 @@ class TorchOptimizer(_OfTorch):
         return rule
 
 
+@dataclass
+class LBFGSState:
+    """Where L-BFGS is.
+
+    Attributes:
+        rule: PyTorch's, over `free`.
+        free: What it moves, by name: the tensors by their rates, before they are confined.
+    """
+
+    rule: torch.optim.LBFGS
+    free: Params
+
+
 @final
 @dataclass(frozen=True)
-class LBFGS(_OfTorch):
+class LBFGS(Optimizer):
     """L-BFGS, one image at a time; a step is up to `iterations` inner iterations.
+
+    Where tensors may not be everywhere, as latents within their limit, it descends the loss of
+    the confined point: every point that it tries is brought back before it is judged, and what is
+    held at an edge has no slope outwards.
 
     Args:
         lr: Length of the first trial step.
@@ -233,6 +250,8 @@ class LBFGS(_OfTorch):
         history: Pairs kept for the curvature.
         strong_wolfe: Search along each direction until the strong Wolfe conditions hold.
         over: Names of the tensors to change; all by default.
+        rates: How freely some tensors move beside the others, by name: the rule sees the tensor
+            divided by it, which for Adam would be a rate that many times as large.
 
     Source: Liu & Nocedal 1989, as in `torch.optim.LBFGS`.
 
@@ -246,16 +265,85 @@ class LBFGS(_OfTorch):
     history: Count = 10
     strong_wolfe: bool = True
     over: tuple[str, ...] = ()
+    rates: Mapping[str, Positive] = field(default_factory=dict)
     couples_images: bool = field(default=True, init=False)
 
-    def init(self, params: Params) -> torch.optim.LBFGS:
-        return torch.optim.LBFGS(
-            list(_moved(params, self.over).values()),
+    def __post_init__(self) -> None:
+        _check_lr(self.lr)
+
+    def moves(self, names: Sequence[str]) -> tuple[str, ...]:
+        chosen(tuple(self.rates), names, option="rates")
+        return chosen(self.over, names)
+
+    def init(self, params: Params) -> LBFGSState:
+        chosen(tuple(self.rates), tuple(params), option="rates")
+        moved = _moved(params, self.over)
+        free = {name: param.detach() / self._rate(name) for name, param in moved.items()}
+        rule = torch.optim.LBFGS(
+            list(free.values()),
             lr=1.0,
             max_iter=self.iterations,
             history_size=self.history,
             line_search_fn="strong_wolfe" if self.strong_wolfe else None,
         )
+        return LBFGSState(rule, free)
+
+    def _rate(self, name: str) -> float:
+        return self.rates.get(name, 1.0)
+
+    def step(
+        self, landscape: Landscape, params: Params, state: LBFGSState, *, step: int, total: int
+    ) -> Float[Tensor, " b"]:
+        evaluated: list[Tensor] = []  # a line search asks more than once; the first was before
+        for group in state.rule.param_groups:
+            group["lr"] = value_at(self.lr, step, total)
+        self._take_up(landscape, params, state)
+
+        def summed() -> Tensor:
+            asked = self._place(landscape, params, state)
+            evaluated.append(landscape.gradients())
+            for name, free in state.free.items():
+                slope = params[name].grad
+                assert slope is not None  # noqa: S101 # just evaluated
+                held = params[name].detach() != asked[name]
+                free.grad = (slope * self._rate(name)).masked_fill(held, 0)
+            return evaluated[-1].sum()
+
+        state.rule.step(summed)
+        self._place(landscape, params, state)
+        return evaluated[0]
+
+    def _take_up(self, landscape: Landscape, params: Params, state: LBFGSState) -> None:
+        """Go on from where the tensors are, if somebody has moved them since."""
+        here = {name: params[name].detach().clone() for name in state.free}
+        self._place(landscape, params, state)
+        if all(torch.equal(params[name].detach(), where) for name, where in here.items()):
+            return
+        with torch.no_grad():
+            for name, where in here.items():
+                params[name].copy_(where)
+                state.free[name].copy_(where / self._rate(name))
+
+    def _place(self, landscape: Landscape, params: Params, state: LBFGSState) -> Params:
+        """Bring the tensors to where the rule is, confined; where they were asked to be."""
+        asked = {name: free * self._rate(name) for name, free in state.free.items()}
+        with torch.no_grad():
+            for name, where in asked.items():
+                params[name].grad = None
+                params[name].copy_(where)
+        landscape.confine()
+        return asked
+
+    def save(self, state: LBFGSState) -> dict[str, Any]:
+        # A copy, since PyTorch hands out the tensors that the next step changes.
+        return deepcopy({"rule": dict(state.rule.state_dict()), "free": state.free})
+
+    def load(self, params: Params, saved: dict[str, Any]) -> LBFGSState:
+        state = self.init(params)
+        state.rule.load_state_dict(deepcopy(saved["rule"]))
+        for name, free in state.free.items():
+            free.copy_(saved["free"][name])
+        return state
 
 
 def _check_lr(lr: Schedule) -> None:

@@ -16,6 +16,7 @@ from invertkit.core.params import Params
 from invertkit.core.randomness import Randomness
 from invertkit.core.scene import LOGITS, Scene
 from invertkit.errors import InputError, TapError
+from invertkit.models.classifiers.class_names import class_place
 from invertkit.models.generators.generator import Generator
 
 Embedding = Literal["given", "predicted", "random", "gaussian"]
@@ -108,12 +109,12 @@ class ClassStart:
     def _shared(self, classifier: Network, count: int) -> tuple[list[int], list[int]]:
         """The classes that both know, by their numbers in the classifier and in the generator.
 
-        Without names in common, as many classes are taken to be the same classes.
+        Names are the same in any case, and with spaces or underscores. Without names in common,
+        as many classes are taken to be the same classes.
         """
         classes = self.generator.classes
-        shared = [
-            (i, classes.index(name)) for i, name in enumerate(classifier.classes) if name in classes
-        ]
+        places = [class_place(name, classifier.classes) for name in classes]
+        shared = sorted((i, j) for j, i in enumerate(places) if i is not None)
         if not shared and count == len(classes):
             shared = [(i, i) for i in range(count)]
         if not shared:

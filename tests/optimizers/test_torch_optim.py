@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from invertkit.core.params import Params
 from invertkit.core.schedules import Cosine, Linear, value_at
 from invertkit.errors import RecipeError
 from invertkit.optimizers.base import Optimizer
@@ -106,6 +108,75 @@ def test_lbfgs_finds_the_bottom_of_a_valley() -> None:
     found, losses = descend(LBFGS(iterations=10), steps=4, batch=1)
     torch.testing.assert_close(found, GOAL[:1], atol=1e-4, rtol=0)
     assert losses[-1].item() < 1e-8 * losses[0].item()
+
+
+def taken(
+    optimizer: LBFGS, function: Callable[[Params], Tensor], params: Params, *, steps: int = 3
+) -> list[Tensor]:
+    """The losses of some steps, which move the tensors; pixels stay within [0, 1]."""
+    landscape = FunctionLandscape(function, params)
+    landscape = landscape.within("unit") if "pixels" in params else landscape
+    state = optimizer.init(params)
+    return [
+        optimizer.step(landscape, params, state, step=i, total=steps).detach() for i in range(steps)
+    ]
+
+
+def test_a_rate_of_lbfgs_is_a_change_of_variables() -> None:
+    """It descends in z and c/r: the slow way is to write the loss so."""
+    start, goal = normal(1, 4).double() / 9 + 0.5, torch.linspace(0.2, 0.8, 4).double()[None]
+
+    def loss(z: Tensor, c: Tensor) -> Tensor:
+        return ((z - goal).square() + (c - z).pow(4) + (c - goal).square() / 2).sum(1)
+
+    for rate in (0.25, 4.0):
+        ours = {name: start.clone().requires_grad_() for name in ("z", "c")}
+        seen = taken(LBFGS(iterations=3, rates={"c": rate}), lambda p: loss(p["z"], p["c"]), ours)
+        slow = {"z": start.clone().requires_grad_(), "c": (start / rate).requires_grad_()}
+        landscape = FunctionLandscape(lambda p, r=rate: loss(p["z"], p["c"] * r), slow)
+        rule = torch.optim.LBFGS(
+            list(slow.values()), max_iter=3, history_size=10, line_search_fn="strong_wolfe"
+        )
+
+        def closure(slow: Params = slow, landscape: Any = landscape) -> Tensor:
+            for point in slow.values():
+                point.grad = None
+            return landscape.gradients().sum()
+
+        wanted = [rule.step(closure).detach() for _ in range(3)]  # type: ignore[arg-type]
+        torch.testing.assert_close(torch.cat(seen), torch.stack(wanted))
+        torch.testing.assert_close(ours["c"], slow["c"] * rate)
+    with pytest.raises(RecipeError, match="rates: this recipe's variable has no tensor 'd'"):
+        LBFGS(rates={"d": 1.0}).moves(("z", "c"))
+
+
+def test_lbfgs_judges_confined_points_alone_and_ends_at_the_lowest_of_them() -> None:
+    """The bottom lies outside along two of four axes; the lowest point within is known."""
+    goal = torch.tensor([1.5, 0.25, -0.5, 0.75]).double().reshape(1, 1, 1, 4).expand(1, 3, 1, 4)
+    judged: list[Tensor] = []
+
+    def loss(params: Params) -> Tensor:
+        judged.append(params["pixels"].detach().clone())
+        away = params["pixels"] - goal
+        return (away.square() * torch.tensor([1.0, 9.0, 3.0, 0.2])).sum((1, 2, 3))
+
+    params = {"pixels": torch.full((1, 3, 1, 4), 0.5).double().requires_grad_()}
+    taken(LBFGS(iterations=10), loss, params)
+    assert all((point >= 0).all() and (point <= 1).all() for point in judged)
+    torch.testing.assert_close(params["pixels"].detach(), goal.clamp(0, 1))
+
+
+def test_lbfgs_goes_on_from_where_somebody_has_put_the_tensors() -> None:
+    params = {"pixels": normal(1, 3).double().requires_grad_()}
+    landscape = FunctionLandscape(lambda p: p["pixels"].pow(4).sum(1), params)
+    optimizer = LBFGS(iterations=1)
+    state = optimizer.init(params)
+    optimizer.step(landscape, params, state, step=0, total=2)
+    with torch.no_grad():
+        params["pixels"].fill_(2.0)
+    losses = optimizer.step(landscape, params, state, step=1, total=2)
+    assert losses.item() == 3 * 2.0**4
+    assert (params["pixels"] < 2).all()
 
 
 def test_who_mixes_the_images_of_a_batch_says_so() -> None:

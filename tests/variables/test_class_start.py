@@ -26,7 +26,7 @@ from tests.latents import (
 )
 
 
-@pytest.mark.parametrize(("label", "index"), [("dog", 1), (2, 2), ("2", 2), (0, 0)])
+@pytest.mark.parametrize(("label", "index"), [("dog", 1), ("Dog", 1), (2, 2), ("2", 2), (0, 0)])
 def test_a_class_is_given_by_name_or_number(label: Any, index: int) -> None:
     scene = latent_scene(generator=generator64(names=NAMES))
     embedding = begun(Latent(embedding="given", label=label), scene)["embedding"]
@@ -36,13 +36,13 @@ def test_a_class_is_given_by_name_or_number(label: Any, index: int) -> None:
     assert scene.models["generator"].tables["embedding"][index].any()
 
 
-@pytest.mark.parametrize("label", ["dgo", "3", 3, -1, "-1", "²", "", "Dog"])
+@pytest.mark.parametrize("label", ["dgo", "3", 3, -1, "-1", "²", ""])
 def test_an_unknown_class_is_told_with_those_there_are(label: Any) -> None:
     scene = latent_scene(generator=generator64(names=NAMES))
     with pytest.raises(InputError, match=r"^Unknown class .* of a tiny generator") as raised:
         begun(Latent(embedding="given", label=label), scene)
     assert str(raised.value).endswith("It has 3: cat, dog, eel.")
-    assert ("Did you mean 'dog'?" in str(raised.value)) == (label in ("dgo", "Dog"))
+    assert ("Did you mean 'dog'?" in str(raised.value)) == (label == "dgo")
 
 
 def test_a_given_class_must_be_written() -> None:
@@ -70,6 +70,7 @@ def colour_classifier(names: tuple[str, ...], *, size: int = 8) -> Classifier:
         (("eel", "cat", "dog"), "cat"),
         (("eel", "fox", "gnu", "cat"), "cat"),  # of those that both know, the likeliest
         (("fox", "gnu", "eel"), "eel"),  # though it sees a gnu
+        (("Eel", "CAT", "Dog"), "cat"),  # in any case, as two lists of one set of classes may be
         ((), "dog"),  # without names, as many classes are the same classes
     ],
 )

@@ -15,6 +15,7 @@ from torch.func import functional_call
 from invertkit.core.network import Model
 from invertkit.core.suggestions import conjoined, did_you_mean, listed
 from invertkit.errors import InputError, TapError
+from invertkit.models.classifiers.class_names import class_place
 from invertkit.models.generators.latents import ClassEmbedding, Declared, LatentSpec, declared
 
 
@@ -192,7 +193,7 @@ class Generator(Model):
         raise InputError(f"{self.description} takes nothing but a class, so nothing can be moved.")
 
     def label(self, name: str | int) -> int:
-        """The index of a class given by name or number.
+        """The index of a class given by number, or by name in any case, `Persian cat` or so.
 
         Raises:
             InputError: There is none.
@@ -201,8 +202,8 @@ class Generator(Model):
             raise InputError(
                 f"{self.description} has no class embedding, so there is no class {name!r} of it."
             )
-        if isinstance(name, str) and name in self.classes:
-            return self.classes.index(name)
+        if isinstance(name, str) and (place := class_place(name, self.classes)) is not None:
+            return place
         if str(name).isdecimal() and int(name) < len(self.classes):
             return int(name)
         hint = did_you_mean(name, self.classes)

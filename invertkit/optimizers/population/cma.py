@@ -247,15 +247,11 @@ def check_told(points: Tensor, losses: Tensor, asked: tuple[int, int, int]) -> N
         )
 
 
-def _products(left: Float[Tensor, "b *i j"], right: Float[Tensor, "b j *k"]) -> Tensor:
-    """The product of the matrices of every population; one of the two may be a vector."""
-    if left.device.type != "cpu":
-        return torch.vmap(torch.matmul)(left, right)
-    # On a CPU PyTorch multiplies small matrices of a batch by a loop of its own, which rounds
-    # otherwise than the product of one pair does. All else is computed for all populations at
-    # once; products are taken one by one, so that a search ends at the same point to the last bit
-    # whether its image is alone or in company.
-    return torch.stack([a @ b for a, b in zip(left, right, strict=True)])
+def _products(left: Float[Tensor, "b i j"], right: Float[Tensor, "b j k"]) -> Tensor:
+    """The product of the matrices of every population, all in one call."""
+    # Not `matmul`, which takes a batch of one as a plain matrix and rounds it otherwise: a search
+    # ends at the same point to the last bit whether its image is alone or in company.
+    return torch.bmm(left, right)
 
 
 def _whitened(steps: Float[Tensor, "b n d"], state: CMAState) -> Float[Tensor, "b n d"]:
@@ -274,11 +270,11 @@ def _move(state: CMAState, steps: Float[Tensor, "b n d"], k: Constants) -> None:
     """The populations after another ranking, in place; `steps` from the best to the worst."""
     count, _, dimension = steps.shape
     weights = torch.tensor(k.weights, dtype=steps.dtype, device=steps.device)
-    parents = weights[: k.parents].expand(count, -1)
-    step = _products(parents, steps[:, : k.parents])  # eq. 41
+    parents = weights[: k.parents].expand(count, 1, -1)
+    step = _products(parents, steps[:, : k.parents])[:, 0]  # eq. 41
 
     # Step size: eqs. 43 and 44; as in Hansen 2011, it changes by a factor of at most e.
-    white = _products(state.axes, _whitened(step[:, None], state)[:, 0])
+    white = _products(_whitened(step[:, None], state), state.axes.mT)[:, 0]
     state.p_sigma = (1 - k.c_sigma) * state.p_sigma
     state.p_sigma = state.p_sigma + math.sqrt(k.c_sigma * (2 - k.c_sigma) * k.mu_eff) * white
     length = torch.linalg.vector_norm(state.p_sigma, dim=-1)

@@ -68,8 +68,9 @@ def test_a_rotated_and_moved_landscape_has_a_rotated_and_moved_trajectory(dimens
     torch.testing.assert_close(turn.mT @ here.C @ turn, there.C, rtol=0, atol=1e-8)
 
 
-@pytest.mark.parametrize("dimension", [1, 2, 3, 6, 9, 19])
+@pytest.mark.parametrize("dimension", [1, 2, 3, 6, 9, 19, 64, 128])
 def test_a_population_does_not_depend_on_its_neighbours(dimension: int) -> None:
+    """The slow way is a search for each: the same numbers to the last bit, at all sizes."""
     rule = CMA(population=6, clip_injected=True)
     start, sigma = normal(5, dimension), torch.linspace(0.1, 2, 5)
     crowd = rule.start(start, sigma)
@@ -207,17 +208,10 @@ def test_wrong_shapes_are_named(rule: CMA | PyCMA) -> None:
 
 
 def test_away_from_the_cpu_its_tensors_keep_their_shapes() -> None:
-    """There whole batches are multiplied; `meta` has shapes and no numbers."""
+    """On `meta` there are shapes and no numbers."""
     rule = CMA(clip_injected=True)
     state = rule.start(torch.zeros(3, 4, device="meta"))
     before = {name: value.shape for name, value in vars(state).items() if hasattr(value, "shape")}
     points = rule.ask(state, torch.zeros(3, rule.size(4), 4, device="meta"))
     rule.tell(state, points, points.sum(-1))
     assert {name: getattr(state, name).shape for name in before} == before
-
-
-def test_a_product_of_a_batch_is_that_of_its_pairs_with_vectors_too() -> None:
-    for left, right in (((3, 2, 4), (3, 4, 5)), ((3, 4), (3, 4, 5)), ((3, 2, 4), (3, 4))):
-        a, b = normal(*left), normal(*right, seed=1)
-        whole = torch.vmap(torch.matmul)(a, b)
-        torch.testing.assert_close(whole, torch.stack([x @ y for x, y in zip(a, b, strict=True)]))
