@@ -15,9 +15,10 @@ from invertkit.core.images.save import save_png
 from invertkit.errors import InputError
 from invertkit.models.classifiers.classifier import Classifier
 from invertkit.models.classifiers.open import open_classifier
+from invertkit.models.generators.conditional import encoder_widths
 from invertkit.training.data.files import without_number
 from invertkit.training.data.photographs import PhotographSet, load_photographs
-from invertkit.training.generator.encoder import train_encoder
+from invertkit.training.generator.encoder import mean_encoder, train_encoder
 from invertkit.training.generator.eyes import open_eyes
 from invertkit.training.generator.measures import (
     expect_same_classes,
@@ -103,6 +104,11 @@ def _check(plan: GeneratorPlan, orders: GeneratorOrders) -> None:
         "--latent and --embedding at least 1": min(plan.latent, plan.embedding) >= 1,
         "--eyes-layers to name a layer": bool(plan.eyes_layers),
         "--eyes-size at least 32": plan.eyes_size >= 32,
+        "--reconstructed from 0 to 1": 0 <= plan.reconstructed <= 1,
+        "--warm-steps not below 0": plan.warm_steps >= 0,
+        "--warm-lr above 0 and at most 1": 0 < plan.warm_lr <= 1,
+        "--likeness not below 0": 0 <= plan.likeness < float("inf"),
+        "--kl not below 0": 0 <= plan.kl < float("inf"),
         "--encoder-steps at least 1": plan.encoder_steps >= 1,
         "--seed from 0 to 4294967295": 0 <= plan.seed < 2**32,
         "--samples not below 0": orders.samples >= 0,
@@ -147,9 +153,12 @@ def _make(
     )
     count = len(classes)
     settle(networks.generator, plan, classes=count)
-    encoder = train_encoder(
-        plan, networks.generator, classes=count, device=orders.device, report=report
-    )
+    if plan.reconstructed or plan.warm_steps:
+        encoder = mean_encoder(networks.posterior, widths=encoder_widths(plan.size))
+    else:
+        encoder = train_encoder(
+            plan, networks.generator, classes=count, device=orders.device, report=report
+        )
     networks.cpu()
     networks.eyes.cpu()
     save_generator(networks, encoder.cpu(), path, classes=classes, eyes_architecture=eyes[1])

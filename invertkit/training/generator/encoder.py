@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from invertkit.models.classifiers.architectures import quiet_random
 from invertkit.models.generators.conditional import (
     ConditionalEncoder,
     ConditionalGenerator,
@@ -12,6 +13,28 @@ from invertkit.models.generators.conditional import (
 )
 from invertkit.training.generator.plan import GeneratorPlan
 from invertkit.training.loop.options import Tell
+
+
+def mean_encoder(posterior: ConditionalEncoder, *, widths: tuple[int, ...]) -> ConditionalEncoder:
+    """The encoder of a posterior's mean: half of what a posterior gives.
+
+    Args:
+        posterior: Gives means, then log-variances.
+        widths: Its channels.
+
+    Example:
+        >>> net = ConditionalEncoder(latent=10, embedding=4, widths=(8, 8, 16))
+        >>> mean_encoder(net, widths=(8, 8, 16)).fc.out_features
+        5
+    """
+    state = posterior.state_dict()
+    half = len(state["fc.bias"]) // 2
+    state |= {name: state[name][:half] for name in ("fc.weight", "fc.bias")}
+    embedding = state["blocks.0.scale.weight"].shape[1]
+    with quiet_random():
+        encoder = ConditionalEncoder(latent=half, embedding=embedding, widths=widths)
+    encoder.load_state_dict(state)
+    return encoder.eval()
 
 
 def train_encoder(

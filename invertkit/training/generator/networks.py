@@ -13,7 +13,11 @@ from torch.nn import functional as F
 
 from invertkit.errors import InputError
 from invertkit.models.classifiers.classifier import Classifier
-from invertkit.models.generators.conditional import ConditionalGenerator
+from invertkit.models.generators.conditional import (
+    ConditionalEncoder,
+    ConditionalGenerator,
+    encoder_widths,
+)
 from invertkit.models.generators.projected import FeatureMixer, ScaleHead
 from invertkit.training.generator.augmentation import changed
 from invertkit.training.generator.plan import GeneratorPlan
@@ -44,6 +48,9 @@ class GameNetworks(nn.Module):
         self.plan = plan
         self.generator = ConditionalGenerator(
             classes, latent=plan.latent, embedding=plan.embedding, widths=plan.widths
+        )
+        self.posterior = ConditionalEncoder(
+            latent=2 * plan.latent, embedding=plan.embedding, widths=encoder_widths(plan.size)
         )
         self._eyes = (deepcopy(eyes).requires_grad_(False),)  # in a tuple: not part of the state
         self.layers = eyes.resolve(plan.eyes_layers)

@@ -46,7 +46,13 @@ class GeneratorPlan:
         widths: Channels of the generator at 4, 8, 16, … pixels.
         eyes_layers: Layers of the eyes that get a discriminator each, shallow to deep.
         eyes_size: Side in pixels at which the eyes look, at least 32.
-        encoder_steps: Updates of the encoder afterwards, at least 1.
+        reconstructed: Share of the made pictures that start from a photograph's latent instead of a
+            drawn one and must be like it, 0 to 1; from 0 on no encoder learns beside the generator.
+        warm_steps: Steps at first in which all pictures are such, and nobody judges.
+        warm_lr: Adam's rate of the generator in these, and of the encoder, 0 to 1.
+        likeness: Weight of being like the photograph, beside the discriminators' scores.
+        kl: Weight of the encoder's distance from the prior, for each nat.
+        encoder_steps: Updates of the encoder afterwards, at least 1, where none learnt on the way.
         seed: Of weights, order and latents, from 0.
         bf16: Train in bfloat16 all that is not the eyes.
     """
@@ -81,6 +87,11 @@ class GeneratorPlan:
         ),
     ] = ("blocks.0", "blocks.1", "blocks.2", "blocks.4")
     eyes_size: int = 96
+    reconstructed: float = 0.5
+    warm_steps: int = 1_000
+    warm_lr: float = 1e-3
+    likeness: float = 3.0
+    kl: float = 1e-3
     encoder_steps: int = 4_000
     seed: int = 0
     bf16: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +17,7 @@ from invertkit.core.signals import Stopping
 from invertkit.errors import InputError
 from invertkit.models.classifiers.classifier import Classifier
 from invertkit.training.data.photographs import PhotographSet
+from invertkit.training.generator.autoencoding import sampled, unlikeness
 from invertkit.training.generator.draws import ByClass, StepDraws, draws_of_step
 from invertkit.training.generator.networks import GameNetworks, hinge
 from invertkit.training.generator.plan import GeneratorOrders, GeneratorPlan
@@ -29,7 +30,18 @@ from invertkit.training.loop.checkpoints import (
 from invertkit.training.loop.ema import Average
 from invertkit.training.loop.options import Tell
 
-FREE: Final = ("steps", "encoder_steps", "lr", "critic_lr", "eyes_size")
+FREE: Final = (
+    "steps",
+    "encoder_steps",
+    "lr",
+    "warm_lr",
+    "critic_lr",
+    "eyes_size",
+    "reconstructed",
+    "warm_steps",
+    "likeness",
+    "kl",
+)
 """What of the plan may be another when a training is gone on with."""
 
 
@@ -42,7 +54,7 @@ def train_generator(
     report: Tell = print,
     look: Callable[[GameNetworks, int], None] | None = None,
 ) -> GameNetworks:
-    """Train, leaving a checkpoint every so many steps; the networks, the generator averaged.
+    """Train, leaving a checkpoint every so many steps; the networks, with averaged weights.
 
     Draws and averaging depend on the step alone: a training that was stopped and resumed ends in
     the same weights as one that was not, on a CPU to the last bit.
@@ -83,7 +95,7 @@ def train_generator(
 
 @final
 class Game:
-    """A training on its way: the networks, the averaged generator and both optimizers."""
+    """A training on its way: the networks, the averages and both optimizers."""
 
     def __init__(
         self, plan: GeneratorPlan, classes: tuple[str, ...], *, eyes: Classifier, device: str
@@ -95,25 +107,64 @@ class Game:
         self.players.to(memory_format=torch.channels_last)
         self.players.eyes.to(device).to(memory_format=torch.channels_last)
         # Batch-norm statistics of an average of weights are no average: `settle` takes them anew.
-        self.average = Average(self.players.generator, plan.decay, buffers=False)
+        self.averages = {
+            name: Average(getattr(self.players, name), plan.decay, buffers=False)
+            for name in ("generator", "posterior")
+        }
         self.heads = list(self.players.heads.parameters())
-        self.climbing = torch.optim.Adam(self.players.generator.parameters(), plan.lr, plan.betas)
+        groups: list[dict[str, Any]] = [
+            {"params": list(self.players.generator.parameters())},
+            {"params": list(self.players.posterior.parameters()), "lr": plan.warm_lr},
+        ]
+        self.climbing = torch.optim.Adam(groups, plan.lr, plan.betas)
         self.judging = torch.optim.Adam(self.heads, plan.critic_lr, plan.betas)
-        self._tallies, self._told = torch.zeros(2, device=device), 0
+        self._tallies, self._told = torch.zeros(4, device=device), 0
 
     def update(self, draws: StepDraws) -> None:
-        """Discriminators, generator, average: one step.
+        """Discriminators, generator, encoder, averages: one step.
 
         The made pictures are made and seen once. The heads learn from what the eyes saw, detached;
         then the generator from the same, judged by the heads that have just learnt.
         """
         plan, players, kind = self.plan, self.players, torch.device(self.device).type
+        warm = self.step < plan.warm_steps
+        copies = plan.batch if warm else round(plan.batch * plan.reconstructed)
         with torch.autocast(kind, torch.bfloat16, enabled=plan.bf16):
             with torch.no_grad():
                 real = players.seen(draws.images, draws.real_changes)
-            generator = players.generator
-            pictures = generator(draws.latent, generator.embeddings.weight.T[draws.labels])
-            made = players.seen(pictures, draws.made_changes)
+            condition = players.generator.embeddings.weight.T[draws.labels]
+            latent, excess = self._latent(draws, condition, copies)
+            pictures = players.generator(latent, condition)
+            # What is to be like a photograph is seen under the photograph's own changes.
+            changes = torch.cat([draws.real_changes[:copies], draws.made_changes[copies:]])
+            made = players.seen(pictures, changes)
+        loss = plan.kl * excess
+        if copies:
+            apart = unlikeness([m[:copies] for m in made], [r[:copies] for r in real])
+            pixels = (pictures[:copies].float() - draws.images[:copies]).abs().mean()
+            loss = loss + plan.likeness * (apart + pixels)
+            self._tallies[2:] += torch.stack([apart.detach(), excess.detach()])
+        if not warm:
+            loss = loss - self._judged(real, made, draws)
+        self._climb(loss, lr=plan.warm_lr if warm else plan.lr)
+
+    def _latent(
+        self, draws: StepDraws, condition: Tensor, copies: int
+    ) -> tuple[Float[Tensor, "b z"], Float[Tensor, ""]]:
+        """The first `copies` from photographs, the rest as drawn; and the former's excess."""
+        if not copies:
+            return draws.latent, draws.latent.new_zeros(())
+        # The class is given to the encoder, which need not move it.
+        code = self.players.posterior(draws.images[:copies], condition[:copies].detach())
+        latent, excess = sampled(code, draws.latent[:copies])
+        return torch.cat([latent, draws.latent[copies:]]), excess
+
+    def _judged(
+        self, real: Sequence[Tensor], made: Sequence[Tensor], draws: StepDraws
+    ) -> Float[Tensor, ""]:
+        """Teach the heads; then what they think of the made pictures, for the generator."""
+        players, kind = self.players, torch.device(self.device).type
+        with torch.autocast(kind, torch.bfloat16, enabled=self.plan.bf16):
             # Two calls, so that batch norm in the heads cannot tell real from made by their mean.
             of_real = players.scores(real, draws.labels)
             of_made = players.scores([each.detach() for each in made], draws.labels)
@@ -121,26 +172,33 @@ class Game:
         self.judging.zero_grad()
         loss.backward()
         self.judging.step()
+        # Nothing is read from the device here, so that no step waits.
+        self._tallies[:2] += torch.stack([mean_score(of_real), mean_score(of_made)])
         # The generator's loss runs through the heads; slopes of theirs would be thrown away.
         for parameter in self.heads:
             parameter.requires_grad_(False)
-        with torch.autocast(kind, torch.bfloat16, enabled=plan.bf16):
+        with torch.autocast(kind, torch.bfloat16, enabled=self.plan.bf16):
             scores = players.scores(made, draws.labels)
-        self.climbing.zero_grad()
-        (-torch.stack([score.mean() for score in scores]).sum()).backward()
-        self.climbing.step()
         for parameter in self.heads:
             parameter.requires_grad_(True)
+        return torch.stack([score.mean() for score in scores]).sum()
+
+    def _climb(self, loss: Float[Tensor, ""], *, lr: float) -> None:
+        self.climbing.param_groups[0]["lr"] = lr
+        self.climbing.zero_grad()
+        loss.backward()
+        self.climbing.step()
         # While there is little to average, an average of many steps would lag behind.
-        self.average.update(min(plan.decay, (self.step + 1) / (self.step + 10)))
+        decay = min(self.plan.decay, (self.step + 1) / (self.step + 10))
+        for average in self.averages.values():
+            average.update(decay)
         self.step += 1
-        # Nothing is read from the device here, so that no step waits.
-        self._tallies += torch.stack([mean_score(of_real), mean_score(of_made)])
 
     def averaged(self) -> GameNetworks:
-        """The networks with the averaged generator in place of the one that learns: a copy."""
+        """The networks with the averages in place of the weights that learn: a copy."""
         copy = deepcopy(self.players)
-        copy.generator.load_state_dict(self.average.model.state_dict())
+        for name, average in self.averages.items():
+            getattr(copy, name).load_state_dict(average.model.state_dict())
         return copy.eval()
 
     def saved(self, path: Path, *, seconds: float) -> str:
@@ -156,19 +214,19 @@ class Game:
             )
         write_checkpoint(self.state(), path)
         steps = max(1, self.step - self._told)
-        real, made = (self._tallies / steps).tolist()
+        real, made, apart, excess = (self._tallies / steps).tolist()
         self._tallies, self._told = torch.zeros_like(self._tallies), self.step
         rate = steps * self.plan.batch / max(seconds, 1e-9)
         return (
             f"step {self.step}/{self.plan.steps} real {real:+.2f}, made {made:+.2f}, "
-            f"{rate:.0f} pictures/s"
+            f"copies {apart:.2f} apart, {excess:.0f} nats, {rate:.0f} pictures/s"
         )
 
     def state(self) -> dict[str, Any]:
         """All of it, as tensors, numbers, strings and dicts."""
         return {
             "players": self.players.state_dict(),
-            "mean": self.average.model.state_dict(),
+            "mean": {name: each.model.state_dict() for name, each in self.averages.items()},
             "climbing": self.climbing.state_dict(),
             "judging": self.judging.state_dict(),
             "step": self.step,
@@ -187,7 +245,8 @@ class Game:
         self._expect_same(path, state)
         try:
             self.players.load_state_dict(state["players"])
-            self.average.model.load_state_dict(state["mean"])
+            for name, average in self.averages.items():
+                average.model.load_state_dict(state["mean"][name])
             self.climbing.load_state_dict(state["climbing"])
             self.judging.load_state_dict(state["judging"])
             self.step = self._told = int(state["step"])
@@ -198,8 +257,11 @@ class Game:
                 f"{CHECKPOINT} of a run with the same classes and sizes."
             ) from None
         # The optimizers' states brought the rates they were written with.
-        for optimizer, lr in ((self.climbing, self.plan.lr), (self.judging, self.plan.critic_lr)):
-            optimizer.param_groups[0]["lr"] = lr
+        for group, lr in (
+            (self.climbing.param_groups[1], self.plan.warm_lr),
+            (self.judging.param_groups[0], self.plan.critic_lr),
+        ):
+            group["lr"] = lr
         if self.step > self.plan.steps:
             raise InputError(
                 f"{path}: is at step {self.step}, beyond the {self.plan.steps} asked for."

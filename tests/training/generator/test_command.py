@@ -55,7 +55,7 @@ def test_the_command_leaves_weights_and_pictures(tmp_path: Path, seeing: Path) -
     assert answer.code == 0, answer
     assert answer.out == f"{out}/generator.safetensors\n"
     for line in ("eyes: timm's test_efficientnet (eyes.pt, ", "the judge: timm's test_",
-                 "step 1/1 real", "encoder step 1/1", "generator.safetensors: ", "samples: 3",
+                 "step 1/1 real", "generator.safetensors: ", "samples: 3",
                  "recall in them ↑, the judge: ", "Fréchet distance"):  # fmt: skip
         assert line in answer.err
     names = sorted(path.name for path in out.iterdir())
@@ -75,6 +75,18 @@ def test_the_command_leaves_weights_and_pictures(tmp_path: Path, seeing: Path) -
     assert rest.code == 0
     second = embedded_generator(weights=tmp_path / "second" / "generator.safetensors")
     assert same(loaded.state_dict(), second.state_dict())
+
+
+@pytest.mark.usefixtures("placed")
+def test_without_photographs_to_be_like_the_encoder_is_trained_afterwards(
+    tmp_path: Path, seeing: Path
+) -> None:
+    data, alone = write_photographs(tmp_path / "photographs", side=16), ("--reconstructed", 0)
+    told = [
+        invertkit(*train(*options, data=data, out=tmp_path / f"{index}", seeing=seeing)).err
+        for index, options in enumerate([(*alone, "--warm-steps", 0), (*alone, "--warm-steps", 1)])
+    ]
+    assert ["encoder step 1/1" in each for each in told] == [True, False]
 
 
 def test_classes_are_chosen_by_name_or_by_a_file(tmp_path: Path) -> None:
@@ -194,7 +206,7 @@ def test_an_interruption_says_how_to_go_on(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "train_encoder", interrupt)
+    monkeypatch.setattr(command, "mean_encoder", interrupt)
     answer = invertkit(*train(data=data, out=out, seeing=seeing))
     assert answer.code == 130
     assert answer.out == ""

@@ -7,9 +7,10 @@ from dataclasses import replace
 import torch
 from torch.nn import functional as F
 
-from invertkit.training.generator.encoder import train_encoder
+from invertkit.models.generators.conditional import encoder_widths
+from invertkit.training.generator.encoder import mean_encoder, train_encoder
 from tests.helpers import global_generators_unmoved
-from tests.training.generator.tiny import PLAN, QUIET, tiny_net
+from tests.training.generator.tiny import PLAN, QUIET, tiny_net, tiny_networks
 
 
 def test_training_the_encoder_lowers_its_error() -> None:
@@ -27,3 +28,13 @@ def test_training_the_encoder_lowers_its_error() -> None:
 
     with global_generators_unmoved():
         assert error(40) < 0.7 * error(1)
+
+
+def test_the_mean_of_a_posterior_is_an_encoder() -> None:
+    posterior = tiny_networks().posterior
+    encoder = mean_encoder(posterior, widths=encoder_widths(PLAN.size))
+    image = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    condition = torch.randn(5, PLAN.embedding, generator=torch.Generator().manual_seed(1))
+    wanted = posterior(image, condition)[:, : PLAN.latent]
+    assert torch.allclose(encoder(image, condition), wanted, atol=1e-6)
+    assert encoder.training is False

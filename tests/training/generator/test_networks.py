@@ -37,7 +37,8 @@ def test_there_is_a_head_for_every_layer_and_the_eyes_are_no_part_of_the_state()
     assert [each.shape[-1] for each in maps] == networks.sides
     scores = networks.scores(maps, torch.tensor([0, 1, 2, 0]))
     assert all(each.ndim == 3 and each.isfinite().all() for each in scores)
-    assert {name.split(".")[0] for name in networks.state_dict()} == {"generator", "mixer", "heads"}
+    parts = {name.split(".")[0] for name in networks.state_dict()}
+    assert parts == {"generator", "posterior", "mixer", "heads"}
 
 
 def test_what_is_seen_is_the_augmented_picture_through_the_eyes_mixed() -> None:

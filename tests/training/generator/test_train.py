@@ -17,6 +17,7 @@ from invertkit.models.classifiers.classifier import Classifier
 from invertkit.training.data.photographs import PhotographSet
 from invertkit.training.generator.networks import GameNetworks
 from invertkit.training.generator.plan import GeneratorPlan
+from invertkit.training.generator.settling import settle
 from invertkit.training.generator.train import train_generator
 from invertkit.training.loop.checkpoints import CHECKPOINT
 from tests.helpers import global_generators_unmoved, same
@@ -58,7 +59,10 @@ def test_a_resumed_training_ends_in_the_same_weights(tmp_path: Path) -> None:
     assert same(kept(tmp_path / "whole"), kept(half))
     assert kept(half)["step"] == 8
     assert [path.name for path in half.iterdir()] == [CHECKPOINT]
-    assert re.fullmatch(r"step 8/8 real [+-]\d\.\d\d, made [+-]\d\.\d\d, \d+ pictures/s", said[-1])
+    assert re.fullmatch(
+        r"step 8/8 real [+-]\d\.\d\d, made [+-]\d\.\d\d, "
+        r"copies \d\.\d\d apart, \d+ nats, \d+ pictures/s", said[-1],
+    )  # fmt: skip
     assert same(before, seeing.state_dict())
 
 
@@ -76,23 +80,60 @@ def test_what_is_fixed_stays_fixed_and_what_learns_moves(tmp_path: Path) -> None
 def test_rates_may_be_others_when_a_training_goes_on(tmp_path: Path) -> None:
     plan = replace(PLAN, steps=1)
     trained(tmp_path, plan)
-    longer = replace(plan, encoder_steps=9, steps=2, lr=1e-4, critic_lr=2e-4)
+    longer = replace(plan, steps=3, lr=1e-4, critic_lr=2e-4, warm_lr=3e-4)
     trained(tmp_path, longer, resume=tmp_path / CHECKPOINT)
     state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
-    assert state["plan"]["steps"] == 2
-    rates = [state[key]["param_groups"][0]["lr"] for key in ("climbing", "judging")]
-    assert rates == [1e-4, 2e-4]
+    assert state["plan"]["steps"] == 3
+    rates = [
+        [group["lr"] for group in state[key]["param_groups"]] for key in ("climbing", "judging")
+    ]
+    assert rates == [[1e-4, 3e-4], [2e-4]]
+
+
+def test_while_it_warms_up_nobody_judges_and_the_encoder_learns(tmp_path: Path) -> None:
+    start = trained(tmp_path / "start", replace(PLAN, steps=1, warm_steps=8)).state_dict()
+    warm = trained(tmp_path / "warm", replace(PLAN, warm_steps=8)).state_dict()
+    for name, value in warm.items():
+        if name.startswith("heads."):
+            assert torch.equal(value, start[name]), name
+        elif name.startswith("posterior.") and name.endswith("weight"):
+            assert not torch.equal(value, start[name]), name
+
+
+def test_without_copies_the_encoder_stays_as_it_was_drawn(tmp_path: Path) -> None:
+    alone = replace(PLAN, warm_steps=0, reconstructed=0.0)
+    first = trained(tmp_path / "a", replace(alone, steps=1))
+    last = trained(tmp_path / "b", alone)
+    assert same(first.posterior.state_dict(), last.posterior.state_dict())
+    assert not same(first.generator.state_dict(), last.generator.state_dict())
+
+
+def test_a_generator_learns_to_copy(tmp_path: Path) -> None:
+    data, plan = some_photographs(), replace(PLAN, warm_steps=60, steps=60, batch=8, warm_lr=3e-3)
+
+    def apart(networks: GameNetworks) -> float:
+        images = data.images.float() / 127.5 - 1
+        table = networks.generator.embeddings.weight.T
+        settle(networks.generator, plan, classes=3, batches=4)
+        with torch.no_grad():
+            code = networks.posterior(images, table[data.labels])
+            made = networks.generator(code[:, : plan.latent], table[data.labels])
+        return (made - images).abs().mean().item()
+
+    untrained = trained(tmp_path / "a", replace(plan, steps=1), data)
+    assert apart(trained(tmp_path / "b", plan, data)) < 0.6 * apart(untrained)
 
 
 def test_the_networks_that_come_back_hold_the_average(tmp_path: Path) -> None:
     done = trained(tmp_path)
     state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
-    for name, weight in done.generator.named_parameters():
-        assert torch.equal(weight, state["mean"][name])
-    assert not same(state["mean"], {
-        name.removeprefix("generator."): value
-        for name, value in state["players"].items() if name.startswith("generator.")
-    })  # fmt: skip
+    for part in ("generator", "posterior"):
+        for name, weight in done.get_submodule(part).named_parameters():
+            assert torch.equal(weight, state["mean"][part][name])
+        assert not same(state["mean"][part], {
+            name.removeprefix(f"{part}."): value
+            for name, value in state["players"].items() if name.startswith(f"{part}.")
+        })  # fmt: skip
     assert not done.training
 
 

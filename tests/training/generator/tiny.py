@@ -25,6 +25,8 @@ PLAN = GeneratorPlan(
     widths=(16, 8, 8, 8),
     eyes_layers=("layer1", "layer3"),
     eyes_size=40,
+    reconstructed=0.5,
+    warm_steps=2,
     encoder_steps=4,
 )
 
