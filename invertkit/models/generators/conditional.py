@@ -6,6 +6,7 @@ channel: so it can be optimised, interpolated, or mixed from place to place.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import final
@@ -14,6 +15,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from invertkit.models.generators.class_maps import (
+    ClassLayer,
+    ClassMap,
+    Condition,
+    conditions_of,
+    mixed,
+)
 
 
 @final
@@ -38,18 +47,17 @@ class ConditionalBatchNorm(nn.Module):
         self.scale = nn.Linear(condition, channels, bias=False)
         self.shift = nn.Linear(condition, channels, bias=False)
 
-    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, features: Tensor, condition: Condition) -> Tensor:
         """Normalised features times `1 + scale`, plus `shift`.
 
-        `condition` is `(b, k)`, or `(b, k, h, w)` where it differs from place to place.
+        `condition` is `(b, k)`, or a mixture of several where it differs from place to place.
         """
         normal: Tensor = self.norm(features)
-        if condition.ndim == 4:
-            rows = condition.permute(0, 2, 3, 1)
-            scale, shift = (part(rows).permute(0, 3, 1, 2) for part in (self.scale, self.shift))
-        else:
-            scale, shift = (part(condition)[:, :, None, None] for part in (self.scale, self.shift))
+        scale, shift = mixed(self._affine, condition)
         return torch.addcmul(shift.to(normal), normal, 1 + scale.to(normal))
+
+    def _affine(self, condition: Tensor) -> tuple[Tensor, Tensor]:
+        return self.scale(condition), self.shift(condition)
 
 
 @final
@@ -64,27 +72,16 @@ class _Up(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.skip = nn.Conv2d(inputs, outputs, 1, bias=False)
 
-    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
-        inner = self.conv1(F.relu(self.bn1(features, condition)))
-        inner = F.relu(self.bn2(_twice(inner), condition_at(condition, 2)))
+    def forward(self, features: Tensor, before: Condition, after: Condition) -> Tensor:
+        """`before` is the condition at the side of `features`, `after` at twice that."""
+        inner = self.conv1(F.relu(self.bn1(features, before)))
+        inner = F.relu(self.bn2(_twice(inner), after))
         out: Tensor = self.conv2(inner) + _twice(self.skip(features))
         return out
 
 
 def _twice(features: Tensor) -> Tensor:
     return F.interpolate(features, scale_factor=2, mode="nearest")
-
-
-def condition_at(condition: Tensor, factor: int) -> Tensor:
-    """A condition map for features `factor` times as large; a plain condition stays.
-
-    Example:
-        >>> condition_at(torch.zeros(1, 5, 4, 4), 2).shape
-        torch.Size([1, 5, 8, 8])
-    """
-    if condition.ndim == 2:
-        return condition
-    return F.interpolate(condition, scale_factor=factor, mode="nearest")
 
 
 @final
@@ -94,7 +91,11 @@ class ConditionalGenerator(nn.Module):
     The 4×4 start is made of z alone, so that shapes are shared between classes and a change of
     class keeps them; z and class enter every normalisation.
 
-    Layers to tap: `gen_z` (its rows are the 4×4 start), `blocks.0` (8²), `blocks.1` (16²), …
+    Layers to tap: `gen_z` (its rows are the 4×4 start), `start` (the start itself), `blocks.0`
+    (8²), `blocks.1` (16²), …
+
+    In place of a class embedding it takes a `ClassMap`, with weights for each of `class_layers`:
+    the start if the class enters it, and two norms a block.
 
     Args:
         classes: Number of classes.
@@ -128,6 +129,7 @@ class ConditionalGenerator(nn.Module):
         self.gen_z = nn.Linear(
             condition if class_at_start else latent, widths[0] * 16, bias=class_at_start
         )
+        self.start = nn.Identity()  # so that hooks reach the first map
         self.blocks = nn.ModuleList(_Up(a, b, condition) for a, b in pairwise(widths))
         self.bn = nn.BatchNorm2d(widths[-1], eps=1e-4)
         self.to_rgb = nn.Conv2d(widths[-1], 3, 3, padding=1)
@@ -144,21 +146,41 @@ class ConditionalGenerator(nn.Module):
             nn.init.normal_(self.gen_z.weight, std=latent**-0.5)
         nn.init.normal_(self.embeddings.weight)
 
-    def forward(self, latent: Float[Tensor, "b z"], embedding: Tensor) -> Float[Tensor, "b 3 s s"]:
-        """Pictures in [-1, 1]; `embedding` is `(b, e)`, or `(b, e, 4, 4)` to vary it by place."""
-        if embedding.ndim == 4:
-            spread = latent[:, :, None, None].expand(-1, -1, *embedding.shape[-2:])
-            condition, whole = torch.cat([spread, embedding], 1), embedding.mean((2, 3))
-        else:
-            condition, whole = torch.cat([latent, embedding], 1), embedding
-        start = self.gen_z(torch.cat([latent, whole], 1) if self.class_at_start else latent)
+    @functools.cached_property
+    def class_layers(self) -> tuple[ClassLayer, ...]:
+        """The layers that the class enters, in order."""
+        layers = [ClassLayer("start", (4, 4))] if self.class_at_start else []
+        for index in range(len(self.blocks)):
+            side = 4 << index
+            layers.append(ClassLayer(f"blocks.{index}.bn1", (side, side)))
+            layers.append(ClassLayer(f"blocks.{index}.bn2", (2 * side, 2 * side)))
+        return tuple(layers)
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The layers whose features can be blended: the start, and what every block puts out."""
+        return ("start", *(f"blocks.{index}" for index in range(len(self.blocks))))
+
+    def forward(
+        self, latent: Float[Tensor, "b z"], embedding: Float[Tensor, "b e"] | ClassMap
+    ) -> Float[Tensor, "b 3 s s"]:
+        """Pictures in [-1, 1]."""
+        told = conditions_of(embedding, latent, self.class_layers)
+        start = self._first(told.pop(0) if self.class_at_start else latent)
         # From here on channels lie last in memory: every layer keeps the layout that it is given.
-        features = start.reshape(-1, self.widths[0], 4, 4)
-        features = features.contiguous(memory_format=torch.channels_last)
+        features = self.start(start.contiguous(memory_format=torch.channels_last))
         for index, block in enumerate(self.blocks):
-            features = block(features, condition_at(condition, 2**index))
+            features = block(features, told[2 * index], told[2 * index + 1])
         out: Tensor = torch.tanh(_at_least_single(self.to_rgb(F.relu(self.bn(features)))))
         return out
+
+    def _first(self, condition: Condition) -> Float[Tensor, "b c 4 4"]:
+        """The 4×4 start of a condition, or of several, each where its weight is."""
+        if isinstance(condition, Tensor):
+            start: Tensor = self.gen_z(condition)
+            return start.reshape(-1, self.widths[0], 4, 4)
+        starts = self.gen_z(condition.rows).unflatten(2, (self.widths[0], 4, 4))
+        return torch.einsum("bkchw,bkhw->bchw", starts, condition.weights.to(starts))
 
 
 def _at_least_single(features: Tensor) -> Tensor:

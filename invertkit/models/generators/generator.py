@@ -16,6 +16,7 @@ from invertkit.core.network import Model
 from invertkit.core.suggestions import conjoined, did_you_mean, listed
 from invertkit.errors import InputError, TapError
 from invertkit.models.classifiers.class_names import class_place
+from invertkit.models.generators.class_maps import ClassMap, row_of
 from invertkit.models.generators.latents import ClassEmbedding, Declared, LatentSpec, declared
 
 
@@ -215,11 +216,12 @@ class Generator(Model):
 
     # ------------------------------------------------------------------ what it makes
 
-    def generate(self, /, **latents: Float[Tensor, "b ..."]) -> Float[Tensor, "b 3 h w"]:
+    def generate(self, /, **latents: Float[Tensor, "b ..."] | ClassMap) -> Float[Tensor, "b 3 h w"]:
         """Pictures in [0, 1], as far as the network keeps to its range.
 
         Args:
-            latents: Every latent by its name, `(b, *shape)`.
+            latents: Every latent by its name, `(b, *shape)`; in place of a class embedding, if the
+                network takes them, a map of several classes.
 
         Raises:
             InputError: The names are not those of the latents.
@@ -227,7 +229,7 @@ class Generator(Model):
         return self._unit(self.net(*self._ordered(latents)))
 
     def generate_with(
-        self, change: Float[Tensor, "b p"], /, **latents: Float[Tensor, "b ..."]
+        self, change: Float[Tensor, "b p"], /, **latents: Float[Tensor, "b ..."] | ClassMap
     ) -> Float[Tensor, "b 3 h w"]:
         """Pictures of the network with its weights changed, by another row for each picture.
 
@@ -241,19 +243,20 @@ class Generator(Model):
         pictures = []
         names = self.tunable()
         weights = dict(self.net.named_parameters())
-        for row, *of_one in zip(change, *self._ordered(latents), strict=True):
+        ordered = self._ordered(latents)
+        for index, row in enumerate(change):
             parts = row.split([weights[name].numel() for name in names])
             changed = {
                 name: weights[name] + part.reshape(weights[name].shape)
                 for name, part in zip(names, parts, strict=True)
             }
             # Weights differ from picture to picture, so each picture is a call of its own.
-            inputs = tuple(latent[None] for latent in of_one)
+            inputs = tuple(row_of(latent, index) for latent in ordered)
             pictures.append(functional_call(self.net, changed, inputs))
         return self._unit(torch.cat(pictures))
 
     def features(
-        self, layers: Collection[str], /, **latents: Float[Tensor, "b ..."]
+        self, layers: Collection[str], /, **latents: Float[Tensor, "b ..."] | ClassMap
     ) -> Mapping[str, Tensor]:
         """What the layers of those names put out while a picture is made; `""` is the network.
 
@@ -279,7 +282,7 @@ class Generator(Model):
                 hook.remove()
         return outputs
 
-    def _ordered(self, latents: Mapping[str, Tensor]) -> list[Tensor]:
+    def _ordered(self, latents: Mapping[str, Tensor | ClassMap]) -> list[Any]:
         if latents.keys() != self._declared.keys():
             raise InputError(
                 f"{self.description} takes {conjoined(list(self._declared))}; "

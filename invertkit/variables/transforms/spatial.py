@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from invertkit.core.images.resampling import line_weights
 from invertkit.core.images.resize import resize_image, resize_mask
 from invertkit.errors import InputError, ShapeError
 from invertkit.variables.base import Size
@@ -95,8 +96,8 @@ class Spatial(Transform):
         scale_x, scale_y = parameters[:, 0], parameters[:, -3]
         shift_x, shift_y = parameters[:, -2], parameters[:, -1]
         height, width = images.shape[-2:]
-        rows = _resampling(scale_y, shift_y, height, out[0]).to(images)
-        columns = _resampling(scale_x, shift_x, width, out[1]).to(images)
+        rows = line_weights(scale_y, shift_y, height, out[0]).to(images)
+        columns = line_weights(scale_x, shift_x, width, out[1]).to(images)
         lines = torch.einsum("bih,bchw->bciw", rows, images)
         return torch.einsum("bjw,bciw->bcij", columns, lines)
 
@@ -104,35 +105,6 @@ class Spatial(Transform):
         self, masks: Float[Tensor, "#b 1 h w"], parameters: Float[Tensor, "b size"], out: Size
     ) -> Float[Tensor, "b 1 h2 w2"]:
         return self.apply(masks, parameters, out)
-
-
-def _resampling(
-    scale: Float[Tensor, " b"], shift: Float[Tensor, " b"], source: int, target: int
-) -> Float[Tensor, "b target source"]:
-    """The weight of each old pixel of a line in each new one."""
-    step = source / target
-    old, new = (torch.arange(n, dtype=scale.dtype, device=scale.device) for n in (source, target))
-    centres = (new + 0.5 - target / 2) * step
-    places = scale[:, None] * centres + (shift * (source / 2))[:, None] + (source - 1) / 2
-    reach = _larger(scale * step, 1)[:, None]
-    distances = (old - places[..., None]) / reach[..., None]
-    weights = _larger(1 - distances.abs(), 0) / reach[..., None]
-    # What these would add up to if the line had no ends: 1 - B(x + r) / 2r² + ..., where B is the
-    # periodic second Bernoulli polynomial, since a triangle is a second difference of |x| / 2.
-    left, middle, right = (_bernoulli(places + k * torch.remainder(reach, 1)) for k in (-1, 0, 1))
-    total = 1 - (left - 2 * middle + right) / (2 * reach.square())
-    return weights / total[..., None]
-
-
-def _larger(values: Tensor, least: float) -> Tensor:
-    """As `clamp`, but with half the slope at the kink: the identity sits on kinks."""
-    return torch.maximum(values, values.new_full((), least))
-
-
-def _bernoulli(x: Tensor) -> Tensor:
-    """The second Bernoulli polynomial of the fractional part, less its constant."""
-    fraction = torch.remainder(x, 1)
-    return fraction.square() - fraction
 
 
 @final

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from invertkit.models.generators.class_maps import Mixture
 from invertkit.models.generators.conditional import (
     ConditionalBatchNorm,
     ConditionalEncoder,
     ConditionalGenerator,
-    condition_at,
     encoder_widths,
 )
 from tests.helpers import normal, uniform
@@ -67,14 +67,14 @@ def test_conditional_batch_norm_is_its_plain_restatement(seed: int, train: bool)
 def test_a_condition_may_differ_from_place_to_place() -> None:
     norm = made(lambda: ConditionalBatchNorm(6, 5))
     features, left, right = normal(2, 6, 4, 4), normal(2, 5, seed=1), normal(2, 5, seed=2)
-    condition = torch.stack([left, left, right, right], 2)[:, :, None].expand(-1, -1, 4, -1)
-    both = norm(features, condition)
+    weights = torch.zeros(2, 2, 4, 4, dtype=torch.float64)
+    weights[:, 0, :, :2] = 1
+    weights[:, 1, :, 2:] = 1
+    both = norm(features, Mixture(torch.stack([left, right], 1), weights))
     torch.testing.assert_close(both[..., :2], norm(features, left)[..., :2], rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(
         both[..., 2:], norm(features, right)[..., 2:], rtol=1e-12, atol=1e-12
     )
-    assert condition_at(left, 8) is left
-    assert condition_at(condition, 4).shape[-2:] == (16, 16)
 
 
 # ---------------------------------------------------------------------- the generator
@@ -113,29 +113,6 @@ def test_the_generator_is_its_plain_restatement(class_at_start: bool) -> None:  
     found = net(latent, embedding)
     assert found.shape == (2, 3, 16, 16)
     torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
-
-
-@given(seed=st.integers(0, 99))
-def test_an_embedding_that_is_the_same_everywhere_is_a_plain_one(seed: int) -> None:
-    net = generator(class_at_start=bool(seed % 2))
-    latent, embedding = normal(3, 5, seed=seed), normal(3, 4, seed=seed + 1)
-    everywhere = embedding[:, :, None, None].expand(-1, -1, 4, 4)
-    torch.testing.assert_close(
-        net(latent, everywhere), net(latent, embedding), rtol=1e-10, atol=1e-12
-    )
-
-
-def test_an_embedding_by_place_differs_where_it_differs() -> None:
-    net, latent, first = generator(), normal(1, 5), normal(1, 4, seed=1)
-    plain = first[:, :, None, None].repeat(1, 1, 4, 4)
-    other = plain.clone()
-    shift = normal(1, 4, seed=2)
-    other[..., 0] += shift[..., None]
-    other[..., 3] -= shift[..., None]  # the mean stays, so the 4×4 start does
-    change = (net(latent, other) - net(latent, plain)).abs().amax((0, 1, 2))
-    assert change[:4].max() > 1e-3
-    assert change[12:].max() > 1e-3
-    assert (net(latent, plain) - net(latent, first)).abs().max() < 1e-12
 
 
 def test_pictures_do_not_depend_on_their_neighbours_and_stay_in_double_precision() -> None:

@@ -11,7 +11,9 @@ arXiv:1805.08318). Files: https://github.com/huggingface/pytorch-pretrained-BigG
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from typing import final
 
 import torch
@@ -21,6 +23,13 @@ from torch.nn import functional as F
 
 from invertkit.errors import InputError
 from invertkit.models.generators.biggan.config import BigGANConfig
+from invertkit.models.generators.class_maps import (
+    ClassLayer,
+    ClassMap,
+    Condition,
+    conditions_of,
+    mixed,
+)
 
 
 def statistics_at(table: Float[Tensor, "n c"], truncation: float) -> Float[Tensor, " c"]:
@@ -73,13 +82,16 @@ class _Norm(nn.Module, ABC):
     def affine(self, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and shift of normalised features, `(b, c)` or `(1, c)`."""
 
-    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
-        # Statistics are joined to scale and shift, which have one number a channel, so that the
-        # features are read and written once.
+    def joined(self, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and shift of features as they come, with the statistics in them."""
         scale, shift = self.affine(condition)
         scale = scale * self.inverse
-        shift = torch.addcmul(shift, self.mean, scale, value=-1)
-        scale, shift = (part.to(features)[:, :, None, None] for part in (scale, shift))
+        return scale, torch.addcmul(shift, self.mean, scale, value=-1)
+
+    def forward(self, features: Tensor, condition: Condition) -> Tensor:
+        # Statistics are joined to scale and shift, which have one number a channel and class, so
+        # that the features are read and written once.
+        scale, shift = (part.to(features) for part in mixed(self.joined, condition))
         return F.relu_(torch.addcmul(shift, features, scale))
 
 
@@ -132,13 +144,14 @@ class _Block(nn.Module):
         self.bn_3 = _ConditionalNorm(middle, config)
         self.conv_3 = nn.Conv2d(middle, outputs, 1)
 
-    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
-        inner = self.bn_1(self.conv_0(self.bn_0(features, condition)), condition)
+    def forward(self, features: Tensor, told: Sequence[Condition]) -> Tensor:
+        """`told` are the conditions of the four norms."""
+        inner = self.bn_1(self.conv_0(self.bn_0(features, told[0])), told[1])
         skip = features[:, : self.outputs]
         if self.upsample:
             inner, skip = _twice(inner), _twice(skip)
-        inner = self.conv_2(self.bn_2(self.conv_1(inner), condition))
-        inner = self.conv_3(self.bn_3(inner, condition))
+        inner = self.conv_2(self.bn_2(self.conv_1(inner), told[2]))
+        inner = self.conv_3(self.bn_3(inner, told[3]))
         return skip.add_(inner) if self.upsample else skip + inner  # in place only if it is ours
 
 
@@ -158,7 +171,7 @@ class _Attention(nn.Module):
         self.snconv1x1_o_conv = nn.Conv2d(channels // 2, channels, 1, bias=False)
         self.gamma = nn.Parameter(torch.zeros(1))
 
-    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, features: Tensor) -> Tensor:
         query = self.snconv1x1_theta(features).flatten(2)
         key = F.max_pool2d(self.snconv1x1_phi(features), 2).flatten(2)
         value = F.max_pool2d(self.snconv1x1_g(features), 2).flatten(2)
@@ -186,6 +199,7 @@ class _Generator(nn.Module):
         unit = config.channel_width
         first, last = config.layers[0][1] * unit, config.layers[-1][2] * unit
         self.gen_z = nn.Linear(config.latent + config.embedding, 4 * 4 * first)
+        self.start = nn.Identity()  # so that hooks reach the first map
         self.layers = nn.ModuleList()
         for index, (upsample, inputs, outputs) in enumerate(config.layers):
             if index == config.attention:
@@ -196,13 +210,40 @@ class _Generator(nn.Module):
         self.bn = _PlainNorm(last, config)
         self.conv_to_rgb = _FirstThree(last, last, 3, padding=1)
 
-    def forward(self, condition: Tensor) -> Tensor:
-        rows = self.gen_z(condition).unflatten(1, (4, 4, -1))  # height, width, channels
-        features = rows.permute(0, 3, 1, 2)  # and it stays channels-last in memory
+    def class_layers(self) -> Iterator[ClassLayer]:
+        """The layers that the class enters: the start, and four norms a block."""
+        yield ClassLayer("generator.start", (4, 4))
+        side = 4
+        for index, layer in enumerate(self.layers):
+            if isinstance(layer, _Block):
+                after = 2 * side if layer.upsample else side
+                for number, at in enumerate((side, side, after, after)):
+                    yield ClassLayer(f"generator.layers.{index}.bn_{number}", (at, at))
+                side = after
+
+    def forward(self, told: Sequence[Condition]) -> Tensor:
+        """`told` are the conditions of the class layers, in order."""
+        features = self.start(self._first(told[0]))  # and it stays channels-last in memory
+        number = 1
         for layer in self.layers:
-            features = layer(features, condition)
-        rgb: Tensor = self.conv_to_rgb(self.bn(features, condition))
-        return torch.tanh(rgb.to(condition))
+            if isinstance(layer, _Block):
+                features = layer(features, told[number : number + 4])
+                number += 4
+            else:
+                features = layer(features)
+        # The last norm has parameters of its own, and looks at no condition.
+        rgb: Tensor = self.conv_to_rgb(self.bn(features, features.new_zeros(1, 0)))
+        like = told[0] if isinstance(told[0], Tensor) else told[0].rows
+        return torch.tanh(rgb.to(like))
+
+    def _first(self, condition: Condition) -> Float[Tensor, "b c 4 4"]:
+        """The 4×4 start of a condition, or of several, each where its weight is."""
+        if isinstance(condition, Tensor):
+            rows: Tensor = self.gen_z(condition).unflatten(1, (4, 4, -1))  # height, width, channels
+        else:
+            starts = self.gen_z(condition.rows).unflatten(2, (4, 4, -1))
+            rows = torch.einsum("bkhwc,bkhw->bhwc", starts, condition.weights.to(starts))
+        return rows.permute(0, 3, 1, 2)
 
 
 @final
@@ -259,14 +300,30 @@ class BigGANDeep(nn.Module):
             if isinstance(module, _Norm):
                 module.select(value)
 
+    @functools.cached_property
+    def class_layers(self) -> tuple[ClassLayer, ...]:
+        """The layers that the class enters, in order."""
+        return tuple(self.generator.class_layers())
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The layers whose features can be blended: the start, and what every block puts out."""
+        blocks = [
+            f"generator.layers.{index}"
+            for index, layer in enumerate(self.generator.layers)
+            if isinstance(layer, _Block)
+        ]
+        return ("generator.start", *blocks)
+
     def forward(
-        self, latent: Float[Tensor, "b z"], embedding: Float[Tensor, "b e"]
+        self, latent: Float[Tensor, "b z"], embedding: Float[Tensor, "b e"] | ClassMap
     ) -> Float[Tensor, "b 3 s s"]:
         """Pictures in [-1, 1] of `config.resolution` pixels.
 
         Args:
             latent: Standard normal, or truncated as `truncation` says.
-            embedding: A column of `embeddings.weight`, or anything between or beyond them.
+            embedding: A column of `embeddings.weight`, or anything between or beyond them; or a
+                map of several, with weights for each of `class_layers`.
         """
-        pictures: Tensor = self.generator(torch.cat([latent, embedding], 1))
+        pictures: Tensor = self.generator(conditions_of(embedding, latent, self.class_layers))
         return pictures
