@@ -256,6 +256,21 @@ MODELS: Final = _table(
         "adversarially trained classifiers of the catalogue, from their hub or a file",
         "Salman et al. 2020; Engstrom et al. 2019",
     ),
+    sngan=PartEntry(
+        "invertkit.models.generators.sngan.open:sngan",
+        "SNGAN of 128 or 256 pixels from a local file that Neural Collage published",
+        "Miyato & Koyama 2018; Suzuki et al. 2018",
+    ),
+    sngan_discriminator=PartEntry(
+        "invertkit.models.generators.sngan.open:sngan_discriminator",
+        "the discriminator that SNGAN was trained against, from its published file",
+        "Miyato & Koyama 2018",
+    ),
+    sngan_encoder=PartEntry(
+        "invertkit.models.generators.sngan.open:sngan_encoder",
+        "the encoder that starts a projection into SNGAN, from its published file",
+        "Suzuki et al. 2018",
+    ),
     timm=PartEntry(
         "invertkit.models.classifiers.sources.timm:from_timm", "any classifier of timm, by name"
     ),
