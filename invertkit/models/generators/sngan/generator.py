@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from itertools import pairwise
 from typing import Final, final
 
@@ -11,7 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from invertkit.errors import InputError
-from invertkit.models.generators.sngan.norms import EPS, CategoricalBatchNorm, weights_at
+from invertkit.models.generators.class_maps import (
+    ClassLayer,
+    ClassMap,
+    Condition,
+    conditions_of,
+)
+from invertkit.models.generators.sngan.norms import EPS, CategoricalBatchNorm
 
 WIDTHS: Final = {128: (8, 8, 4, 4, 2, 1), 256: (16, 16, 8, 8, 4, 2, 1)}
 """Channels at 4, 8, 16, … pixels, in units of `channels`, by size."""
@@ -33,11 +40,10 @@ class _Up(nn.Module):
         self.c2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.c_sc = nn.Conv2d(inputs, outputs, 1)
 
-    def forward(self, features: Tensor, weights: Tensor) -> Tensor:
-        side = features.shape[-1]
-        inner = F.relu(self.b1(features, weights_at(weights, side)))
-        inner = self.c1(_twice(inner))
-        inner = self.c2(F.relu(self.b2(inner, weights_at(weights, 2 * side))))
+    def forward(self, features: Tensor, before: Condition, after: Condition) -> Tensor:
+        """`before` is the condition at the side of `features`, `after` at twice that."""
+        inner = self.c1(_twice(F.relu(self.b1(features, before))))
+        inner = self.c2(F.relu(self.b2(inner, after)))
         # A 1×1 convolution gives the same before the doubling as after it, for a quarter.
         out: Tensor = inner + _twice(self.c_sc(features))
         return out
@@ -52,7 +58,10 @@ class SNGANGenerator(nn.Module):
     """Residual generator with a scale and a shift for each class in every block.
 
     Parameters have the names of the published files. Layers to tap: `l1` (its rows are the 4×4
-    start), `block2` (8²), `block3` (16²), … up to `block6` or `block7`.
+    start), `start` (the start itself), `block2` (8²), `block3` (16²), … up to `block6` or `block7`.
+
+    In place of a class it takes a `ClassMap`, with weights for each of `class_layers`, the two
+    norms of every block.
 
     Args:
         size: Side of the pictures, 128 or 256.
@@ -82,6 +91,7 @@ class SNGANGenerator(nn.Module):
         widths = [unit * times for times in WIDTHS[size]]
         self.size, self.latent, self.classes = size, latent, classes
         self.l1 = nn.Linear(latent, widths[0] * 16)
+        self.start = nn.Identity()  # so that hooks reach the first map
         self._blocks = [f"block{number}" for number in range(2, len(widths) + 1)]
         for name, (inputs, outputs) in zip(self._blocks, pairwise(widths), strict=True):
             self.add_module(name, _Up(inputs, outputs, classes))
@@ -90,18 +100,34 @@ class SNGANGenerator(nn.Module):
         self.add_module(f"b{self._last}", nn.BatchNorm2d(widths[-1], eps=EPS))
         self.add_module(f"l{self._last}", nn.Conv2d(widths[-1], 3, 3, padding=1))
 
+    @functools.cached_property
+    def class_layers(self) -> tuple[ClassLayer, ...]:
+        """The layers that the class enters, in order."""
+        layers = []
+        for depth, name in enumerate(self._blocks):
+            before, after = 4 << depth, 8 << depth
+            layers.append(ClassLayer(f"{name}.b1", (before, before)))
+            layers.append(ClassLayer(f"{name}.b2", (after, after)))
+        return tuple(layers)
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The layers whose features can be blended: the start, and what every block puts out."""
+        return ("start", *self._blocks)
+
     def forward(
-        self, latent: Float[Tensor, "b z"], embedding: Float[Tensor, "b k ..."]
+        self, latent: Float[Tensor, "b z"], embedding: Float[Tensor, "b k"] | ClassMap
     ) -> Float[Tensor, "b 3 s s"]:
         """Pictures in [-1, 1].
 
         Args:
             latent: z.
-            embedding: Weights of the classes, which sum to 1: `(b, k)`, or a map `(b, k, h, w)` of
-                any size, brought to the size of every level.
+            embedding: A weight for each class, 1 in sum; or a map of several such rows.
         """
-        features = self.l1(latent).unflatten(1, (-1, 4, 4))
-        for name in self._blocks:
-            features = self.get_submodule(name)(features, embedding)
+        # z enters the start alone, so nothing stands beside the class in a condition.
+        told = conditions_of(embedding, latent[:, :0], self.class_layers)
+        features = self.start(self.l1(latent).unflatten(1, (-1, 4, 4)))
+        for depth, name in enumerate(self._blocks):
+            features = self.get_submodule(name)(features, told[2 * depth], told[2 * depth + 1])
         features = F.relu(self.get_submodule(f"b{self._last}")(features))
         return torch.tanh(self.get_submodule(f"l{self._last}")(features))

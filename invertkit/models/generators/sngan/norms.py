@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from invertkit.models.generators.class_maps import Condition, mixed
+
 EPS: Final = 2e-5
 """Added to variances, as Chainer does by default."""
 
@@ -17,7 +19,7 @@ class CategoricalBatchNorm(nn.Module):
     """Batch norm whose scale and shift are mixtures of those of the classes.
 
     `γ(w) · (F - E F) / √(Var F + ε) + β(w)`, `γ(w) = Σ_c w(c) γ(c)` and β likewise. Weights w that
-    are 1 at one class make the ordinary conditional norm, to the bit; those of a map make sCBN.
+    are 1 at one class make the ordinary conditional norm, to the bit; a mixture makes sCBN.
 
     Args:
         channels: Of the features.
@@ -26,14 +28,11 @@ class CategoricalBatchNorm(nn.Module):
     Example:
         >>> import torch
         >>> norm = CategoricalBatchNorm(8, classes=3)
-        >>> whole = torch.eye(3)[:1]
-        >>> places = whole[:, :, None, None].expand(-1, -1, 4, 4)
-        >>> features = torch.rand(1, 8, 4, 4)
-        >>> torch.equal(norm(features, whole), norm(features, places))
-        True
+        >>> norm(torch.rand(2, 8, 4, 4), torch.eye(3)[:2]).shape
+        torch.Size([2, 8, 4, 4])
 
     Source: Miyato & Koyama 2018 (categorical conditional batch norm); Suzuki et al. 2018, Eq. 1
-    and 2, for maps.
+    and 2.
     """
 
     def __init__(self, channels: int, classes: int) -> None:
@@ -45,45 +44,17 @@ class CategoricalBatchNorm(nn.Module):
         nn.init.zeros_(self.betas.weight)
 
     def forward(
-        self, features: Float[Tensor, "b c h w"], weights: Float[Tensor, "b k ..."]
+        self, features: Float[Tensor, "b c h w"], condition: Condition
     ) -> Float[Tensor, "b c h w"]:
         """Normalised features.
 
         Args:
             features: To be normalised.
-            weights: Of the classes, `(b, k)`, or `(b, k, h, w)` from place to place.
+            condition: A weight for each class, `(b, k)`, or a mixture of several such rows.
         """
         normal: Tensor = self.norm(features)
-        scale, shift = (mixed(table.weight, weights) for table in (self.gammas, self.betas))
+        scale, shift = mixed(self._affine, condition)
         return shift.to(normal).addcmul(normal, scale.to(normal))
 
-
-def mixed(
-    table: Float[Tensor, "k c"], weights: Float[Tensor, "b k ..."]
-) -> Float[Tensor, "b c #h #w"]:
-    """Rows of a table, mixed by weights of the classes.
-
-    Example:
-        >>> import torch
-        >>> mixed(torch.tensor([[2.0], [4.0]]), torch.tensor([[0.5, 0.5]])).tolist()
-        [[[[3.0]]]]
-    """
-    if weights.ndim == 4:
-        return F.linear(weights.permute(0, 2, 3, 1), table.T).permute(0, 3, 1, 2)
-    return F.linear(weights, table.T)[:, :, None, None]
-
-
-def weights_at(weights: Float[Tensor, "b k ..."], side: int) -> Float[Tensor, "b k ..."]:
-    """A map of class weights for features of that side; plain weights stay.
-
-    By means over areas, so that weights which sum to 1 still do, and a map that is the same
-    everywhere keeps its numbers to the bit.
-
-    Example:
-        >>> import torch
-        >>> weights_at(torch.ones(1, 3, 8, 8), 4).shape, weights_at(torch.ones(1, 3), 4).shape
-        (torch.Size([1, 3, 4, 4]), torch.Size([1, 3]))
-    """
-    if weights.ndim == 2 or weights.shape[-2:] == (side, side):
-        return weights
-    return F.adaptive_avg_pool2d(weights, (side, side))
+    def _affine(self, weights: Float[Tensor, "n k"]) -> tuple[Tensor, Tensor]:
+        return F.linear(weights, self.gammas.weight.T), F.linear(weights, self.betas.weight.T)

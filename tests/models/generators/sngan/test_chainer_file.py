@@ -11,8 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional as F
 
 from invertkit.errors import WeightsError
+from invertkit.models.generators.class_maps import ClassMap
 from invertkit.models.generators.sngan.chainer_file import (
     load_discriminator,
     load_encoder,
@@ -55,12 +57,15 @@ def test_the_generator_is_the_restated_one(size: int, tmp_path: Path) -> None:
     agree(net(latent, weights), plain)
 
 
-def test_the_generator_takes_a_map_of_weights(tmp_path: Path) -> None:
+def test_the_generator_takes_a_map_of_classes(tmp_path: Path) -> None:
     entries = generator_file(128, unit=1)
     net = load_generator(write(tmp_path / "g.npz", entries)).double()
     latent, weights = normal(1, LATENT), uniform(1, CLASSES, 128, 128, seed=1)
     weights = weights / weights.sum(1, keepdim=True)
-    agree(net(latent, weights), Restated(entries, 128).generator(latent.numpy(), weights.numpy()))
+    at_layers = tuple(F.adaptive_avg_pool2d(weights, layer.shape) for layer in net.class_layers)
+    assert [layer.shape[0] for layer in net.class_layers] == [4, 8, 8, 16, 16, 32, 32, 64, 64, 128]
+    picture = net(latent, ClassMap(torch.eye(CLASSES).double()[None], at_layers))
+    agree(picture, Restated(entries, 128).generator(latent.numpy(), weights.numpy()))
 
 
 @pytest.mark.parametrize("size", [128, 256])

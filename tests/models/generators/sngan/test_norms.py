@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invertkit.models.generators.sngan.norms import CategoricalBatchNorm, mixed, weights_at
+from invertkit.models.generators.class_maps import Mixture
+from invertkit.models.generators.sngan.norms import CategoricalBatchNorm
 from tests.helpers import normal, uniform
 
 
@@ -20,14 +21,13 @@ def drawn_norm(channels: int, classes: int, seed: int) -> CategoricalBatchNorm:
 
 
 @given(classes=st.integers(1, 5), label=st.integers(0, 4), seed=st.integers(0, 10**6))
-def test_one_class_is_its_row_to_the_bit_also_as_a_map(classes: int, label: int, seed: int) -> None:
+def test_one_class_is_its_row_to_the_bit(classes: int, label: int, seed: int) -> None:
     label %= classes
     norm, features = drawn_norm(3, classes, seed), normal(2, 3, 4, 4, seed=seed)
     one = torch.eye(classes).double()[[label, label]]
-    row = mixed(norm.gammas.weight, one)[:, :, 0, 0]
-    assert torch.equal(row, norm.gammas.weight[[label, label]])
-    everywhere = one[:, :, None, None].expand(-1, -1, 4, 4)
-    assert torch.equal(norm(features, one), norm(features, everywhere))
+    normalised = norm.norm(features)
+    scale, shift = (t.weight[label][:, None, None] for t in (norm.gammas, norm.betas))
+    assert torch.equal(norm(features, one), torch.addcmul(shift, normalised, scale))
 
 
 @given(seed=st.integers(0, 10**6), column=st.integers(1, 3))
@@ -35,19 +35,19 @@ def test_each_half_is_that_of_its_class(seed: int, column: int) -> None:
     norm, features = drawn_norm(3, 2, seed), normal(1, 3, 4, 4, seed=seed)
     weights = torch.zeros(1, 2, 4, 4).double()
     weights[:, 0, :, :column], weights[:, 1, :, column:] = 1, 1
-    halves = norm(features, weights)
+    halves = norm(features, Mixture(torch.eye(2).double()[None], weights))
     first, second = (norm(features, torch.eye(2).double()[[label]]) for label in (0, 1))
-    assert torch.equal(halves[..., :column], first[..., :column])
-    assert torch.equal(halves[..., column:], second[..., column:])
+    torch.testing.assert_close(halves[..., :column], first[..., :column])
+    torch.testing.assert_close(halves[..., column:], second[..., column:])
 
 
-@given(classes=st.integers(1, 4), power=st.integers(2, 6), seed=st.integers(0, 10**6))
-def test_weights_sum_to_one_at_every_level(classes: int, power: int, seed: int) -> None:
-    weights = uniform(1, classes, 16, 16, seed=seed, dtype=torch.float32) + 0.1
-    weights = weights / weights.sum(1, keepdim=True)
-    at = weights_at(weights, 2**power)
-    torch.testing.assert_close(at.sum(1), torch.ones(1, 2**power, 2**power))
-    assert at.min() >= 0
-    whole = weights[:, :, :1, :1].expand_as(weights)
-    constant = weights_at(torch.ones_like(whole), 2**power)
-    assert torch.equal(constant, torch.ones(1, classes, 2**power, 2**power))
+@given(share=st.floats(0, 1), seed=st.integers(0, 10**6))
+def test_between_two_classes_features_lie_between(share: float, seed: int) -> None:
+    """Linear in the weights, for a condition as for a mixture."""
+    norm, features = drawn_norm(3, 2, seed), normal(1, 3, 4, 4, seed=seed)
+    first, second = (norm(features, torch.eye(2).double()[[label]]) for label in (0, 1))
+    row = torch.tensor([[share, 1 - share]]).double()
+    wanted = share * first + (1 - share) * second
+    torch.testing.assert_close(norm(features, row), wanted)
+    places = row[:, :, None, None].expand(-1, -1, 4, 4)
+    torch.testing.assert_close(norm(features, Mixture(torch.eye(2).double()[None], places)), wanted)

@@ -9,13 +9,15 @@ import torch
 
 import invertkit
 from invertkit.errors import WeightsError
+from invertkit.models.generators.collage import collaged
+from invertkit.models.generators.feature_blend import FeatureSource, blended
 from invertkit.models.generators.sngan.open import (
     published_file,
     sngan,
     sngan_discriminator,
     sngan_encoder,
 )
-from tests.helpers import uniform
+from tests.helpers import normal, uniform
 from tests.models.generators.sngan.chainer import (
     CLASSES,
     LATENT,
@@ -76,6 +78,22 @@ def test_the_generator_beside_auxiliary_networks_is_taken_where_it_lies_alone(
     entries = {**generator_file(128), **auxiliary_entries()}
     write(tmp_path / "ResNetAuxABGenerator_100.npz", entries)
     assert sngan(weights=tmp_path).size == 128
+
+
+def test_labels_are_collaged_and_features_blended(folder: Path) -> None:
+    generator = sngan(weights=folder)
+    latents = {
+        "latent": normal(1, LATENT, dtype=torch.float32),
+        "embedding": generator.tables["embedding"][:1],
+    }
+    plain = generator.generate(**latents)
+    whole = torch.tensor([1.0, 0.0])[None, :, None, None].expand(1, 2, 8, 8)
+    assert torch.equal(generator.generate(**collaged(generator, latents, whole, [2])), plain)
+    other = {**latents, "embedding": generator.tables["embedding"][2:3]}
+    swapped = collaged(generator, latents, whole.flip(1), [2])
+    assert torch.equal(generator.generate(**swapped), generator.generate(**other))
+    blend = blended(generator, latents, [FeatureSource(other, torch.ones(1, 1, 4, 4))])
+    torch.testing.assert_close(blend, generator.generate(**other))
 
 
 def test_missing_files_are_told_by_what_they_are_called(tmp_path: Path) -> None:
