@@ -372,7 +372,7 @@ IMAGE = torch.full((1, 3, 20, 20), 0.5)
         ([{"image": IMAGE, "name": "a\0b"}], ["image"], "cannot be the name of a folder"),
         ([{"image": IMAGE, "name": "\udce9"}], ["image"], "cannot be the name of a folder"),
         ([{"image": IMAGE, "name": 300 * "n"}], ["image"], "a printable name of at most 200 bytes"),
-        ("invertkit/core/images/demo_masks", ["image", "mask"],
+        ("invertkit/core/images/demo_pictures", ["image", "mask"],
          "sub-folder for every photograph, with files image.png, mask.png"),
     ],
 )  # fmt: skip
