@@ -19,6 +19,7 @@ from invertkit.models.generators.conditional import ConditionalEncoder
 from invertkit.models.generators.encoder import Encoder
 from invertkit.models.generators.generator import Generator
 from invertkit.models.generators.latents import ClassEmbedding, LatentSpec, latent_and_class
+from invertkit.models.generators.zeta import AuxiliaryNetworks, ZetaShape, ZetaSpace
 from invertkit.objectives.base import Objective
 from invertkit.objectives.reference import PixelDistance
 from invertkit.optimizers.base import Optimizer
@@ -125,6 +126,17 @@ def encoder64(latent: int = 5) -> Encoder:
     return Encoder(
         net, gives="latent", takes="embedding", size=32, description="a tiny encoder"
     ).double()
+
+
+def zeta_space(latent: int = 5, *, named: str = "latent") -> ZetaSpace:
+    """Auxiliary networks of few numbers whose slopes and biases no default would give."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        networks = AuxiliaryNetworks(ZetaShape(latent, zeta=9, hidden=7))
+        for name, value in networks.named_parameters():
+            if name.endswith("bias") or "slopes" in name:
+                value.data.uniform_(0.1, 0.5)
+    return ZetaSpace(networks, latent=named, description="a tiny auxiliary space").double()
 
 
 def begun(variable: Variable, scene: Scene | None = None, seeds: Any = SEEDS) -> Params:

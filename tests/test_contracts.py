@@ -40,7 +40,7 @@ from tests.helpers import (
     uniform,
 )
 from tests.landscapes import FunctionLandscape
-from tests.latents import plain_generator, style_generator
+from tests.latents import plain_generator, style_generator, zeta_space
 
 # Options of every part: a new line in the registry needs one here, or its tests fail by KeyError.
 Samples = dict[str, list[dict[str, Any]]]
@@ -76,6 +76,7 @@ VARIABLE_SAMPLES: Samples = {
         {"embedding": "gaussian", "beyond": "wrap", "limit": 1.0},
         {"model": "plain"},
         {"model": "style", "embedding": "random", "noise": {"noise": 0.5}, "limit": {"w": 2.0}},
+        {"space": "zeta", "embedding": "given", "label": 1},
     ],
     "pixels": [
         {},
@@ -271,6 +272,7 @@ def generators() -> dict[str, Any]:
         "generator": tiny_generator(),
         "plain": plain_generator().float(),
         "style": style_generator().float(),
+        "zeta": zeta_space().float(),
     }
 
 

@@ -287,11 +287,14 @@ class Run:
 
     def best_tensors(self) -> Params:
         """The tensors behind the best images, by name; empty where the image itself is searched."""
+        variable = None if self._stage is None else self._stage.plan.variable
         if self._best is not None:
-            return dict(self._best.params)
-        if self._stage is None or not self._stage.plan.variable.is_latent:
+            tensors = dict(self._best.params)
+        elif variable is None or not variable.is_latent:
             return {}
-        return {name: param.detach().clone() for name, param in self.params.items()}
+        else:
+            tensors = {name: param.detach().clone() for name, param in self.params.items()}
+        return tensors if variable is None else variable.result_tensors(tensors)
 
     def best_steps(self) -> list[int]:
         """The step of each best image, from 0."""

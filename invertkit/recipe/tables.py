@@ -278,6 +278,11 @@ MODELS: Final = _table(
         "invertkit.models.classifiers.sources.torchvision:from_torchvision",
         "any classifier of torchvision, by name",
     ),
+    zeta=PartEntry(
+        "invertkit.models.generators.zeta_file:zeta",
+        "a generator's auxiliary space, from a file of your own training or SNGAN's published one",
+        "Suzuki et al. 2018",
+    ),
 )
 
 

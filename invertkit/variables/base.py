@@ -114,6 +114,10 @@ class Variable(ABC):
     is_latent: bool = False
     """Whether the tensors are worth keeping beside the image, as a generator's latents are."""
 
+    def result_tensors(self, params: Params) -> Params:
+        """What is kept beside the image where `is_latent`; by default the tensors themselves."""
+        return params
+
 
 class WrappedVariable(Variable):
     """A variable around another, to which it hands on everything that it does not override.
@@ -201,6 +205,9 @@ class WrappedVariable(Variable):
     @property
     def is_latent(self) -> bool:  # type: ignore[override]
         return self.inner.is_latent
+
+    def result_tensors(self, params: Params) -> Params:
+        return self.inner.result_tensors(params)
 
     @property
     def obstacle(self) -> str:

@@ -20,6 +20,7 @@ from invertkit.core.suggestions import conjoined
 from invertkit.errors import InputError, RecipeError, TapError
 from invertkit.models.generators.encoder import Encoder
 from invertkit.models.generators.generator import Generator
+from invertkit.models.generators.zeta import ZETA, ZetaSpace
 from invertkit.variables.base import Size, Variable
 from invertkit.variables.class_start import ClassStart, Embedding, classifier_of
 
@@ -47,6 +48,9 @@ class Latent(Variable):
         classifier: The classifier in `models`, for `predicted`.
         encoder: The encoder in `models`, for `start: encoder`.
         mask: Name of the mask around which the classifier looks, if it is given.
+        space: Search the first latent in this auxiliary space of `models`, `zeta` by custom: the
+            tensor `zeta` begins at A of where the latent would begin, takes the latent's place,
+            and has no limit. By default the latent itself is searched.
 
     Raises:
         InputError: The class does not exist, or a start needs a reference that the run lacks.
@@ -64,7 +68,8 @@ class Latent(Variable):
 
     Source: Huh et al. 2020, §3.1 and Table 2. The released code draws z by the remainder and
     clamps it before each forward: `beyond: wrap` does the first, `clamp` the second; draws are
-    brought into the limit by `beyond`, and what the optimizer moves past it is clamped.
+    brought into the limit by `beyond`, and what the optimizer moves past it is clamped. The
+    auxiliary space is that of Suzuki et al. 2018, supplement B.
     """
 
     is_latent = True
@@ -82,16 +87,18 @@ class Latent(Variable):
         classifier: str = "classifier",
         encoder: str = "encoder",
         mask: str = "mask",
+        space: str = "",
     ) -> None:
         if embedding == "given" and label is None:
             raise RecipeError("label: `embedding: given` needs the class; write its name here.")
         self.model, self.start_from, self.noise = model, start, noise
         self.embedding, self.label = embedding, label
         self.limit, self.beyond = limit, beyond
-        self.classifier, self.encoder, self.mask = classifier, encoder, mask
+        self.classifier, self.encoder, self.mask, self.space = classifier, encoder, mask, space
         # What `bind` finds in a problem's models; until then nobody knows the names.
         self._generator: Generator | None = None
         self._encoder: Encoder | None = None
+        self._space: ZetaSpace | None = None
         self._class_start: ClassStart | None = None
         self._limits: dict[str, float] = {}
 
@@ -122,6 +129,8 @@ class Latent(Variable):
             )
         if self.start_from == "encoder":
             bound._encoder = _encoder_of(models, self.encoder, generator)
+        if self.space:
+            bound._space = _space_of(models, self.space, generator)
         return bound
 
     @property
@@ -140,7 +149,10 @@ class Latent(Variable):
 
     @property
     def names(self) -> tuple[str, ...]:
-        return () if self._generator is None else tuple(self._generator.latents)
+        if self._generator is None:
+            return ()
+        away = "" if self._space is None else self._space.latent
+        return tuple(ZETA if name == away else name for name in self._generator.latents)
 
     # ------------------------------------------------------------------ where it begins
 
@@ -188,8 +200,7 @@ class Latent(Variable):
             if name in guesses:
                 deviates = self._within(name, spec.deviates(guesses[name]) + deviates)
             params[name] = spec.placed(deviates)
-            purpose = f"start of {next(iter(()), '')}"
-        return params
+        return self._spread(params)
 
     def _guesses(self, reference: Tensor | None, known: Params, count: int) -> Params:
         """What the encoder says, a row for each image; nothing without one."""
@@ -222,16 +233,50 @@ class Latent(Variable):
     def resize(self, params: Params, old: Size, new: Size) -> Params:
         return params
 
+    # ------------------------------------------------------------------ in another space
+
+    def _spread(self, latents: Params) -> Params:
+        """The tensors that are searched, for latents of the generator."""
+        space = self._space
+        if space is None:
+            return latents
+        # Row by row, since a product of many rows rounds otherwise than one: a seed begins alike
+        # alone and in company.
+        spread = torch.cat([space.expand(row[None]) for row in latents[space.latent]])
+        there = {ZETA if name == space.latent else name: rows for name, rows in latents.items()}
+        return {**there, ZETA: spread}
+
+    def latents(self, params: Params) -> Params:
+        """The generator's latents, from the tensors that are searched; others are passed over."""
+        space = self._space
+        return {
+            name: space.collapse(params[ZETA])
+            if space is not None and name == space.latent
+            else params[name]
+            for name in self.generator.latents
+        }
+
+    def result_tensors(self, params: Params) -> Params:
+        if self._space is None or ZETA not in params:
+            return params
+        # An edit starts at the generator's latents, whatever was searched.
+        return {**params, **self.latents(params)}
+
     # ------------------------------------------------------------------ where it may be
 
     @property
     def confines(self) -> bool:  # type: ignore[override]
-        """Whether a latent has a limit."""
-        return bool(self._limits)
+        """Whether a tensor has a limit."""
+        return bool(self._confined())
 
     def confine(self, params: Params) -> None:
-        for name, limit in self._limits.items():
+        for name, limit in self._confined().items():
             self.generator.latents[name].confine(params[name], limit)
+
+    def _confined(self) -> dict[str, float]:
+        """The limits of what is searched; in another space a latent has none."""
+        away = "" if self._space is None else self._space.latent
+        return {name: limit for name, limit in self._limits.items() if name != away}
 
     # ------------------------------------------------------------------ what it shows
 
@@ -246,9 +291,9 @@ class Latent(Variable):
             change: Of the generator's weights, of each picture.
         """
         generator = self.generator
-        latents = {name: params[name] for name in generator.latents}
-        first = next(iter(latents.values()))
+        first = params[self.names[0]]
         with networks(scene.precision, first.device):
+            latents = self.latents(params)
             if change is None:
                 pictures = generator.generate(**latents)
             else:
@@ -286,6 +331,21 @@ def _encoder_of(models: Mapping[str, Any], name: str, generator: Generator) -> E
             "together."
         )
     return encoder
+
+
+def _space_of(models: Mapping[str, Any], name: str, generator: Generator) -> ZetaSpace:
+    space = models.get(name)
+    if not isinstance(space, ZetaSpace):
+        raise TapError(f"space: no auxiliary space {name!r} in `models`.")
+    spec = generator.latents.get(space.latent)
+    if spec is None or space.latent in generator.tables or spec.shape != (space.shape.latent,):
+        raise RecipeError(
+            f"space: {space.description} stands for {space.shape.latent} numbers of "
+            f"{space.latent!r}, and {generator.description} takes "
+            f"{conjoined([f'{key} {each.shape}' for key, each in generator.latents.items()])}; "
+            "they do not go together."
+        )
+    return space
 
 
 def _limits_of(

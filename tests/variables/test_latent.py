@@ -28,6 +28,7 @@ from tests.latents import (
     latents,
     plain_generator,
     style_generator,
+    zeta_space,
 )
 
 
@@ -213,3 +214,58 @@ def test_a_network_that_is_no_generator_yet_is_told_how_to_become_one() -> None:
     assert Latent().names == ()
     with pytest.raises(InputError, match="This variable knows no generator yet: a `Problem` tel"):
         Latent().start(latent_scene(), Randomness(SEEDS))
+
+
+def test_another_space_takes_the_place_of_the_latent() -> None:
+    space, plain = zeta_space(), begun(latents())
+    scene = latent_scene(zeta=space)
+    variable = latents(space="zeta").bind(scene.models)
+    params = variable.start(scene, Randomness(SEEDS))
+    assert variable.names == tuple(params) == ("zeta", "embedding")
+    rows = [space.expand(row[None]) for row in plain["latent"]]
+    assert torch.equal(params["zeta"], torch.cat(rows))
+    wanted = space.collapse(params["zeta"])
+    assert torch.equal(
+        variable.raw(params, scene),
+        generator64().generate(latent=wanted, embedding=params["embedding"]),
+    )
+    kept = variable.result_tensors(params)
+    assert tuple(kept) == ("zeta", "embedding", "latent")
+    assert torch.equal(kept["latent"], wanted)
+    assert latents().result_tensors(plain) is plain
+
+
+def test_in_another_space_there_is_no_limit() -> None:
+    scene = latent_scene(zeta=zeta_space())
+    variable = latents(space="zeta", limit=0.01).bind(scene.models)
+    params = variable.start(scene, Randomness(SEEDS))
+    # The start is within the limit, and what the search does then is free.
+    within = zeta_space().expand(begun(latents(limit=0.01))["latent"])
+    torch.testing.assert_close(params["zeta"], within)
+    assert not variable.confines
+
+
+def test_in_another_space_an_encoder_says_where_to_begin() -> None:
+    scene = latent_scene(zeta=zeta_space(), encoder=encoder64())
+    start: dict[str, Any] = {"start": "encoder", "noise": 0.0, "limit": 0}
+    zeta = begun(latents(space="zeta", **start), scene)["zeta"]
+    torch.testing.assert_close(zeta, zeta_space().expand(begun(latents(**start), scene)["latent"]))
+
+
+def test_transformed_and_tuned_latents_may_be_in_another_space() -> None:
+    scene = latent_scene(zeta=zeta_space())
+    inner = latents(space="zeta")
+    params = begun(Tuned(inner=Transformed(inner=inner)), scene)
+    assert tuple(params) == ("zeta", "embedding", "transform", "weights")
+    variable = Tuned(inner=Transformed(inner=inner)).bind(scene.models)
+    kept = variable.result_tensors(params)
+    assert torch.equal(kept["latent"], zeta_space().collapse(params["zeta"]))
+    assert variable.image(params, scene).shape == (3, 3, *SMALL)
+
+
+def test_a_space_that_does_not_fit_is_told() -> None:
+    with pytest.raises(TapError, match="space: no auxiliary space 'zeta' in `models`"):
+        begun(latents(space="zeta"))
+    for space in (zeta_space(latent=6), zeta_space(named="w")):
+        with pytest.raises(RecipeError, match="space: a tiny auxiliary space stands for"):
+            begun(latents(space="zeta"), latent_scene(zeta=space))
