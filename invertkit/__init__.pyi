@@ -3,7 +3,10 @@
 from invertkit.apps.ablation.run import ablate as ablate
 from invertkit.apps.ablation.table import Ablation as Ablation
 from invertkit.apps.editing.edit import edit as edit
+from invertkit.apps.editing.finish import Finished as Finished
 from invertkit.apps.editing.pictures import Edited as Edited
+from invertkit.apps.finishing import resume as resume
+from invertkit.apps.finishing import run as run
 from invertkit.apps.gradients.run import gradients as gradients
 from invertkit.apps.gradients.table import Gradients as Gradients
 from invertkit.core.network import Network as Network
@@ -24,9 +27,7 @@ from invertkit.optimizers.base import Optimizer as Optimizer
 from invertkit.players.base import Player as Player
 from invertkit.recipe.overlay import recipe_names as recipe_names
 from invertkit.runs.api import prepare as prepare
-from invertkit.runs.api import resume as resume
 from invertkit.runs.api import resume_each as resume_each
-from invertkit.runs.api import run as run
 from invertkit.runs.api import run_each as run_each
 from invertkit.runs.api import steps as steps
 from invertkit.runs.gather import Results as Results

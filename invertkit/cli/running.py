@@ -28,6 +28,8 @@ from invertkit.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from invertkit.apps.editing.finish import Finished
+    from invertkit.runs.gather import Results
     from invertkit.runs.result import Result
 
 Judge = Annotated[bool, typer.Option("--judge", help="Also measure IoU with the target (15 s).")]
@@ -73,6 +75,7 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the folder's name.")] = False,
 ) -> None:
     """Carry out a recipe and leave a folder with the result."""
+    from invertkit.apps import finishing
     from invertkit.runs import api
 
     if not quiet:
@@ -96,7 +99,7 @@ def run(
     }
     # `_finish` ends the process, so what follows is of many photographs.
     if each is None:
-        _finish([api.run(recipe, **inputs, **settings)], place, quiet=quiet)
+        _end(finishing.run(recipe, **inputs, **settings), place, quiet=quiet)
     with _told_at_the_end():
         results = api.run_each(recipe, each, **settings, **inputs)
     _finish(results, place, quiet=quiet)
@@ -108,13 +111,13 @@ def resume(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the folder's name.")] = False,
 ) -> None:
     """Go on with an interrupted run, to the same picture as if it had never stopped."""
-    from invertkit.runs import api
+    from invertkit.apps.finishing import resumed
 
     if not quiet:
         show_log()
     with _told_at_the_end():
-        results = api.resume_each(folder, judge=judge, progress=False if quiet else None)
-    _finish(results, folder, quiet=quiet)
+        ended = resumed(folder, judge=judge, progress=False if quiet else None)
+    _end(ended, folder, quiet=quiet)
 
 
 @contextlib.contextmanager
@@ -123,6 +126,19 @@ def _told_at_the_end() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".* was left out: ", category=RuntimeWarning)
         yield
+
+
+def _end(ended: Result | Finished | Results, folder: Path, *, quiet: bool) -> NoReturn:
+    """Say how a run ended, or what was made of it, and exit."""
+    from invertkit.apps.editing.finish import Finished
+    from invertkit.runs.result import Result
+
+    if isinstance(ended, Finished):
+        if not quiet:
+            say(f"{ended!r}".strip("<>") + ".")
+        typer.echo(str(folder / "sheet.png"))
+        raise typer.Exit(0)
+    _finish([ended] if isinstance(ended, Result) else ended, folder, quiet=quiet)
 
 
 def _finish(results: Sequence[Result], folder: Path, *, quiet: bool) -> NoReturn:

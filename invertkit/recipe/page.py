@@ -201,6 +201,11 @@ class Page(_Strict):
         description="In order: a list, or stages by name, of which an overlay can change one or "
         "remove it with null."
     )
+    finish: Node | None = Field(
+        None,
+        description="What is made of the result when every step is taken, such as a collage; "
+        "nothing if left out.",
+    )
     result: Literal["best", "last"] = Field("last", description="Which image is the result.")
     memory: Annotated[float, Gt(0)] = Field(
         8.0,

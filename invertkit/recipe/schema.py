@@ -76,6 +76,7 @@ def _point_to_parts(properties: dict[str, Any]) -> None:
 
     properties["variable"] = {"$ref": "#/$defs/variable"}
     properties["optimizer"] = {"$ref": "#/$defs/optimizer"}
+    properties["finish"] = reference("finish")
     one_word = {"type": "string", "description": "embedded, resnet50-l2-eps0.05, a name of timm"}
     for key, kind in (("objective", "objective"), ("players", "player"), ("models", "model")):
         properties[key] = {

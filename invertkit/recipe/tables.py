@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal, final
 
-PartKind = Literal["objective", "variable", "optimizer", "player", "model"]
+PartKind = Literal["objective", "variable", "optimizer", "player", "model", "finish"]
 
 
-KINDS: Final[tuple[PartKind, ...]] = ("objective", "variable", "optimizer", "player", "model")
+KINDS: Final[tuple[PartKind, ...]] = (
+    "objective", "variable", "optimizer", "player", "model", "finish",
+)  # fmt: skip
 
 
 @final
@@ -286,6 +288,20 @@ MODELS: Final = _table(
 )
 
 
+FINISHES: Final = _table(
+    blend=PartEntry(
+        "invertkit.apps.editing.blend:Blend",
+        "other pictures' features in the photograph's projection, where masks want them",
+        "Neural Collage, 2018",
+    ),
+    collage=PartEntry(
+        "invertkit.apps.editing.collage:Collage",
+        "other classes in the photograph's projection, where a map wants them",
+        "Neural Collage, 2018",
+    ),
+)
+
+
 TABLES: Final[Mapping[PartKind, Mapping[str, PartEntry]]] = MappingProxyType(
     {
         "objective": OBJECTIVES,
@@ -293,5 +309,6 @@ TABLES: Final[Mapping[PartKind, Mapping[str, PartEntry]]] = MappingProxyType(
         "optimizer": OPTIMIZERS,
         "player": PLAYERS,
         "model": MODELS,
+        "finish": FINISHES,
     }
 )

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from invertkit.core.files import folder_if_it_succeeds
 from invertkit.core.log import log
 from invertkit.engine.run import StepReport
 from invertkit.errors import InputError
 from invertkit.recipe.overlay import RecipeLike
-from invertkit.runs.carry_out import carry_out_each
+from invertkit.runs.carry_out import made, run_folder, single_job, tell
 from invertkit.runs.collection import Photographs
 from invertkit.runs.gather import Results
 from invertkit.runs.inversion import Inversion
-from invertkit.runs.job import Job
 from invertkit.runs.keeping import Keeping
 from invertkit.runs.observers import Observer
 from invertkit.runs.prepare import prepare_job
 from invertkit.runs.result import Result
 from invertkit.runs.resume import restored
 from invertkit.runs.settings import takes_objects, takes_settings
-from invertkit.runs.watching import watching
 
 
 @takes_settings
@@ -68,10 +64,10 @@ def run(
         >>> result.images.shape, result.steps
         (torch.Size([2, 3, 8, 8]), 2)
     """
-    job = _single_job(recipe, given)
-    with _folder(out, judge=judge) as folder:
+    job = single_job(recipe, given)
+    with run_folder(out, judge=judge) as folder:
         keeping = Keeping(folder=folder, checkpoint_every=checkpoint_every, judge=judge)
-        return _made(job, observers, keeping, progress=progress)[0]
+        return made(job, observers, keeping, progress=progress)[0]
 
 
 @takes_settings
@@ -128,9 +124,14 @@ def run_each(
     if out is not None and isinstance(photographs, str | Path):
         _check_apart(Path(out), Path(photographs))
     job = prepare_job(recipe, photographs=photographs, **given)
-    with _folder(out, judge=judge) as folder:
+    if job.page.finish is not None:
+        log.info(
+            f"{job.page.name}: many photographs are projected and no more; `invertkit.run` makes "
+            "something of one."
+        )
+    with run_folder(out, judge=judge) as folder:
         keeping = Keeping(folder=folder, checkpoint_every=checkpoint_every, judge=judge)
-        return _warned(_made(job, observers, keeping, progress=progress))
+        return _warned(made(job, observers, keeping, progress=progress))
 
 
 @takes_objects
@@ -176,7 +177,7 @@ def resume(
     keeping = Keeping(
         folder=Path(folder), checkpoint_every=checkpoint_every, judge=judge, state=state
     )
-    return _made(job, observers, keeping, progress=progress)[0]
+    return made(job, observers, keeping, progress=progress)[0]
 
 
 @takes_objects
@@ -206,7 +207,7 @@ def resume_each(
     keeping = Keeping(
         folder=Path(folder), checkpoint_every=checkpoint_every, judge=judge, state=state
     )
-    return _warned(_made(job, observers, keeping, progress=progress))
+    return _warned(made(job, observers, keeping, progress=progress))
 
 
 @takes_settings
@@ -233,9 +234,9 @@ def prepare(
     Raises:
         InvertkitError: Anything the caller can mend, in one sentence.
     """
-    job = _single_job(recipe, given)
-    _tell(job)
-    with _folder(out, judge=judge) as folder:
+    job = single_job(recipe, given)
+    tell(job)
+    with run_folder(out, judge=judge) as folder:
         keeping = Keeping(folder=folder, checkpoint_every=checkpoint_every, judge=judge)
         return Inversion(job, keeping)
 
@@ -274,44 +275,6 @@ def steps(inversion: Inversion) -> Iterator[StepReport]:
             f"steps: expected what `invertkit.prepare` gives, got {type(inversion).__name__}."
         )
     return inversion.steps()
-
-
-# ---------------------------------------------------------------------- how they begin and end
-
-
-@contextlib.contextmanager
-def _folder(out: str | Path | None, *, judge: bool) -> Iterator[Path | None]:
-    """The folder of a run, if it shall have one."""
-    if judge and out is None:
-        raise InputError(
-            "judge: measures into a folder's metrics.json; give `out` too, or use "
-            "`result.save(folder, judge=True)`."
-        )
-    with folder_if_it_succeeds(out) as folder:
-        yield folder
-
-
-def _single_job(recipe: RecipeLike, given: dict[str, Any]) -> Job:
-    """The job of one photograph, or none."""
-    if "photographs" in given:
-        raise InputError("photographs: many are for `invertkit.run_each`; this makes one of them.")
-    return prepare_job(recipe, **given)
-
-
-def _tell(job: Job) -> None:
-    for sentence in job.sentences:
-        log.info(sentence)
-
-
-def _made(
-    job: Job, observers: Sequence[Observer], keeping: Keeping, *, progress: bool | None
-) -> Results:
-    """All steps that are left, shown to whoever waits."""
-    if not isinstance(observers, Sequence) or not all(map(callable, observers)):
-        raise InputError(f"observers: expected a list of functions, got {observers!r:.60}.")
-    _tell(job)
-    with watching(job, wanted=progress, done=keeping.images_made) as shown:
-        return carry_out_each(job, observers=(*observers, *shown), keeping=keeping)
 
 
 def _check_apart(out: Path, photographs: Path) -> None:

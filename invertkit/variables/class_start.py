@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
@@ -46,6 +46,7 @@ class ClassStart:
         reference: Float[Tensor, "#b 3 h w"] | None,
         mask: Float[Tensor, "#b 1 h w"] | None,
         randomness: Randomness,
+        labels: Sequence[str | int] = (),
     ) -> Params:
         """A row for each image, by name.
 
@@ -54,6 +55,7 @@ class ClassStart:
             reference: What the classifier looks at.
             mask: Where the object is in it.
             randomness: Of the images.
+            labels: Classes, one for all or for each image, instead of `label`, for `given`.
 
         Raises:
             InputError: The class does not exist, or nothing can be predicted.
@@ -63,19 +65,20 @@ class ClassStart:
             return self._gaussian(tables, randomness)
         if self.embedding == "random":
             draws = randomness.uniform("class", (1,))[:, 0]
-            places = (draws * len(self.generator.classes)).long()
-            return {name: table[places] for name, table in tables.items()}
+            drawn = (draws * len(self.generator.classes)).long()
+            return {name: table[drawn] for name, table in tables.items()}
         if self.embedding == "given":
-            assert self.label is not None  # noqa: S101 # by the variable that made this
-            labels = [self.generator.label(self.label)]
+            wanted = labels or ([] if self.label is None else [self.label])
+            assert wanted  # noqa: S101 # by the variable that made this
+            places = [self.generator.label(each) for each in wanted]
         else:
             # A population begins anew many times; the photograph does not change with it.
             key = ("label", id(self.classifier), id(self.generator))
             if key not in scene.kept:
                 scene.kept[key] = self._predicted(reference, mask)
-            labels = scene.kept[key]
+            places = scene.kept[key]
         return {
-            name: table[labels].expand(count, *table.shape[1:]).clone()
+            name: table[places].expand(count, *table.shape[1:]).clone()
             for name, table in tables.items()
         }
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from invertkit.core.images.kinds import words_in
 from invertkit.core.images.resize import resize_image
 from invertkit.core.params import Params
 from invertkit.core.precision import networks
@@ -42,6 +43,7 @@ class Latent(Variable):
             `gaussian` numbers with the moments of the table. By default `predicted`, and nothing
             where the generator has no classes.
         label: Class by name or number, for `given`.
+        label_from: Name of an input of words of which the first is the class, for `given`.
         limit: Largest distance of a latent from its middle, in deviations, or 0 for none; by name
             where they shall differ. By default what the generator declares.
         beyond: What happens to draws past it: `clamp`, or `wrap` (the remainder).
@@ -82,6 +84,7 @@ class Latent(Variable):
         noise: NonNegative | dict[str, NonNegative] = 1.0,
         embedding: Embedding | None = None,
         label: str | int | None = None,
+        label_from: str = "",
         limit: NonNegative | dict[str, NonNegative] | None = None,
         beyond: Literal["clamp", "wrap"] = "clamp",
         classifier: str = "classifier",
@@ -89,10 +92,10 @@ class Latent(Variable):
         mask: str = "mask",
         space: str = "",
     ) -> None:
-        if embedding == "given" and label is None:
+        if embedding == "given" and label is None and not label_from:
             raise RecipeError("label: `embedding: given` needs the class; write its name here.")
         self.model, self.start_from, self.noise = model, start, noise
-        self.embedding, self.label = embedding, label
+        self.embedding, self.label, self.label_from = embedding, label, label_from
         self.limit, self.beyond = limit, beyond
         self.classifier, self.encoder, self.mask, self.space = classifier, encoder, mask, space
         # What `bind` finds in a problem's models; until then nobody knows the names.
@@ -185,7 +188,8 @@ class Latent(Variable):
         generator = self.generator
         known: Params = {}
         if self._class_start is not None:
-            known = self._class_start.rows(scene, reference, mask, randomness)
+            labels = self._labels(scene)
+            known = self._class_start.rows(scene, reference, mask, randomness, labels)
         guesses = self._guesses(reference, known, len(randomness.seeds))
         params: Params = {}
         for name, spec in generator.latents.items():
@@ -201,6 +205,15 @@ class Latent(Variable):
                 deviates = self._within(name, spec.deviates(guesses[name]) + deviates)
             params[name] = spec.placed(deviates)
         return self._spread(params)
+
+    def _labels(self, scene: Scene) -> list[str]:
+        """The class of each image that an input of words says, one for all, or nothing."""
+        if not self.label_from:
+            return []
+        if self.label_from not in scene.inputs and self.label is not None:
+            return []
+        words = scene.inputs.need(self.label_from, who="latent")
+        return [words_in(row[None])[0] for row in words]
 
     def _guesses(self, reference: Tensor | None, known: Params, count: int) -> Params:
         """What the encoder says, a row for each image; nothing without one."""

@@ -182,8 +182,9 @@ class Transformed(WrappedVariable):
         for name, spec in inputs.specs.items():
             if name not in inputs or inputs.lead not in (name, spec.of):
                 continue  # what does not lie on the photograph stays where it is
-            if spec.kind == "labels":
-                raise InputError(f"{name}: a label map cannot be moved with its image.")
+            if spec.kind in ("labels", "masks"):
+                what = "a label map" if spec.kind == "labels" else "a list of masks"
+                raise InputError(f"{name}: {what} cannot be moved with its image.")
             values = inputs.need(name).expand(len(transform), -1, -1, -1)
             move = self.transform.apply if name == inputs.lead else self.transform.weights
             moved[name] = move(values, transform, size)

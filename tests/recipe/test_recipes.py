@@ -59,6 +59,7 @@ COMBINATIONS = [(recipe, wanted) for recipe in RECIPES for wanted in options(rec
 
 def test_the_recipes_that_the_package_carries() -> None:
     assert set(RECIPES) >= {
+        "blend", "collage",
         "deep-dream", "deepinversion", "imagine", "imagine-position", "magic", "magic-paper",
         "magic-swift", "patch-synthesis", "project", "project-adam", "project-basincma",
         "project-cma",
@@ -132,6 +133,29 @@ def tiny_projection(recipe: str, wanted: dict[str, str]) -> Job:
     )
 
 
+def tiny_collage(recipe: str) -> Job:
+    """A recipe that makes something of a projection, on 16 pixels, with small networks."""
+    image, mask, _ = red_on_green()
+    encode = ConditionalEncoder(latent=5, embedding=4, widths=(8, 8, 8))
+    more = (
+        {"references": [image], "masks": [mask]} if recipe == "blend" else {"layout": mask.long()}
+    )
+    return prepare_job(
+        recipe,
+        image=image,
+        classes="1,2",
+        **more,
+        overrides=["stages=[{size: 16, steps: 2}]"],
+        models={
+            "generator": tiny_generator(classes=5),
+            "discriminator": tiny_classifier(torch.float32),
+            "encoder": Encoder(encode, gives="latent", takes="embedding", size=32),
+            "perceptual": tiny_perceptual(torch.float32),
+        },
+        device="cpu",
+    )
+
+
 def tiny_job(recipe: str, wanted: dict[str, str], *changes: str, sizes: tuple[int, ...]) -> Job:
     """A recipe on 48 pixels, with small networks."""
     raw = choose(read_raw(recipe), wanted, device="cpu")
@@ -175,7 +199,10 @@ def tiny_job(recipe: str, wanted: dict[str, str], *changes: str, sizes: tuple[in
     ids=[f"{recipe} {' '.join(wanted.values())}" for recipe, wanted in COMBINATIONS],
 )
 def test_every_page_takes_two_steps_of_every_stage(recipe: str, wanted: dict[str, str]) -> None:
-    if recipe.startswith("project"):
+    if recipe in ("blend", "collage"):
+        job = tiny_collage(recipe)
+        assert dry_run(job) == 2 * len(job.page.stages)
+    elif recipe.startswith("project"):
         job = tiny_projection(recipe, wanted)
         assert dry_run(job) == 2 * len(job.page.stages)
     else:

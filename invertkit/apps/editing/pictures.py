@@ -59,10 +59,10 @@ class Edited:
         if len(self.strengths) == 1:
             at = "" if self.strengths[0] == 1 else f" at strength {self.strengths[0]:g}"
             edited = [(f"edited{at}", self.generated[0])] if self.change.words else []
-            return _grid([[*start, *edited, ("blended", self.images[0])]], title)
-        shown = _spread(len(self.strengths))
+            return grid([[*start, *edited, ("blended", self.images[0])]], title)
+        shown = spread(len(self.strengths))
         rows = zip(start, ("blended", "edited"), (self.images, self.generated), strict=True)
-        return _grid(
+        return grid(
             [
                 [first, *((f"{what}, strength {self.strengths[i]:g}", row[i]) for i in shown)]
                 for first, what, row in rows
@@ -72,18 +72,7 @@ class Edited:
 
     def frames(self) -> list[Image.Image]:
         """The blended pictures, each under its strength."""
-        title = described(self.change)
-        drawn = [
-            _grid([[(f"strength {strength:+.2f}: {title}", image)]], tile=image.shape[-2])
-            for strength, image in zip(self.strengths, self.images, strict=True)
-        ]
-        # Labels may break into more lines at one strength than at another; an animation's frames
-        # are of one size.
-        size = (max(frame.width for frame in drawn), max(frame.height for frame in drawn))
-        frames = [Image.new("RGB", size, "white") for _ in drawn]
-        for frame, picture in zip(frames, drawn, strict=True):
-            frame.paste(picture, (0, size[1] - picture.height))
-        return frames
+        return animated(self.images, self.strengths, described(self.change))
 
 
 def described(change: Change) -> str:
@@ -96,13 +85,29 @@ def described(change: Change) -> str:
     return ", ".join(change.words) or "the projection as it is"
 
 
-def _spread(count: int) -> list[int]:
+def animated(
+    images: Float[Tensor, "n 3 h w"], strengths: Sequence[float], title: str
+) -> list[Image.Image]:
+    """Frames of an animation, each picture under its strength, all of one size."""
+    drawn = [
+        grid([[(f"strength {strength:+.2f}: {title}", image)]], tile=image.shape[-2])
+        for strength, image in zip(strengths, images, strict=True)
+    ]
+    # Labels may break into more lines at one strength than at another.
+    size = (max(frame.width for frame in drawn), max(frame.height for frame in drawn))
+    frames = [Image.new("RGB", size, "white") for _ in drawn]
+    for frame, picture in zip(frames, drawn, strict=True):
+        frame.paste(picture, (0, size[1] - picture.height))
+    return frames
+
+
+def spread(count: int) -> list[int]:
     """At most so many places as fit on a sheet, the first and the last among them."""
     shown = min(count, _COLUMNS)
     return [round(i * (count - 1) / (shown - 1)) for i in range(shown)]
 
 
-def _grid(
+def grid(
     rows: Sequence[Sequence[tuple[str, Tensor]]], title: str = "", *, tile: int = _TILE
 ) -> Image.Image:
     """Pictures of one height under their labels."""
@@ -125,14 +130,14 @@ def write_edited(result: Edited, folder: Path) -> None:
                 zip(result.strengths, result.images, strict=True)
             ):
                 save_png(image, folder / "frames" / f"{i:02}_{strength:+.3f}.png", text=text)
-            _save_animation(result.frames(), folder / "animation.gif")
+            save_animation(result.frames(), folder / "animation.gif")
         result.sheet().save(folder / "sheet.png")
         (folder / "edit.json").write_text(json.dumps(result.facts, indent=2), encoding="utf-8")
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror or error}).") from None
 
 
-def _save_animation(frames: Sequence[Image.Image], path: Path) -> None:
+def save_animation(frames: Sequence[Image.Image], path: Path) -> None:
     """There and back again."""
     # One palette for all: with one a frame, colours that stay would flicker.
     montage = Image.new("RGB", (frames[0].width * 3, frames[0].height))

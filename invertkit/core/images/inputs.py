@@ -55,9 +55,12 @@ class Inputs(Mapping[str, Value]):
             image = self.values_by_name.get(spec.of)
             if spec.kind not in COVERING or image is None:
                 continue
-            (height, width), (tall, wide) = single(image).shape[-2:], single(value).shape[-2:]
-            if (tall, wide) != (height, width):
-                what = "A mask" if spec.kind == "mask" else "A label map"
+            height, width = single(image).shape[-2:]
+            for layer in (value,) if isinstance(value, Tensor) else value:
+                tall, wide = layer.shape[-2:]
+                if (tall, wide) == (height, width):
+                    continue
+                what = "A label map" if spec.kind == "labels" else "A mask"
                 raise InputError(
                     f"{name}: is {wide}×{tall} pixels, the {spec.of} is {width}×{height}. {what} "
                     f"covers its image pixel by pixel; resize it to {width}×{height}."

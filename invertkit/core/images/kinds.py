@@ -9,7 +9,7 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, TypeAlias, final
 
@@ -108,18 +108,8 @@ class ImagesKind(InputKind):
     """Several photographs, each in its own shape: a folder, a list, or a batch."""
 
     def load(self, source: Any, *, who: str) -> tuple[Tensor, ...]:
-        if isinstance(source, str | os.PathLike):
-            source = pictures_in(source, who=who)
-        one_picture = not isinstance(source, Sequence) and getattr(source, "ndim", 0) != 4
-        if one_picture or isinstance(source, bytes):
-            shape = f" of shape {tuple(source.shape)}" if hasattr(source, "shape") else ""
-            raise InputError(
-                f"{who}: expected a folder, a list of pictures, or an array of four axes, got "
-                f"{type(source).__name__}{shape}. A single picture is a list of one."
-            )
-        if not len(source):
-            raise InputError(f"{who}: expected at least one image, got none.")
-        return tuple(load_image(each, who=f"{who} {i}") for i, each in enumerate(source))
+        pictures = _several(source, who=who)
+        return tuple(load_image(each, who=f"{who} {i}") for i, each in enumerate(pictures))
 
     def fit(self, value: Value, size: Size, fit: Fit) -> Value:
         return tuple(
@@ -156,6 +146,63 @@ class MaskKind(PictureKind):
 
     def unpack(self, packed: Any) -> Tensor:
         return _unpacked(packed)
+
+
+@final
+class MasksKind(InputKind):
+    """Several masks of one image: a folder, a list, or files with commas between."""
+
+    def load(self, source: Any, *, who: str) -> tuple[Tensor, ...]:
+        pictures = _several(source, who=who)
+        return tuple(load_mask(each, who=f"{who} {i}") for i, each in enumerate(pictures))
+
+    def fit(self, value: Value, size: Size, fit: Fit) -> Value:
+        return tuple(single(KINDS["mask"].fit(mask, size, fit)) for mask in value)
+
+    def shape(self, value: Value, size: Size, fit: Fit) -> Hashable:
+        return (len(value), size)
+
+    def pack(self, value: Value) -> list[Tensor]:
+        return [_packed(mask) for mask in value]
+
+    def unpack(self, packed: Any) -> tuple[Tensor, ...]:
+        return tuple(map(_unpacked, packed))
+
+    def shown(self, value: Value) -> list[Float[Tensor, "_ _ _"]]:
+        return [mask[0] for mask in value]
+
+
+@final
+class WordsKind(InputKind):
+    """Names, such as of classes: a list, or a text with commas between.
+
+    Kept as the bytes of a text, since inputs are tensors; `words_in` reads them again.
+    """
+
+    pictures = False
+
+    def load(self, source: Any, *, who: str) -> Tensor:
+        listed = source.split(",") if isinstance(source, str) else source
+        if isinstance(listed, int):
+            listed = [listed]
+        known = isinstance(listed, Sequence) and all(isinstance(e, str | int) for e in listed)
+        words = [str(each).strip() for each in listed] if known else []
+        if not words or not all(words) or any("\n" in word for word in words):
+            raise InputError(
+                f"{who}: expected names with commas between, such as tabby,lion, or a list of "
+                f"them; got {source!r:.60}."
+            )
+        return torch.tensor([list("\n".join(words).encode())], dtype=torch.int32)
+
+
+def words_in(value: Value) -> list[str]:
+    """The words of an input of kind `words`.
+
+    Example:
+        >>> words_in(WordsKind().load("tabby, lion", who="classes"))
+        ['tabby', 'lion']
+    """
+    return bytes(single(value)[0].tolist()).decode().split("\n")
 
 
 @final
@@ -210,7 +257,9 @@ KINDS: Final[Mapping[KindWord, InputKind]] = MappingProxyType(
         "image": ImageKind(),
         "images": ImagesKind(),
         "mask": MaskKind(),
+        "masks": MasksKind(),
         "labels": LabelsKind(),
+        "words": WordsKind(),
         "tensor": TensorKind(),
         "latent": LatentKind(),
     }
@@ -226,6 +275,32 @@ def single(value: Value) -> Tensor:
     if isinstance(value, Tensor):
         return value
     raise InputError(f"Expected one image, got {len(value)}.")
+
+
+def _several(source: Any, *, who: str) -> Sequence[Any]:
+    """The pictures that somebody means by a folder, a list, or files with commas between.
+
+    Raises:
+        InputError: It is none of these, or holds none.
+    """
+    # A folder or a file may have a comma in its name.
+    if isinstance(source, str) and "," in source and not Path(source).expanduser().exists():
+        source = [each.strip() for each in source.split(",") if each.strip()]
+    if isinstance(source, str | os.PathLike):
+        # A single file is meant as it stands: many commands take one of each.
+        path = Path(source).expanduser()
+        source = [path] if path.is_file() and is_picture(path) else pictures_in(path, who=who)
+    one_picture = not isinstance(source, Sequence) and getattr(source, "ndim", 0) != 4
+    if one_picture or isinstance(source, bytes):
+        shape = f" of shape {tuple(source.shape)}" if hasattr(source, "shape") else ""
+        raise InputError(
+            f"{who}: expected a folder, a list of pictures, or an array of four axes, got "
+            f"{type(source).__name__}{shape}. A single picture is a list of one."
+        )
+    if not len(source):
+        raise InputError(f"{who}: expected at least one image, got none.")
+    several: Sequence[Any] = source
+    return several
 
 
 def own_size(shape: Size, size: Size, fit: Fit) -> Size:

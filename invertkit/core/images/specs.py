@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal, final
 
-KindWord = Literal["image", "images", "mask", "labels", "tensor", "latent"]
-"""`image`: a photograph. `images`: several. `mask`: white on an object of an image. `labels`: a
-class at every pixel of an image. `tensor`: numbers of any shape. `latent`: a row of a generator's
+KindWord = Literal["image", "images", "mask", "masks", "labels", "words", "tensor", "latent"]
+"""`image`: a photograph. `images`: several. `mask`: white on an object of an image. `masks`:
+several of one image. `labels`: a class at every pixel of an image. `words`: names, such as of
+classes. `tensor`: numbers of any shape. `latent`: a row of a generator's
 latent."""
 
-COVERING: Final = ("mask", "labels")
+COVERING: Final = ("mask", "masks", "labels")
 """Kinds that lie on an image, pixel by pixel."""
 
 

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 import invertkit as package
 from invertkit.core.images.folder import file_of, files_in, versions_of
 from invertkit.core.images.inputs import Inputs, joined, load_inputs
-from invertkit.core.images.kinds import LabelsKind
+from invertkit.core.images.kinds import LabelsKind, words_in
+from invertkit.core.images.save import to_picture
 from invertkit.core.images.specs import InputSpec
 from invertkit.errors import InputError, RecipeError, ShapeError
 from invertkit.recipe.page import validate
@@ -26,6 +27,8 @@ SPECS = {
     "layout": InputSpec("labels", of="photo", optional=True),
     "style": InputSpec(optional=True),
     "references": InputSpec("images", optional=True),
+    "parts": InputSpec("masks", of="photo", optional=True),
+    "classes": InputSpec("words", optional=True),
     "measured": InputSpec("tensor", optional=True),
     "start": InputSpec("latent", optional=True),
 }
@@ -49,6 +52,8 @@ def everything(folder: Path) -> dict[str, Any]:
         "layout": folder / "layout.png",
         "style": picture(24, 16, seed=1),
         "references": [picture(16, 16), picture(20, 24)],
+        "parts": [region, 255 - region],
+        "classes": "tabby cat, lion",
         "measured": folder / "measured.npy",
         "start": str(folder / "s.safetensors"),
     }
@@ -64,6 +69,8 @@ def test_every_kind_is_read_brought_to_a_size_and_saved_bit_for_bit(tmp_path: Pa
     assert small.need("region").shape == small.need("layout").shape == (1, 1, 13, 20)
     assert small.need("style").shape == (1, 3, 20, 13), "a shape of its own, as many pixels"
     assert [tuple(image.shape) for image in small["references"]] == [(1, 3, 16, 16), (1, 3, 15, 18)]
+    assert [tuple(mask.shape) for mask in small["parts"]] == [(1, 1, 13, 20)] * 2
+    assert words_in(small["classes"]) == ["tabby cat", "lion"]
     assert small.need("measured").shape == (1, 2, 3)
     assert small.need("start").shape == (1, 5)
     assert inputs.shapes((13, 20), "keep") == tuple(shapes.items())
@@ -73,7 +80,7 @@ def test_every_kind_is_read_brought_to_a_size_and_saved_bit_for_bit(tmp_path: Pa
         for mine, theirs in zip(value, again[name], strict=True):
             assert torch.equal(mine, theirs)
     labels = [label for label, _ in inputs.shown()]
-    assert labels == ["source", "region", "layout", "style", "references", "references"]
+    assert labels == ["source", "region", "layout", "style"] + ["references"] * 2 + ["parts"] * 2
 
 
 @given(
@@ -101,6 +108,9 @@ def test_labels_are_never_blended(classes: set[int], size: tuple[int, int]) -> N
         ({"measured": "no.npy"}, InputError, "measured no.npy: no such file"),
         ({"measured": object()}, ShapeError, "measured: expected numbers"),
         ({"references": []}, InputError, "references: expected at least one image"),
+        ({"classes": "tabby,,lion"}, InputError, "classes: expected names with commas between"),
+        ({"classes": 1.5}, InputError, "classes: expected names with commas between"),
+        ({"parts": [np.eye(30) > 0]}, InputError, "parts: is 30×30 pixels, the photo is 32×20"),
         ({"references": "nowhere"}, InputError, "references nowhere: no such folder"),
     ],
 )
@@ -216,3 +226,16 @@ def test_a_page_that_names_what_is_not_there_is_told_where(
 ) -> None:
     with pytest.raises(RecipeError, match=message):
         validate({**PAGE, **change})
+
+
+def test_several_files_are_named_with_commas_and_one_alone(tmp_path: Path) -> None:
+    specs = {"photo": InputSpec(), "references": InputSpec("images")}
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for seed, path in enumerate(paths):
+        to_picture(picture(16, 16, seed=seed)).save(path)
+    photo = picture(20, 32)
+    both = load_inputs({"photo": photo, "references": f"{paths[0]}, {paths[1]}"}, specs)
+    assert len(both["references"]) == 2
+    one = load_inputs({"photo": photo, "references": str(paths[1])}, specs)
+    assert torch.equal(one["references"][0], both["references"][1])
+    assert words_in(load_inputs({"n": [0, "7"]}, {"n": InputSpec("words")})["n"]) == ["0", "7"]
