@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from invertkit.core.log import log
 from invertkit.engine.run import StepReport
 from invertkit.errors import InputError
 from invertkit.recipe.overlay import RecipeLike
@@ -124,11 +123,6 @@ def run_each(
     if out is not None and isinstance(photographs, str | Path):
         _check_apart(Path(out), Path(photographs))
     job = prepare_job(recipe, photographs=photographs, **given)
-    if job.page.finish is not None:
-        log.info(
-            f"{job.page.name}: many photographs are projected and no more; `invertkit.run` makes "
-            "something of one."
-        )
     with run_folder(out, judge=judge) as folder:
         keeping = Keeping(folder=folder, checkpoint_every=checkpoint_every, judge=judge)
         return _warned(made(job, observers, keeping, progress=progress))

@@ -51,6 +51,8 @@ def prepare_job(
         sentences.append(
             f"{len(loaded)} photographs: {listed([each.name for each in loaded], most=8)}."
         )
+        if page.finish is not None:
+            sentences.append("Many photographs are projected; `finish` is for one of them.")
     else:
         loaded = (_loaded(page, inputs, sentences),)
     for each in loaded:

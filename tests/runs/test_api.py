@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 import invertkit as package
+from invertkit.apps import finishing
 from invertkit.core.images.demo import demo_inputs
 from invertkit.engine.problem import Status
 from invertkit.engine.run import StepReport
-from invertkit.runs import api
 from invertkit.runs.carry_out import carry_out
 from invertkit.runs.observers import STOP
 from invertkit.runs.prepare import prepare_job
@@ -490,7 +490,7 @@ def test_the_public_names_are_alphabetical_and_there() -> None:
     for name in package.__all__:
         assert getattr(package, name).__doc__
         assert name in dir(package)
-    assert package.run is api.run
+    assert package.run is finishing.run
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = package.nothing
 

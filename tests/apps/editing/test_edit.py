@@ -381,7 +381,7 @@ def test_folders_that_cannot_be_written_are_told(
                       tmp_path / "a")  # fmt: skip
         assert answer.code == 0
         assert "zoom.safetensors: cannot be written (No space left on device)" in answer.err
-    monkeypatch.setattr(pictures, "_save_animation", fail)
+    monkeypatch.setattr(pictures, "save_animation", fail)
     answer = edit(done, "--class", "bee", "--sweep", "0:1:2", "--out", tmp_path / "b")
     assert "b: cannot be written (No space left on device)." in answer.sentence
 
