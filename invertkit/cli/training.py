@@ -25,6 +25,12 @@ from invertkit.training.loop.options import (
     Machines,
     Telling,
 )
+from invertkit.training.projection.plan import (
+    EncoderOrders,
+    EncoderPlan,
+    ZetaOrders,
+    ZetaPlan,
+)
 
 app = typer.Typer(help="Train the models that the package carries.", no_args_is_help=True)
 
@@ -72,3 +78,21 @@ def train_generator(orders: GeneratorOrders, plan: GeneratorPlan) -> None:
     from invertkit.training.generator.command import train_and_measure_generator
 
     typer.echo(str(train_and_measure_generator(plan=plan, orders=orders, report=say)))
+
+
+@app.command("encoder")
+@with_flags()
+def train_encoder(orders: EncoderOrders, plan: EncoderPlan) -> None:
+    """Train an encoder that says where a projection into a generator begins."""
+    from invertkit.training.projection.command import train_and_write_encoder
+
+    typer.echo(str(train_and_write_encoder(plan=plan, orders=orders, report=say)))
+
+
+@app.command("zeta")
+@with_flags()
+def train_zeta(orders: ZetaOrders, plan: ZetaPlan) -> None:
+    """Train an auxiliary space in which projections into a generator take fewer steps."""
+    from invertkit.training.projection.command import train_and_write_zeta
+
+    typer.echo(str(train_and_write_zeta(plan=plan, orders=orders, report=say)))

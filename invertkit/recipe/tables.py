@@ -248,6 +248,11 @@ MODELS: Final = _table(
         "invertkit.models.generators.open:embedded_generator",
         "the small class-conditional generator that the package carries",
     ),
+    encoder=PartEntry(
+        "invertkit.models.generators.encoder_file:encoder",
+        "an encoder of your own training for a generator",
+        "Suzuki et al. 2018",
+    ),
     lpips=PartEntry(
         "invertkit.models.perceptual.lpips:lpips",
         "the network of LPIPS, or the embedded classifier in its place",
