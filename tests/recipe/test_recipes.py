@@ -36,6 +36,7 @@ from invertkit.runs.job import Job
 from invertkit.runs.prepare import prepare_job
 from tests.faces import invertkit, red_on_green, scene_tensors, tiny_page, write_inputs, write_page
 from tests.helpers import tiny_classifier, tiny_generator, tiny_perceptual
+from tests.latents import zeta_space
 
 RECIPES = recipe_names()
 
@@ -63,7 +64,7 @@ def test_the_recipes_that_the_package_carries() -> None:
         "deep-dream", "deepinversion", "imagine", "imagine-position", "magic", "magic-paper",
         "magic-swift", "patch-synthesis", "project", "project-adam", "project-basincma",
         "project-cma",
-        "project-cma-adam", "project-lbfgs", "project-sampled",
+        "project-cma-adam", "project-lbfgs", "project-manifold", "project-sampled",
     }  # fmt: skip
     assert list(recipes_folder().glob("*")) == list(recipes_folder().glob("*.yaml"))
 
@@ -107,12 +108,15 @@ def tiny_projection(recipe: str, wanted: dict[str, str]) -> Job:
     image, mask, _ = red_on_green()
     generator = tiny_generator(classes=5)
     encode = ConditionalEncoder(latent=5, embedding=4, widths=(8, 8, 8))
+    judge = tiny_classifier(torch.float32, seed=1)
+    judge.default_layers = ("layer2",)
     stages = read_raw(recipe)["stages"]
     overrides = [f"stages.{name}.size=16" for name in stages if name != "transform"]
-    if wanted.get("transform") != "none":
+    if "transform" in stages and wanted.get("transform") != "none":
         overrides.append("stages.transform.size=16")
     if wanted.get("class") == "given":
-        overrides.append("variable.inner.label=2")
+        inner = "inner." if "inner" in read_raw(recipe)["variable"] else ""
+        overrides.append(f"variable.{inner}label=2")
     return prepare_job(
         recipe,
         image=image,
@@ -125,9 +129,11 @@ def tiny_projection(recipe: str, wanted: dict[str, str]) -> Job:
             "generator": generator,
             **(
                 {"encoder": Encoder(encode, gives="latent", takes="embedding", size=32)}
-                if wanted.get("encoder") == "with"
+                if wanted.get("encoder") == "with" or wanted.get("start") == "encoder"
                 else {}
             ),
+            **({"zeta": zeta_space().float()} if wanted.get("space") == "zeta" else {}),
+            **({"discriminator": judge} if "discriminator" in read_raw(recipe)["models"] else {}),
         },
         device="cpu",
     )
