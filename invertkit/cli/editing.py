@@ -51,6 +51,9 @@ def edit(
     ] = False,
     size: Annotated[int, typer.Option(help="Largest side of the pictures.")] = 512,
     steps: Annotated[int, typer.Option(help="To learn shift and zoom by.")] = 200,
+    refine: Annotated[
+        int, typer.Option(help="Steps from there to the picture that they ask for.")
+    ] = 60,
     device: Device = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder to make.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the sheet's name.")] = False,
@@ -78,6 +81,7 @@ def edit(
         mixed=mixed,
         size=size,
         steps=steps,
+        refine=refine,
         device=device,
         out=out,
     )

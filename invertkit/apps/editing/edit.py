@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
+from torch import Tensor
+
 from invertkit.apps.editing.change import Change, known_to, strengths_of
 from invertkit.apps.editing.compose import BlendRegion, Placing, compose, generate
 from invertkit.apps.editing.moves import moved_latents
@@ -51,6 +53,7 @@ def edit(
     mixed: bool = False,
     size: int = 512,
     steps: int = 200,
+    refine: int = 60,
     device: str = "auto",
     models: Mapping[str, Any] | None = None,
     variable: Variable | None = None,
@@ -58,14 +61,13 @@ def edit(
 ) -> Edited:
     """Change the object of a finished projection, and blend it back into its photograph.
 
-    The edits add up; without any, the projection itself is blended in. Directions that have to be
-    learned are kept in `directions/` of the run's folder.
+    Edits add up; without any, the projection itself is blended in. Directions that have to be learned
+    are kept in `directions/` of the run's folder.
 
     Args:
         run: Folder that `invertkit run project` left.
         label: Class to go to, by name or number.
-        components: Steps along the generator's principal components, by number from 0, in
-            standard deviations of the latent.
+        components: Steps along principal components, by number from 0, in deviations of the latent.
         shift: To the right and down, in sides of the generator's picture.
         zoom: How much larger; below 1, smaller.
         strength: How far to go, 1 for all of it; or several, for a sweep.
@@ -74,9 +76,10 @@ def edit(
         mixed: Keep the photograph's own gradients where they are the larger ones.
         size: Side of the blended pictures, never more than the photograph's own.
         steps: Of Adam, for the directions of shift and zoom.
+        refine: Of Adam, from there to the moved picture; 0 leaves it where the direction leads.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         models: The networks that were given to the run from Python, if any were.
-        variable: The variable that was given to it from Python, likewise.
+        variable: The variable, likewise.
         out: Folder to write; without it no picture is written.
 
     Returns:
@@ -88,13 +91,12 @@ def edit(
     began = time.monotonic()
     change = Change(label, dict(components or {}), shift, zoom)
     strengths = strengths_of(strength, change)
-    done = read_projection(
-        Path(run), seed, device=pick_device(device), models=models or {}, variable=variable
-    )
-    change = known_to(done.generator, change)
-    blend = Blend(region, mixed=mixed, size=size)
+    place = pick_device(device)
+    done = read_projection(Path(run), seed, device=place, models=models or {}, variable=variable)
+    change, blend = known_to(done.generator, change), Blend(region, mixed=mixed, size=size)
     with _folder(out) as folder:
-        result = _edited(done, change, strengths, blend, steps=steps, began=began)
+        found = moved_latents(done, change, strengths, steps=steps, refine=refine)
+        result = _edited(done, change, strengths, blend, found=found, began=began)
     if folder is not None:
         write_edited(result, folder)
     return result
@@ -106,10 +108,10 @@ def _edited(
     strengths: tuple[float, ...],
     blend: Blend,
     *,
-    steps: int,
+    found: tuple[Mapping[str, Tensor], dict[str, Any]],
     began: float,
 ) -> Edited:
-    latents, learned = moved_latents(done, change, strengths, steps=steps)
+    latents, learned = found
     weights = done.tensors.get("weights")
     pictures = generate(done.generator, latents, weights).cpu()
     # The projection as the run left it, to stand beside the edits.

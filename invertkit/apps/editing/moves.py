@@ -21,6 +21,7 @@ from invertkit.apps.editing.directions import (
     steering_directions,
 )
 from invertkit.apps.editing.projection import Projection
+from invertkit.apps.editing.refining import refined
 from invertkit.core.files import whole_file
 from invertkit.core.log import log
 from invertkit.errors import WeightsError
@@ -33,17 +34,24 @@ Directions = dict[str, Tensor]
 
 
 def moved_latents(
-    done: Projection, change: Change, strengths: Sequence[float], *, steps: int
+    done: Projection,
+    change: Change,
+    strengths: Sequence[float],
+    *,
+    steps: int,
+    refine: int = 0,
 ) -> tuple[dict[str, Float[Tensor, "n ..."]], dict[str, Any]]:
     """A generator's latents at every strength, and what is known of the directions.
 
-    The class embeddings go towards the class, the leading latent along everything else.
+    The class embeddings go towards the class, the leading latent along everything else; after
+    shift and zoom both descend to the moved picture, if asked for.
 
     Args:
         done: What is changed.
         change: How, at strength 1.
         strengths: How far, each.
         steps: Of Adam, where a walk is learned.
+        refine: Of Adam, towards the picture that shift and zoom ask for.
     """
     generator = done.generator
     # Latents that nothing moves are shown once a strength too: the network wants equal batches.
@@ -52,24 +60,69 @@ def moved_latents(
         for name, spec in generator.latents.items()
     }
     facts: dict[str, Any] = {}
-    moves = []
-    if change.components:
-        moves += _along_components(done, change.components, facts)
-    for walk, amount in change.walks().items():
-        moves.append(_along_walk(done, walk, amount, facts, steps=steps))
-    if moves:
+    components = _along_components(done, change.components, facts) if change.components else []
+    walks = change.walks()
+    walked = [_along_walk(done, walk, amount, facts, steps=steps) for walk, amount in walks.items()]
+    if walked and refine:
+        ends = rows | _moved(done, strengths, walked)
+        rows = _refined(done, (rows, ends), walks, strengths, facts, steps=refine)
+        walked = []
+    if moves := components + walked:
         name = generator.leading
-        latent, spec = done.tensors[name], generator.latents[name]
-        deviates = sum(moves, start=torch.zeros(spec.numbers)).reshape(spec.shape).to(latent)
-        move = spec.deviation * deviates
-        rows[name] = torch.cat([latent + strength * move for strength in strengths])
+        rows[name] = rows[name] + _steps(done, strengths, moves)
     if change.label is not None:
         label = generator.label(change.label)
         for name, table in generator.tables.items():
-            rows[name] = torch.cat(
-                [class_blend(done.tensors[name], table[label], strength) for strength in strengths]
-            )
+            blended = [
+                class_blend(row[None], table[label], strength)
+                for row, strength in zip(rows[name], strengths, strict=True)
+            ]
+            rows[name] = torch.cat(blended)
     return rows, facts
+
+
+def _steps(
+    done: Projection, strengths: Sequence[float], moves: Sequence[Float[Tensor, " d"]]
+) -> Float[Tensor, "n ..."]:
+    """How far the leading latent goes along moves, which are in its deviations."""
+    name = done.generator.leading
+    latent, spec = done.tensors[name], done.generator.latents[name]
+    deviates = sum(moves, start=torch.zeros(spec.numbers)).reshape(spec.shape).to(latent)
+    move = spec.deviation * deviates
+    return torch.stack([strength * move for strength in strengths])
+
+
+def _moved(
+    done: Projection, strengths: Sequence[float], moves: Sequence[Float[Tensor, " d"]]
+) -> dict[str, Float[Tensor, "n ..."]]:
+    """The leading latent at the ends of moves."""
+    name = done.generator.leading
+    return {name: done.tensors[name] + _steps(done, strengths, moves)}
+
+
+def _refined(
+    done: Projection,
+    ends: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
+    walks: Mapping[Steering, float],
+    strengths: Sequence[float],
+    facts: dict[str, Any],
+    *,
+    steps: int,
+) -> dict[str, Float[Tensor, "n ..."]]:
+    """Latents of the moved pictures, from both ends of the walk; `facts` is told."""
+    amounts = {
+        walk: torch.tensor([amount * strength for strength in strengths]).to(done.generator.like)
+        for walk, amount in walks.items()
+    }
+    start, walked = ends
+    weights = done.tensors.get("weights")
+    found = refined(done.generator, start, walked, amounts, steps=steps, weights=weights)
+    left = (found.losses / found.still.clamp(min=1e-12)).tolist()
+    facts["refined"] = {"steps": steps, "left": [round(value, 4) for value in left]}
+    asked = [value for value, strength in zip(left, strengths, strict=True) if strength]
+    if asked:
+        log.info(f"refined: {max(asked):.0%} of the distance to the moved picture is left.")
+    return dict(found.latents)
 
 
 def _along_components(

@@ -93,8 +93,8 @@ def test_edits_move_the_leading_latent_and_nothing_else(done: Path) -> None:
     which = which_of(done)
     generator = models(which)["generator"]
     edited = package.edit(
-        done, components={0: 2.0, 3: -1.0}, shift=(0.1, 0), steps=2, models=models(which),
-        device="cpu", seed=0,
+        done, components={0: 2.0, 3: -1.0}, shift=(0.1, 0), steps=2, refine=0,
+        models=models(which), device="cpu", seed=0,
     )  # fmt: skip
     tensors = load_file(done / "tensors" / "seed-0.safetensors")
     directions = load_file(done / "directions" / "components.safetensors")["directions"]

@@ -99,7 +99,10 @@ def test_an_edit_leaves_a_sheet_a_picture_and_what_was_done(done: Path) -> None:
     assert facts["change"] == {
         "label": "bee", "components": {"2": 3.0, "0": -1.5}, "shift": [0.1, -0.05], "zoom": 1.2,
     }  # fmt: skip
-    assert [*facts["directions"]] == ["component 2", "component 0", "shift_x", "shift_y", "zoom"]
+    told = ["component 2", "component 0", "shift_x", "shift_y", "zoom", "refined"]
+    assert [*facts["directions"]] == told
+    assert facts["directions"]["refined"]["steps"] == 60
+    assert 0 <= facts["directions"]["refined"]["left"][0] < 1
     assert facts["size"] == [24, 24]
     assert names(done / "directions") == [
         f"{name}.safetensors" for name in ("components", "shift_x", "shift_y", "zoom")
@@ -191,7 +194,7 @@ def test_strength_zero_leaves_the_projection(done: Path) -> None:
 
 def test_edits_add_up(done: Path) -> None:
     def latent_of(**change: Any) -> torch.Tensor:
-        return package.edit(done, steps=2, device="cpu", **change).generated
+        return package.edit(done, steps=2, refine=2, device="cpu", **change).generated
 
     assert not torch.equal(latent_of(shift=(0.1, 0)), latent_of(shift=(0, 0.1)))
     assert not torch.equal(latent_of(shift=(0.1, 0.1)), latent_of(shift=(0.1, 0)))
