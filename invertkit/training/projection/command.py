@@ -83,6 +83,8 @@ def train_and_write_zeta(*, orders: ZetaOrders, plan: ZetaPlan, report: Tell) ->
     orders = _checked(plan, orders)
     if min(plan.zeta, plan.hidden) < 1:
         raise InputError("expected --zeta and --hidden at least 1.")
+    if plan.rate not in ("frozen", "learned"):  # a word typed is any word
+        raise InputError(f"expected --rate frozen or learned, got {plan.rate!r}.")
     subject = open_subject(orders.generator, orders.discriminator).to(orders.device)
     encoder = open_encoder(orders.encoder, generator=orders.generator)
     lesson = ZetaLesson(plan, subject, encoder, device=orders.device)
@@ -132,9 +134,9 @@ def _trained(
     write: Callable[[], None],
 ) -> Path:
     """Descend from the beginning or a checkpoint, and write what was learnt."""
-    for model in (subject.generator, subject.discriminator):
-        report(f"{type(model).__name__.lower()}: {model.description}")
-    data = _photographs(orders.data, subject)
+    report(f"generator: {subject.generator.description}")
+    report(f"discriminator: {subject.discriminator.description}")
+    data = photographs_for(orders.data, subject)
     descent = Descent(plan, lesson, device=orders.device)
     if orders.resume is not None:
         descent.restore(orders.resume)
@@ -149,8 +151,12 @@ def _trained(
     return path
 
 
-def _photographs(source: Path, subject: Subject) -> PhotographSet:
+def photographs_for(source: Path, subject: Subject) -> PhotographSet:
     """Those of the generator's classes, labelled as the generator numbers them.
+
+    Args:
+        source: Folder or zip of CLASS/NAME.png.
+        subject: With the generator.
 
     Raises:
         InputError: There are none, or none of its classes.

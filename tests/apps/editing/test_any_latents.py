@@ -15,7 +15,7 @@ from invertkit.apps.editing.directions import principal_directions, steering_dir
 from invertkit.runs.observers import STOP
 from invertkit.variables.latent import Latent
 from tests.faces import write_inputs, write_page
-from tests.latents import plain_generator, style_generator
+from tests.latents import plain_generator, style_generator, zeta_space
 
 STEPS = 4
 PAGES: Mapping[str, Any] = {
@@ -24,13 +24,21 @@ PAGES: Mapping[str, Any] = {
         "variable": {"type": "latent", "embedding": "given", "label": "round", "noise": {"w": 0}},
         "optimizer": {"type": "adam", "lr": 0.05, "rates": {"noise": 0.1, "kind": 0.2}},
     },
+    "zeta": {
+        "variable": {"type": "latent", "space": "zeta"},
+        "optimizer": {"type": "adam", "lr": 0.05, "over": ["zeta"]},
+    },
 }
-NAMES = {"plain": {"z", "transform"}, "style": {"w", "noise", "kind"}}
+NAMES = {
+    "plain": {"z", "transform"}, "style": {"w", "noise", "kind"}, "zeta": {"zeta", "z"},
+}  # fmt: skip
 
 
 def models(which: str) -> dict[str, Any]:
-    made = plain_generator() if which == "plain" else style_generator()
-    return {"generator": made.float()}
+    if which == "style":
+        return {"generator": style_generator().float()}
+    plain: dict[str, Any] = {"generator": plain_generator().float()}
+    return plain | ({"zeta": zeta_space(named="z").float()} if which == "zeta" else {})
 
 
 def project(folder: Path, which: str, **options: Any) -> Path:
@@ -52,13 +60,13 @@ def project(folder: Path, which: str, **options: Any) -> Path:
     return run
 
 
-@pytest.fixture(scope="module", params=["plain", "style"])
+@pytest.fixture(scope="module", params=sorted(PAGES))
 def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return project(tmp_path_factory.mktemp(request.param), request.param).resolve()
 
 
 def which_of(run: Path) -> str:
-    return "plain" if "plain" in run.parent.name else "style"
+    return next(which for which in PAGES if which in run.parent.name)
 
 
 def test_the_folder_holds_the_latents_by_name(done: Path) -> None:
@@ -113,7 +121,7 @@ def test_edits_move_the_leading_latent_and_nothing_else(done: Path) -> None:
 def test_only_a_generator_with_classes_goes_to_another(done: Path) -> None:
     which = which_of(done)
     change: dict[str, Any] = {"label": "square", "models": models(which), "device": "cpu"}
-    if which == "plain":
+    if which != "style":
         with pytest.raises(
             package.InputError, match="a plain generator has no class embedding, so there is no cla"
         ):

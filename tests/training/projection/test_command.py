@@ -82,6 +82,7 @@ def test_an_auxiliary_space_is_trained_for_an_encoder_and_gone_on_with(
     [
         (("--batch", 0), "expected --batch at least 1."),
         (("--zeta", 0), "expected --zeta and --hidden at least 1."),
+        (("--rate", "learnt"), "expected --rate frozen or learned, got 'learnt'."),
         (("--generator", "none.npz"), "--discriminator: none.npz holds a generator alone"),
         (("--generator", "none.safetensors"), "none.safetensors: no such weights file."),
     ],

@@ -107,17 +107,19 @@ def test_missing_files_are_told_by_what_they_are_called(tmp_path: Path) -> None:
 
 
 def test_a_photograph_is_projected_and_edited(tmp_path: Path) -> None:
-    entries = generator_file(128, unit=1, classes=143)
-    write(tmp_path / "ResNetGenerator_1.npz", entries)
+    small: dict[str, int] = {"unit": 1, "classes": 143}
+    write(tmp_path / "ResNetGenerator_1.npz", generator_file(128, **small))
+    write(tmp_path / "SNResNetProjectionDiscriminator_1.npz", discriminator_file(128, **small))
+    write(tmp_path / "ResNetEncoder_1.npz", encoder_file(128, **small))
+    models = ("generator", "discriminator", "encoder")
     result = invertkit.run(
-        "project-adam",
+        "project-manifold",
         image=uniform(3, 24, 24, dtype=torch.float32),
         mask=torch.ones(24, 24).tril(),
         choices={"generator": "sngan"},
         overrides={
-            "models.generator.weights": str(tmp_path),
-            "stages.search": {"steps": 2, "size": 64},
-            "objective.perceptual": None,
+            **{f"models.{name}.weights": str(tmp_path) for name in models},
+            "stages.search": {"steps": 2, "size": 128},
         },
         out=tmp_path / "run",
         device="cpu",
