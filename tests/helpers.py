@@ -173,10 +173,11 @@ def setting(
     dtype: torch.dtype = torch.float64,
     region: str = "everywhere",
     seeds: Sequence[int] = (0,),
+    models: dict[str, Any] | None = None,
 ) -> Scene:
     """The scene with all that the objective needs; the objective prepared, as the engine does."""
     scene = make_scene(dtype=dtype) if scene is None else scene
-    models = tiny_models(dtype)
+    models = tiny_models(dtype) if models is None else models
     made: dict[str, Callable[[], Player]] = {"critic": tiny_critic, "segmenter": tiny_segmenter}
     players = {name: made[name]() for name in objective.players()}
     for name, player in players.items():

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, final
 
 import torch
@@ -16,11 +14,8 @@ from invertkit.core.pixel_space import IMAGENET_MEAN, IMAGENET_STD, per_channel
 from invertkit.core.scene import LOGITS
 from invertkit.core.suggestions import did_you_mean
 from invertkit.errors import InputError, TapError
+from invertkit.models.classifiers.taps import Show, Taps, run_watched
 from invertkit.models.folding.folding import Folding
-
-
-class _EnoughError(Exception):
-    """Every layer that was asked for has been seen; the rest of the network need not run."""
 
 
 @final
@@ -72,12 +67,13 @@ class Classifier(Network):
         if not isinstance(net, nn.Module):
             raise InputError(f"A classifier wraps a torch.nn.Module, got {net!r:.60}.")
         self.net = net.eval().requires_grad_(False)
-        # A layer's output must be what it gave when somebody looks at it after the next has run.
+        # A layer can then be shown after the next has run without being copied (`Taps`).
         for module in net.modules():
-            if hasattr(module, "inplace"):
+            if getattr(module, "inplace", None) is True:
                 vars(module)["inplace"] = False
         self.mean, self.std = tuple(mean), tuple(std)
         self._folding = Folding(enabled=fold)
+        self._taps = Taps()
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b ..."]:
         """What the network gives for images in [0, 1]: of a classifier the logits, `(b, k)`."""
@@ -124,8 +120,9 @@ class Classifier(Network):
     ) -> Mapping[str, Tensor]:
         """Run the network once, no further than needed.
 
-        A layer that runs several times in one forward shows what it does the first time. What is
-        shown may lie in memory channels last: `reshape` it, `view` may refuse.
+        A layer shows what it put out, also where the network writes into that later (`out += x`),
+        and the first time if it runs several times in one forward. What is shown may lie in memory
+        channels last: `reshape` it, `view` may refuse.
 
         Args:
             image: In [0, 1]; values outside pass through.
@@ -136,16 +133,13 @@ class Classifier(Network):
         """
         wanted = frozenset(layers)
         modules = {name: self._tapped(name) for name in sorted(wanted - {LOGITS})}
-        seen: dict[str, Tensor] = {}
-        with (
-            self._folding.lent(self.net, image, wanted),
-            _taps(modules, seen, stop=LOGITS not in wanted),
-        ):
-            try:
-                seen[LOGITS] = self.net(self.normalized(image))
-            except _EnoughError:
-                return seen
-        return seen
+        output = LOGITS if LOGITS in wanted or not modules else ""
+
+        def run(show: Show) -> None:
+            run_watched(modules, lambda: self.net(self.normalized(image)), show, output=output)
+
+        with self._folding.lent(self.net, image, wanted):
+            return self._taps.look(run)
 
     def _tapped(self, name: str) -> nn.Module:
         """The module that a tap of that name looks at."""
@@ -186,39 +180,3 @@ class Classifier(Network):
 
     def check_layer(self, name: str) -> None:
         self.layer(name.removesuffix(":input"))
-
-
-@contextmanager
-def _taps(
-    modules: Mapping[str, nn.Module], seen: dict[str, Tensor], *, stop: bool
-) -> Iterator[None]:
-    """Hooks that fill `seen` and stop the forward once it is full; removed in any case.
-
-    They are put where `register_forward_hook` puts them, which for small networks would take
-    longer than a layer.
-    """
-
-    def keep(name: str, value: Tensor) -> None:
-        seen.setdefault(name, value)
-        if stop and len(seen) == len(modules):
-            raise _EnoughError
-
-    def before(module: nn.Module, inputs: tuple[Any, ...], *, name: str) -> None:
-        keep(name, inputs[0])
-
-    def after(module: nn.Module, inputs: Any, output: Tensor, *, name: str) -> None:
-        keep(name, output)
-
-    # A dictionary keeps its order: hooks of others that are there already run before these.
-    placed: list[tuple[dict[Any, Any], Any]] = []
-    try:
-        for name, module in modules.items():
-            early = name.endswith(":input")
-            hooks = module._forward_pre_hooks if early else module._forward_hooks
-            hook = partial(before if early else after, name=name)
-            placed.append((hooks, hook))
-            hooks[hook] = hook  # type: ignore[index]
-        yield
-    finally:
-        for hooks, hook in placed:
-            hooks.pop(hook, None)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from invertkit.core.network import Network
 from invertkit.core.pixel_space import IMAGENET_MEAN, IMAGENET_STD, per_channel
 from invertkit.errors import InputError
+from invertkit.models.classifiers.taps import Show, Taps
 from invertkit.models.folding.folding import Folding
 
 _EPSILON: Final = 1e-10  # beside the length of the channels, as in the `lpips` package
@@ -77,6 +78,7 @@ class PerceptualNet(Network):
         self.mean, self.std = tuple(mean), tuple(std)
         self._smallest = tuple(part.smallest for part in parts)
         self._folding = Folding()
+        self._taps = Taps()
         self.eval().requires_grad_(False)
 
     @property
@@ -121,15 +123,17 @@ class PerceptualNet(Network):
                 f"images of at least {side}×{side} pixels; these are {image.shape[-2]}×"
                 f"{image.shape[-1]}. Give the stage a larger size, or the term a `min_size`."
             )
-        seen: dict[str, Tensor] = {}
-        features = (image - per_channel(self.mean, image)) / per_channel(self.std, image)
         places = {str(i) for i, name in enumerate(self.default_layers) if name in wanted}
-        with self._folding.lent(self.trunk, image, places):
+
+        def run(show: Show) -> None:
+            features = (image - per_channel(self.mean, image)) / per_channel(self.std, image)
             for name, part in zip(self.default_layers[:depth], self.trunk, strict=False):
                 features = part(features)
                 if name in wanted:
-                    seen[name] = features
-        return seen
+                    show(name, features)
+
+        with self._folding.lent(self.trunk, image, places):
+            return self._taps.look(run)
 
 
 def unit_channels(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
