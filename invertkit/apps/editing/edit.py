@@ -61,8 +61,8 @@ def edit(
 ) -> Edited:
     """Change the object of a finished projection, and blend it back into its photograph.
 
-    Edits add up; without any, the projection itself is blended in. Directions that have to be learned
-    are kept in `directions/` of the run's folder.
+    Edits add up; without any, the projection itself is blended in. Directions that are learned are
+    kept in `directions/` of the run's folder.
 
     Args:
         run: Folder that `invertkit run project` left.
