@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invertkit.core.images.resize import resize_mask
+from invertkit.core.log import log
 from invertkit.core.network import Network
 from invertkit.core.scene import LOGITS, Needs
 from invertkit.core.suggestions import listed
 from invertkit.core.view import View
 from invertkit.errors import InputError, RecipeError
-from invertkit.models.classifiers.class_names import class_hint, class_place
+from invertkit.models.classifiers.class_names import chosen_class, class_hint
 from invertkit.objectives.base import Objective
 
 
@@ -37,6 +38,7 @@ class CrossEntropy(Objective):
     def __init__(self, *, target: int | str = "predicted", model: str = "classifier") -> None:
         self.target, self.model = target, model
         self._predicted: Tensor | None = None
+        self._told: set[str] = set()
 
     def needs(self, models: Mapping[str, Any]) -> Needs:
         """The logits.
@@ -60,25 +62,34 @@ class CrossEntropy(Objective):
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
         logits = view.logits(model=self.model)
-        label = view.rows(self._wanted(view, logits.device)).expand(len(logits))
+        label = view.rows(self._wanted(view, logits)).expand(len(logits))
         return F.cross_entropy(logits, label, reduction="none")
 
-    def _wanted(self, view: View, device: torch.device) -> Int[Tensor, " #b"]:
+    def _wanted(self, view: View, logits: Float[Tensor, "b k"]) -> Int[Tensor, " #b"]:
         if self.target == "predicted":
             if self._predicted is None:
                 raise InputError("`cross_entropy` was not prepared with a reference.")
             return self._predicted
         model = view.network(self.model)
-        index = view.kept((id(self), "class"), lambda: class_index(self.target, model))
+        index = view.kept((id(self), "class"), lambda: self._index(model))
+        _expect_class(index, logits.shape[1])
         # Filled on the device: a tensor made here would be copied to it, and the step would wait.
-        return torch.full((1,), index, device=device)
+        return torch.full((1,), index, device=logits.device)
+
+    def _index(self, model: Network) -> int:
+        """The class by its number; told, once, where its name is another's number."""
+        note = chosen_class(self.target, model.classes).note
+        if note and note not in self._told:
+            log.warning(note)
+            self._told.add(note)
+        return class_index(self.target, model)
 
 
 def class_index(target: int | str, model: Network | None) -> int:
     """The index of a class among a model's logits.
 
     Args:
-        target: An index, also written as a word, or a name, as `class_place` understands it.
+        target: An index or a name, as `chosen_class` understands them.
         model: Whose `classes` are looked up; one without names takes any index.
 
     Raises:
@@ -89,17 +100,20 @@ def class_index(target: int | str, model: Network | None) -> int:
         281
     """
     names: tuple[str, ...] = () if model is None else model.classes
-    if isinstance(target, str) and target.isdigit():
-        target = int(target)
-    if isinstance(target, int):
-        if target < 0 or (names and target >= len(names)):
-            raise RecipeError(f"Class {target} is outside 0–{len(names) - 1}.")
-        return target
-    place = class_place(target, names)
-    if place is not None:
-        return place
-    known = listed(names) or "none by name"
-    raise RecipeError(f"Unknown class {target!r}.{class_hint(target, names)} Known: {known}.")
+    place = chosen_class(target, names).place
+    if place is None:
+        known = listed(names) or "none by name"
+        hint = class_hint(str(target), names)
+        raise RecipeError(f"Unknown class {target!r}.{hint} Known: {known}.")
+    _expect_class(place, len(names) or None)
+    return place
+
+
+def _expect_class(index: int, count: int | None) -> None:
+    """Whether a class is one of so many; of unknown many, if None."""
+    if index < 0 or (count is not None and index >= count):
+        last = "" if count is None else count - 1
+        raise RecipeError(f"Class {index} is outside 0–{last}.")
 
 
 @final

@@ -11,7 +11,17 @@ from torch import Tensor
 from invertkit.errors import InputError, RecipeError
 from invertkit.models.classifiers.classifier import Classifier
 from invertkit.objectives.outputs import Activation, Attention, CrossEntropy, KLDivergence
-from tests.helpers import REGIONS, SIZE, gradcheck, gradient, make_scene, score, setting, uniform
+from tests.helpers import (
+    REGIONS,
+    SIZE,
+    gradcheck,
+    gradient,
+    make_scene,
+    score,
+    setting,
+    tiny_classifier,
+    uniform,
+)
 
 OBJECTIVES: dict[str, Any] = {
     "predicted": lambda: CrossEntropy(),
@@ -163,6 +173,33 @@ def test_an_unknown_class_is_named_with_a_suggestion() -> None:
     for target in (5, -1):
         with pytest.raises(RecipeError, match="outside 0–4"):
             setting(CrossEntropy(target=target))
+
+
+def test_a_class_beyond_the_logits_is_refused_where_no_names_tell() -> None:
+    """Also where there are more names than logits."""
+    for classes, target in (((), 5), (tuple("abcdefg"), 6), ((), 17)):
+        models = {"classifier": Classifier(tiny_classifier().net, classes=classes)}
+        scene = setting(objective := CrossEntropy(target=target), models=models)
+        with pytest.raises(RecipeError, match=f"Class {target} is outside 0–4"):
+            score(objective, scene, uniform(1, 3, *SIZE))
+
+
+def test_names_that_are_numbers_go_before_numbers_and_it_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    classes = ("4", "0", "1", "2", "3")
+    models = {"classifier": Classifier(tiny_classifier().net, classes=classes)}
+    images = uniform(2, 3, *SIZE)
+
+    def value(target: int | str) -> Tensor:
+        return score(CrossEntropy(target=target), scene, images)
+
+    scene = setting(CrossEntropy(target=4), models=models)
+    caplog.clear()
+    assert torch.equal(value("4"), value(0))
+    assert "Class '4' is taken by its name, as number 0; number 4 is '3'." in caplog.text
+    assert not torch.equal(value("4"), value(4))
+    assert "Class 4 is taken by its number" in caplog.text
 
 
 def test_an_unknown_channel_is_named() -> None:

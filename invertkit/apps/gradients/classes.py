@@ -10,7 +10,7 @@ from invertkit.apps.gradients.table import PREDICTED
 from invertkit.core.log import log
 from invertkit.core.suggestions import listed
 from invertkit.errors import InputError
-from invertkit.models.classifiers.class_names import class_hint, class_place
+from invertkit.models.classifiers.class_names import chosen_class, class_hint, class_place
 from invertkit.models.classifiers.classifier import Classifier
 
 FOLDERS: Final = "folders"
@@ -28,7 +28,7 @@ def label_for_all(
         classifiers: By label.
     """
     if label is not None:
-        return int(label) if isinstance(label, str) and label.isdigit() else label
+        return label
     folders = set(source.folders) - {""}
     if not folders:
         return PREDICTED
@@ -58,16 +58,15 @@ def class_of(classifier: Classifier, label: str | int, folder: str, name: str) -
     """
     if label == PREDICTED:
         return None
-    if isinstance(label, int):
-        return label
-    wanted = folder if label == FOLDERS else label
-    place = class_place(wanted, classifier.classes)
+    wanted, classes = folder if label == FOLDERS else label, classifier.classes
+    # A folder is called by a name, also where that is a number.
+    place = class_place(folder, classes) if label == FOLDERS else chosen_class(label, classes).place
     if place is not None:
         return place
     if not classifier.classes:
         raise InputError(
             f"class {wanted!r}: {name} does not name its classes; give a number, or `predicted`."
         )
-    hint = class_hint(wanted, classifier.classes, cutoff=0.5)
+    hint = class_hint(str(wanted), classifier.classes, cutoff=0.5)
     some = listed(classifier.classes, most=10)
     raise InputError(f"class {wanted!r}: {name} has no such class.{hint} It has: {some}.")

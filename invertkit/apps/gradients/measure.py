@@ -38,8 +38,9 @@ def measure(
     """
     images = _as_it_sees_them(classifier, photographs, settings)
     with torch.no_grad():
-        likely = classifier(images).argmax(1)
-    target = _targets(name, classifier, images, labels, likely)
+        logits = classifier(images)
+    likely = logits.argmax(1)
+    target = _targets(name, logits.shape[1], labels, likely)
     gradient, logits = input_gradient(classifier, images, target)
     bad = ~gradient.isfinite().flatten(1).all(1)
     if bad.any():
@@ -92,13 +93,11 @@ def _as_it_sees_them(
 
 def _targets(
     name: str,
-    classifier: Classifier,
-    images: Float[Tensor, "b 3 h w"],
+    count: int,
     labels: Sequence[int | None],
     likely: Int[Tensor, " b"],
 ) -> Int[Tensor, " b"]:
-    """The class of each photograph, each checked."""
-    count = _class_count(classifier, images)
+    """The class of each photograph, each checked to be one of so many."""
     for label in labels:
         if label is not None and not 0 <= label < count:
             raise InputError(
@@ -108,11 +107,4 @@ def _targets(
     chosen = [
         int(best) if label is None else label for best, label in zip(likely, labels, strict=True)
     ]
-    return torch.tensor(chosen, device=images.device)
-
-
-def _class_count(classifier: Classifier, images: Tensor) -> int:
-    if classifier.classes:
-        return len(classifier.classes)
-    with torch.no_grad():
-        return int(classifier(images[:1]).shape[1])
+    return torch.tensor(chosen, device=likely.device)

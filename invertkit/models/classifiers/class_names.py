@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 
 _WORDNET: Final = re.compile(r"(n\d{8})(?:_.*)?")
 # The field's list has two that differ by a capital alone: a dog and a garment.
@@ -59,6 +59,52 @@ def class_place(name: str, known: Sequence[str]) -> int | None:
     if number is not None and len(names) == 1000:
         return _wordnet_places().get(number[1])
     return _plain_places(names).get(plain_name(name))
+
+
+class ChosenClass(NamedTuple):
+    """What a number or a word was taken for.
+
+    Attributes:
+        place: Index of the class; None if there is none of that name. A number may lie outside.
+        note: A sentence to tell, if a class bears the number of another as its name; else empty.
+    """
+
+    place: int | None
+    note: str
+
+
+def chosen_class(wanted: int | str, known: Sequence[str]) -> ChosenClass:
+    """The class that somebody wants, by number or by name.
+
+    A word is a name before it is a number, so `"10"` is the class of that name where there is one.
+    A number is an index; outside of the names it is one of them, if a class is called so.
+
+    Args:
+        wanted: An index, also as a word, or a name as `class_place` understands it.
+        known: The names of the classes in order; none if they have none.
+
+    Example:
+        >>> chosen_class("10", ("0", "1", "10")).place, chosen_class("1", ("tabby", "tiger")).place
+        (2, 1)
+        >>> chosen_class(1, ("1", "0")).note
+        "Class 1 is taken by its number, as '0'; the class called '1' is number 0."
+    """
+    names, word = tuple(known), str(wanted)
+    number = int(word) if word.isdecimal() else None
+    called = names.index(word) if names.count(word) == 1 else None
+    place: int | None
+    if isinstance(wanted, int):
+        place = wanted if called is None or wanted < len(names) else called
+    else:
+        place = called if called is not None else number
+        place = class_place(word, names) if place is None else place
+    if called is None or number is None or called == number or number >= len(names):
+        return ChosenClass(place, "")
+    if place == called:
+        other = f"as number {called}; number {number} is {names[number]!r}"
+        return ChosenClass(place, f"Class {word!r} is taken by its name, {other}.")
+    other = f"as {names[number]!r}; the class called {word!r} is number {called}"
+    return ChosenClass(place, f"Class {word} is taken by its number, {other}.")
 
 
 def class_hint(name: str, known: Sequence[str], *, cutoff: float = 0.6) -> str:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from invertkit.models.classifiers.class_names import (
+    chosen_class,
     class_hint,
     class_place,
     imagenet_classes,
@@ -70,3 +71,24 @@ def test_a_mistake_gets_a_suggestion(written: str, hint: str) -> None:
     assert class_place(written, imagenet_classes()) is None
     found = class_hint(written, imagenet_classes())
     assert sorted(found.split()) == sorted(hint.split())
+
+
+@given(
+    names=st.lists(st.sampled_from([*map(str, range(8)), "ant", "bee"]), unique=True, max_size=8),
+    wanted=st.integers(0, 9),
+)
+def test_a_name_that_is_a_number_goes_before_the_number(names: list[str], wanted: int) -> None:
+    by_word, by_number = chosen_class(str(wanted), names), chosen_class(wanted, names)
+    called = names.index(str(wanted)) if str(wanted) in names else None
+    assert by_word.place == (wanted if called is None else called)
+    if wanted < len(names) or called is None:
+        assert by_number.place == wanted
+    else:
+        assert by_number.place == called
+    told = called is not None and called != wanted and wanted < len(names)
+    assert [bool(choice.note) for choice in (by_word, by_number)] == [told, told]
+
+
+def test_words_that_only_look_like_numbers_are_no_numbers() -> None:
+    assert chosen_class("²", ()).place is None
+    assert chosen_class("-1", ("ant",)).place is None
