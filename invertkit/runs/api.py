@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from invertkit.core.modes import ordinary_modes
 from invertkit.engine.run import StepReport
 from invertkit.errors import InputError
 from invertkit.recipe.overlay import RecipeLike
@@ -23,6 +24,7 @@ from invertkit.runs.settings import takes_objects, takes_settings
 
 
 @takes_settings
+@ordinary_modes()
 def run(
     recipe: RecipeLike = "magic",
     *,
@@ -70,6 +72,7 @@ def run(
 
 
 @takes_settings
+@ordinary_modes()
 def run_each(
     recipe: RecipeLike,
     photographs: Photographs,
@@ -129,6 +132,7 @@ def run_each(
 
 
 @takes_objects
+@ordinary_modes()
 def resume(
     folder: str | Path,
     *,
@@ -175,6 +179,7 @@ def resume(
 
 
 @takes_objects
+@ordinary_modes()
 def resume_each(
     folder: str | Path,
     *,
@@ -205,6 +210,7 @@ def resume_each(
 
 
 @takes_settings
+@ordinary_modes()
 def prepare(
     recipe: RecipeLike = "magic",
     *,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from typing import final
 
 from invertkit.core.log import log
+from invertkit.core.modes import ordinary_modes
 from invertkit.core.precision import products
 from invertkit.engine.problem import Status
 from invertkit.engine.run import Run, StepReport
@@ -82,7 +83,7 @@ class Inversion:
             raise InputError("Every step was taken; prepare the recipe again to go on from anew.")
         run = self._begun(self._batches[self._index]).run
         if not run.params:
-            with self._products():
+            with self._computing():
                 run.go_to(run.step)
         return run
 
@@ -114,7 +115,7 @@ class Inversion:
             if going.status in UNFINISHED:
                 return
             # The last image is made here once more, and must be rounded as the steps did it.
-            with self._products():
+            with self._computing():
                 self._end(going.outcome())
 
     def stop(self, status: Status) -> None:
@@ -134,7 +135,7 @@ class Inversion:
             # Saved before it is written: a disk that fills meanwhile costs no step.
             if self._saver is not None:
                 self._saver.save(self._going.state())
-            with self._products():
+            with self._computing():
                 under_way = self._going.outcome()
         results = self._ended.gathered(under_way)
         if not results:
@@ -155,9 +156,9 @@ class Inversion:
     def _begun(self, batch: Batch) -> BatchRun:
         """The batch on its way."""
         if self._going is None:
-            problem = self._built or self.job.problem(batch.seeds, batch.of)
-            self._built = None
-            with self._products():
+            with self._computing():
+                problem = self._built or self.job.problem(batch.seeds, batch.of)
+                self._built = None
                 run = Run(problem, compile=self.job.settings.compile)
                 self._going = BatchRun(run, batch.of, self._now)
             self._now = None
@@ -167,14 +168,17 @@ class Inversion:
         """Its steps; between two of them the process computes as it did before."""
         steps = going.steps()
         while True:
-            with self._products():
+            with self._computing():
                 report = next(steps, None)
             if report is None:
                 return
             yield report
 
-    def _products(self) -> AbstractContextManager[None]:
-        return products(self.job.settings.precision)
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """How steps are computed, whatever whoever takes them has set."""
+        with ordinary_modes(), products(self.job.settings.precision):
+            yield
 
     def _set_aside(self, batch: Batch, reason: str) -> None:
         """A batch that cannot be gone on with: take it apart, to see which photograph it is."""

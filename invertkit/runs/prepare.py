@@ -13,6 +13,7 @@ from invertkit.core.devices import pick_device
 from invertkit.core.images.demo import demonstration
 from invertkit.core.images.inputs import Inputs, load_inputs
 from invertkit.core.images.load import Fit
+from invertkit.core.modes import recordable
 from invertkit.core.suggestions import conjoined, did_you_mean, listed
 from invertkit.errors import InputError, RecipeError
 from invertkit.recipe.overlay import RecipeLike, choose, flatten, override, read_layers
@@ -55,6 +56,7 @@ def prepare_job(
             sentences.append("Many photographs are projected; `finish` is for one of them.")
     else:
         loaded = (_loaded(page, inputs, sentences),)
+    loaded = tuple(each.map(recordable) for each in loaded)
     for each in loaded:
         _check_cut(each, page.fit)
     return Job(

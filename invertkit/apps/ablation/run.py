@@ -33,6 +33,7 @@ from invertkit.apps.labels import opened_classifier, slug
 from invertkit.apps.tables import finite
 from invertkit.core.files import new_folder
 from invertkit.core.log import log
+from invertkit.core.modes import ordinary_modes
 from invertkit.engine.problem import Status
 from invertkit.errors import InputError, InvertkitError
 from invertkit.runs import checkpoint
@@ -48,6 +49,7 @@ _SHOWN: Final = 128
 
 
 @takes_settings
+@ordinary_modes()
 def ablate(
     recipe: str | Path = "magic",
     *,

@@ -18,6 +18,7 @@ from invertkit.apps.bench.steps import Times, time_kinds
 from invertkit.apps.bench.sums import summed
 from invertkit.apps.bench.table import Bench, BenchRow
 from invertkit.core.devices import pick_device
+from invertkit.core.modes import ordinary_modes
 from invertkit.core.precision import PRECISIONS, Precision, products
 from invertkit.core.recording.replay import Compile
 from invertkit.core.suggestions import one_of
@@ -28,6 +29,7 @@ COMPILE: Final[tuple[Compile, ...]] = ("graph", "inductor")
 _OVERDRAW: Final = 3  # times its share a case may take for its heaviest kind of step
 
 
+@ordinary_modes()
 def bench(
     recipes: Sequence[str | Path] = (),
     *,

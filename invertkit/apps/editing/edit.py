@@ -19,6 +19,7 @@ from invertkit.apps.editing.projection import Projection, read_projection
 from invertkit.core.devices import pick_device
 from invertkit.core.files import folder_if_it_succeeds
 from invertkit.core.log import log
+from invertkit.core.modes import ordinary_modes
 from invertkit.core.version import __version__
 from invertkit.errors import InputError
 from invertkit.variables.base import Variable
@@ -40,6 +41,7 @@ class Blend:
     size: int
 
 
+@ordinary_modes()
 def edit(
     run: str | Path,
     *,

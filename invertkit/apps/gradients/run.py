@@ -18,12 +18,14 @@ from invertkit.core.devices import pick_device
 from invertkit.core.files import folder_if_it_succeeds
 from invertkit.core.images.load import Fit, ImageLike
 from invertkit.core.live_bar import somebody_looks
+from invertkit.core.modes import ordinary_modes
 from invertkit.core.version import __version__
 from invertkit.models.classifiers.classifier import Classifier
 
 T = TypeVar("T")
 
 
+@ordinary_modes()
 def gradients(
     images: ImageLike | Sequence[ImageLike] | Mapping[str, ImageLike] | None = None,
     classifiers: Mapping[str, Any] | Sequence[Any] = ("embedded",),

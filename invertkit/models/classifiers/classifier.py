@@ -66,7 +66,7 @@ class Classifier(Network):
         )
         if not isinstance(net, nn.Module):
             raise InputError(f"A classifier wraps a torch.nn.Module, got {net!r:.60}.")
-        self.net = net.eval().requires_grad_(False)
+        self.net = _recordable(net).eval().requires_grad_(False)
         # A layer can then be shown after the next has run without being copied (`Taps`).
         for module in net.modules():
             if getattr(module, "inplace", None) is True:
@@ -180,3 +180,16 @@ class Classifier(Network):
 
     def check_layer(self, name: str) -> None:
         self.layer(name.removesuffix(":input"))
+
+
+def _recordable(net: nn.Module) -> nn.Module:
+    """The network, with weights through which gradients pass, also if `inference_mode` made it."""
+    with torch.inference_mode(mode=False), torch.no_grad():
+        for module in net.modules():
+            for name, weight in module._parameters.items():
+                if weight is not None and weight.is_inference():
+                    module._parameters[name] = nn.Parameter(weight.clone(), requires_grad=False)
+            for name, buffer in module._buffers.items():
+                if buffer is not None and buffer.is_inference():
+                    module._buffers[name] = buffer.clone()
+    return net
