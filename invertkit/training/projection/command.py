@@ -88,6 +88,8 @@ def train_and_write_zeta(*, orders: ZetaOrders, plan: ZetaPlan, report: Tell) ->
     subject = open_subject(orders.generator, orders.discriminator).to(orders.device)
     encoder = open_encoder(orders.encoder, generator=orders.generator)
     lesson = ZetaLesson(plan, subject, encoder, device=orders.device)
+    if plan.warm_steps and orders.resume is None:
+        report(f"z there and back, after {plan.warm_steps} steps alone: {lesson.warm():.4f}")
     path = orders.out / "zeta.safetensors"
 
     def write() -> None:
@@ -109,6 +111,7 @@ def _checked(plan: DescentPlan, orders: Orders) -> Orders:
         "--lr above 0 and at most 1": 0 < plan.lr <= 1,
         "--seed from 0 to 4294967295": 0 <= plan.seed < 2**32,
         "--pixels not below 0": getattr(plan, "pixels", 0) >= 0,
+        "--warm-steps not below 0": getattr(plan, "warm_steps", 0) >= 0,
         "--save-every at least 1": orders.save_every >= 1,
     }
     broken = [rule for rule, holds in rules.items() if not holds]

@@ -76,6 +76,8 @@ class ZetaPlan(DescentPlan):
         inner_weights: Of the losses before, between and after the inner steps.
         reconstruction: Weight of the mean squared difference of z and B(A(z)).
         pixels: Weight of the mean squared difference of pixels on [-1, 1], from 0.
+        warm_steps: Steps before the first in which z shall come back alone, without the generator,
+            from 0.
     """
 
     batch: int = 8
@@ -87,6 +89,7 @@ class ZetaPlan(DescentPlan):
     inner_weights: Annotated[tuple[float, ...], NO_FLAG] = (20.0, 2.0, 1.0)
     reconstruction: Annotated[float, NO_FLAG] = 100.0
     pixels: float = 0.05
+    warm_steps: int = 0
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from invertkit.errors import InputError
 from invertkit.training.projection.descent import Descent
 from invertkit.training.projection.plan import ZetaPlan
 from invertkit.training.projection.zeta import ZetaLesson
-from tests.helpers import uniform
+from tests.helpers import global_generators_unmoved, normal, uniform
 from tests.latents import encoder64
 from tests.training.projection.tiny import SIDE, tiny_encoder, tiny_subject
 
@@ -21,7 +21,7 @@ SMALL: dict[str, Any] = {"zeta": 9, "hidden": 7}
 
 
 def lesson(**options: Any) -> ZetaLesson:
-    made = ZetaLesson(ZetaPlan(**SMALL, **options), tiny_subject(), tiny_encoder())
+    made = ZetaLesson(ZetaPlan(**SMALL | options), tiny_subject(), tiny_encoder())
     made.net.double()
     return made
 
@@ -96,6 +96,18 @@ def test_the_inner_rate_is_frozen_as_released_or_learned_as_the_text_has_it(rate
     assert torch.equal(learning.net.rates, before) == (rate == "frozen")
     assert not torch.equal(learning.net.a_slopes.weight, slopes)
     assert learning.losses(*batch())[0].detach() < first
+
+
+def test_warmed_networks_bring_z_back() -> None:
+    learning, latent = lesson(warm_steps=250, zeta=40, hidden=30), normal(50, 5)
+    before = F.mse_loss(learning.net(latent), latent)
+    with global_generators_unmoved():
+        learning.warm()
+    assert F.mse_loss(learning.net(latent), latent) < before / 2
+    again = lesson(warm_steps=250, zeta=40, hidden=30)
+    again.warm()
+    assert torch.equal(again.net(latent), learning.net(latent))
+    assert (learning.net.rates == learning.net.rates[0]).all()
 
 
 def test_an_encoder_of_another_generator_is_refused() -> None:
