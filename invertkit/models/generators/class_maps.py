@@ -82,12 +82,12 @@ def mixed(
         return tuple(part[:, :, None, None] for part in affine(condition))
     count, classes = condition.rows.shape[:2]
     parts = affine(condition.rows.flatten(0, 1))
-    # One product for all parts: the map is read once.
-    gains = torch.cat([part.unflatten(0, (count, classes)) for part in parts], 2)
     shape = condition.weights.shape[-2:]
-    places = condition.weights.to(gains).flatten(2).mT  # (b, h·w, k)
-    maps = (places @ gains).unflatten(1, shape).permute(0, 3, 1, 2)
-    return tuple(torch.split(maps, [part.shape[1] for part in parts], 1))
+    places = condition.weights.to(parts[0]).flatten(2).mT  # (b, h·w, k)
+    return tuple(
+        (places @ part.unflatten(0, (count, classes))).unflatten(1, shape).permute(0, 3, 1, 2)
+        for part in parts
+    )
 
 
 @final

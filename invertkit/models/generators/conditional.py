@@ -20,6 +20,7 @@ from invertkit.models.generators.class_maps import (
     ClassLayer,
     ClassMap,
     Condition,
+    Mixture,
     conditions_of,
     mixed,
 )
@@ -52,9 +53,23 @@ class ConditionalBatchNorm(nn.Module):
 
         `condition` is `(b, k)`, or a mixture of several where it differs from place to place.
         """
+        if isinstance(condition, Mixture) and not self.training:
+            # Maps are as large as the features, so that every pass over them counts: statistics
+            # are joined to the classes' scales and shifts, which have one number a channel.
+            scale, shift = mixed(self._joined, condition)
+            return torch.addcmul(shift.to(features), features, scale.to(features))
         normal: Tensor = self.norm(features)
         scale, shift = mixed(self._affine, condition)
         return torch.addcmul(shift.to(normal), normal, 1 + scale.to(normal))
+
+    def _joined(self, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and shift of features as they come."""
+        scale, shift = self._affine(condition)
+        mean, variance = self.norm.running_mean, self.norm.running_var
+        assert mean is not None  # noqa: S101 # a norm of this class keeps statistics
+        assert variance is not None  # noqa: S101
+        scale = (1 + scale) * (variance + self.norm.eps).rsqrt()
+        return scale, torch.addcmul(shift, mean, scale, value=-1)
 
     def _affine(self, condition: Tensor) -> tuple[Tensor, Tensor]:
         return self.scale(condition), self.shift(condition)
