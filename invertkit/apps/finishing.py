@@ -180,8 +180,8 @@ def _demonstrated(job: Job, finish: Finish, recipe: RecipeLike, given: dict[str,
     job = single_job(recipe, {**settings, **shown})
     classes = conjoined([str(name) for name in shown.get("classes", ())])
     sentence = (
-        f"No inputs given: taking the demonstration, {conjoined(list(shown))}, drawn by "
-        f"{generator.description}{f' ({classes})' if classes else ''}."
+        f"No inputs given: taking a demonstration for {generator.description}, "
+        f"{conjoined(list(shown))} ({classes})."
     )
     return replace(job, sentences=(*job.sentences, sentence))
 

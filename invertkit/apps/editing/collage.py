@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal, final
+from typing import Annotated, Any, ClassVar, Final, Literal, final
 
 import torch
 from annotated_types import Ge, Le
@@ -20,6 +20,7 @@ from invertkit.apps.editing.finish import (
     joined_to,
     sample,
 )
+from invertkit.core.images.demo import find_picture
 from invertkit.core.images.inputs import Inputs
 from invertkit.core.images.kinds import words_in
 from invertkit.core.images.load import Fit
@@ -28,6 +29,7 @@ from invertkit.core.ranges import NonNegative
 from invertkit.core.suggestions import conjoined
 from invertkit.core.version import __version__
 from invertkit.errors import InputError
+from invertkit.models.classifiers.class_names import class_place
 from invertkit.models.generators.class_weights import (
     SOFTEN,
     soften,
@@ -37,6 +39,9 @@ from invertkit.models.generators.class_weights import (
 from invertkit.models.generators.collage import class_layers, collaged
 from invertkit.models.generators.generator import Generator
 from invertkit.models.generators.layer_choice import LayerChoice, LayerWord, layer_strengths
+
+_CATS: Final = (("tabby", "lion"), ("tabby", "cougar"), ("cat", "dog"))
+"""What the package's photograph of a cat shows, and what a demonstration makes of it."""
 
 Share = Annotated[float, Ge(0), Le(1)]
 
@@ -146,6 +151,10 @@ class Collage(Finish):
 
     def demonstration(self, generator: Generator) -> dict[str, Any]:
         class_layers(generator)
+        for names in _CATS:
+            if all(class_place(name, generator.classes) is not None for name in names):
+                cat, mask = (find_picture(name).path for name in ("cat", "cat-mask"))
+                return {"image": cat, "masks": [mask], "classes": list(names)}
         own, other = alike_classes(generator)
         _, picture = sample(generator, own, seed=1)
         height, width = picture.shape[-2:]

@@ -128,7 +128,7 @@ class Finish(ABC):
 
     @abstractmethod
     def demonstration(self, generator: Generator) -> dict[str, Any]:
-        """Inputs by name for whoever gives none, drawn by the generator."""
+        """Inputs by name for whoever gives none: the package's, or drawn by the generator."""
 
     @abstractmethod
     def made(self, projected: Sequence[Projected]) -> Finished:
