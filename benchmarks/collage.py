@@ -87,6 +87,18 @@ class Judging:
         own = logits[:, self.places[label]][:, None]
         return 1 + (chosen > own).sum(1)
 
+    def errors(self, pictures: Tensor, labels: Sequence[int]) -> float:
+        """The share of pictures whose class is not among the five likeliest of all."""
+        logits = self.logits(pictures)
+        places = [self.rank(logits[i : i + 1], each, among="all") for i, each in enumerate(labels)]
+        return float(torch.cat(places).gt(5).float().mean())
+
+    def top1(self, pictures: Tensor, labels: Sequence[int]) -> float:
+        """The share of pictures whose class is the likeliest of the generator's."""
+        logits = self.logits(pictures)
+        places = [self.rank(logits[i : i + 1], each) for i, each in enumerate(labels)]
+        return float(torch.cat(places).eq(1).float().mean())
+
 
 def judging(generator: Generator, weights: Path | None) -> Judging:
     """The judge that knows the generator's classes.
@@ -273,15 +285,16 @@ def _study(
 
 
 def translations(options: argparse.Namespace) -> None:
-    """Print how often a translated object is not seen as its new class."""
+    """Print how often a translated object is not seen as its new class: top-5 errors.
+
+    Also those of ordinary pictures of the target, and of the own class before; and how often the
+    target is the likeliest of the generator's classes.
+    """
     generator = _generator(options)
     judge = judging(generator, options.judge)
     print(f"{generator.description}; judge: {judge.classifier.description}.")
-    print(
-        "| groups | pictures | of | top-5 error | top-1 among the generator's | before: own top-5 |"
-    )
-    print("|---|---|---|---|---|---|")
-    everywhere = ellipse(generator)
+    print("| groups | pictures | of | translated | drawn as the target | before | top-1 |")
+    print("|---|---|---|---|---|---|---|")
     for name, (sources, targets) in PAIRS.items():
         if any(class_place(each, generator.classes) is None for each in (*sources, *targets)):
             continue
@@ -290,37 +303,39 @@ def translations(options: argparse.Namespace) -> None:
             (generator.label(own), generator.label(other))
             for own, other in (both[i % len(both)] for i in range(options.pictures))
         ]
-        latents, photographs = _latents(generator, [own for own, _ in pairs], options)
-        before, after = [], []
-        for number, (_, other) in enumerate(pairs):
-            one = {key: rows[number : number + 1] for key, rows in latents.items()}
-            before.append(pictures_of(generator, one))
-            maps = collaged(generator, one, everywhere, [other], layers=options.layers)
-            after.append(pictures_of(generator, maps))
-        seen, seen_before = judge.logits(torch.cat(after)), judge.logits(torch.cat(before))
-        ranks = {
-            among: torch.cat(
-                [judge.rank(seen[i : i + 1], t, among=among) for i, (_, t) in enumerate(pairs)]
-            )
-            for among in ("all", "generator")
-        }
-        own = torch.cat(
-            [judge.rank(seen_before[i : i + 1], o, among="all") for i, (o, _) in enumerate(pairs)]
-        )
-        origin = "photographs" if photographs is not None else "drawn"
-        errors = ranks["all"].gt(5).float().mean()
-        first = ranks["generator"].eq(1).float().mean()
+        rows = _translated(generator, pairs, options)
+        wanted = [other for _, other in pairs]
+        # No translation can look more like a class than what the generator draws of it.
+        whole = pictures_of(generator, drawn(generator, wanted, seed=len(pairs)))
+        errors = [
+            judge.errors(rows["translated"], wanted),
+            judge.errors(whole, wanted),
+            judge.errors(rows["before"], [own for own, _ in pairs]),
+        ]
         print(
-            f"| {name} | {len(pairs)} | {origin} | {errors:.1%} | {first:.1%} | "
-            f"{own.le(5).float().mean():.1%} |"
+            f"| {name} | {len(pairs)} | {'photographs' if 'photograph' in rows else 'drawn'} | "
+            f"{' | '.join(f'{error:.0%}' for error in errors)} | "
+            f"{judge.top1(rows['translated'], wanted):.0%} |"
         )
-        rows = {"drawn": [each[0] for each in before], "translated": [each[0] for each in after]}
-        if photographs is not None:
-            rows = {"photograph": list(photographs), **rows}
-        sheet = options.sheet and options.sheet.with_stem(
-            f"{options.sheet.stem}-{name.replace(' ', '-')}"
-        )
+        sheet: Path | None = options.sheet
+        if sheet is not None:
+            sheet = sheet.with_stem(f"{sheet.stem}-{name.replace(' ', '-')}")
         _write_sheet(rows, sheet, [_said(generator, *pair) for pair in pairs])
+
+
+def _translated(
+    generator: Generator, pairs: Sequence[tuple[int, int]], options: argparse.Namespace
+) -> dict[str, Tensor]:
+    """Pictures before and after their object has changed its class."""
+    latents, photographs = _latents(generator, [own for own, _ in pairs], options)
+    before, after, place = [], [], ellipse(generator)
+    for number, (_, other) in enumerate(pairs):
+        one = {key: rows[number : number + 1] for key, rows in latents.items()}
+        before.append(pictures_of(generator, one))
+        maps = collaged(generator, one, place, [other], layers=options.layers)
+        after.append(pictures_of(generator, maps))
+    rows = {"before": torch.cat(before), "translated": torch.cat(after)}
+    return rows if photographs is None else {"photograph": photographs, **rows}
 
 
 def _latents(
@@ -334,9 +349,11 @@ def _latents(
         {"image": image, "classes": [generator.classes[label]]}
         for image, label in zip(images, labels, strict=True)
     ]
+    parts = () if options.weights is None else ("discriminator", "encoder")
     results = invertkit.run_each(
         "collage", given, models={"generator": generator}, device="cpu", batch=BATCH,
         progress=False,
+        overrides={f"models.{part}.weights": str(options.weights) for part in parts},
     )  # fmt: skip
     latents = {
         name: torch.cat([result.tensors[name] for result in results]) for name in generator.latents
@@ -367,7 +384,10 @@ def _said(generator: Generator, own: int, other: int) -> str:
 
 
 def _write_sheet(
-    rows: Mapping[str, Sequence[Tensor]], path: Path | None, heads: Sequence[str], most: int = 12
+    rows: Mapping[str, Sequence[Tensor] | Tensor],
+    path: Path | None,
+    heads: Sequence[str],
+    most: int = 12,
 ) -> None:
     """The first pictures of every row, none chosen."""
     if path is None:

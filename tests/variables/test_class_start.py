@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from invertkit.core.images.inputs import Inputs
+from invertkit.core.images.kinds import WordsKind
+from invertkit.core.images.specs import InputSpec
 from invertkit.core.randomness import Randomness
 from invertkit.errors import InputError, RecipeError, TapError
 from invertkit.models.classifiers.classifier import Classifier
@@ -24,6 +26,8 @@ from tests.latents import (
     latent_scene,
     latents,
 )
+
+WORDS = InputSpec("words")
 
 
 @pytest.mark.parametrize(("label", "index"), [("dog", 1), ("Dog", 1), (2, 2), ("2", 2), (0, 0)])
@@ -43,6 +47,26 @@ def test_an_unknown_class_is_told_with_those_there_are(label: Any) -> None:
         begun(Latent(embedding="given", label=label), scene)
     assert str(raised.value).endswith("It has 3: cat, dog, eel.")
     assert ("Did you mean 'dog'?" in str(raised.value)) == (label == "dgo")
+
+
+def test_a_class_may_come_from_an_input_of_words() -> None:
+    scene = latent_scene(generator=generator64(names=NAMES))
+    table = scene.models["generator"].tables["embedding"]
+    variable = Latent(embedding="given", label_from="classes")
+
+    def told(*lines: str) -> Tensor:
+        words = torch.cat([WordsKind().load(line, who="classes") for line in lines])
+        inputs = Inputs(
+            {**scene.inputs, "classes": words}, {**scene.inputs.specs, "classes": WORDS}
+        )
+        return begun(variable, replace(scene, inputs=inputs))["embedding"]
+
+    assert torch.equal(told("dog,cat"), table[[1, 1, 1]])
+    assert torch.equal(told("cat", "eel", "dog"), table[[0, 2, 1]])  # a row an image
+    with pytest.raises(InputError, match="`latent` needs the input 'classes'"):
+        begun(variable, scene)
+    with pytest.raises(InputError, match="Unknown class 'cot'"):
+        told("cot")
 
 
 def test_a_given_class_must_be_written() -> None:

@@ -20,7 +20,6 @@ from invertkit.apps.editing.finish import (
     joined_to,
     sample,
 )
-from invertkit.core.images.demo import find_picture
 from invertkit.core.images.inputs import Inputs
 from invertkit.core.images.kinds import words_in
 from invertkit.core.images.load import Fit
@@ -40,8 +39,8 @@ from invertkit.models.generators.collage import class_layers, collaged
 from invertkit.models.generators.generator import Generator
 from invertkit.models.generators.layer_choice import LayerChoice, LayerWord, layer_strengths
 
-_CATS: Final = (("tabby", "lion"), ("tabby", "cougar"), ("cat", "dog"))
-"""What the package's photograph of a cat shows, and what a demonstration makes of it."""
+_SHOWN: Final = (("orange", "pizza"), ("tabby", "lion"), ("tabby", "cougar"), ("cat", "dog"))
+"""What a demonstration shows, where the generator has both classes."""
 
 Share = Annotated[float, Ge(0), Le(1)]
 
@@ -151,17 +150,21 @@ class Collage(Finish):
 
     def demonstration(self, generator: Generator) -> dict[str, Any]:
         class_layers(generator)
-        for names in _CATS:
-            if all(class_place(name, generator.classes) is not None for name in names):
-                cat, mask = (find_picture(name).path for name in ("cat", "cat-mask"))
-                return {"image": cat, "masks": [mask], "classes": list(names)}
-        own, other = alike_classes(generator)
+        own, other = self._shown(generator)
         _, picture = sample(generator, own, seed=1)
         height, width = picture.shape[-2:]
         layout = torch.zeros(height, width, dtype=torch.int64)
         layout[:, width // 2 :] = 1
         names = [generator.classes[own], generator.classes[other]]
         return {"image": to_picture(picture), "layout": layout, "classes": names}
+
+    def _shown(self, generator: Generator) -> tuple[int, int]:
+        """The class of the demonstration and the one it is taken to."""
+        for pair in _SHOWN:
+            places = [class_place(name, generator.classes) for name in pair]
+            if None not in places:
+                return generator.label(pair[0]), generator.label(pair[1])
+        return alike_classes(generator)
 
     # ------------------------------------------------------------------ what it makes
 
