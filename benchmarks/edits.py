@@ -1,7 +1,7 @@
 """A sheet of edits of real photographs: projected, changed, and blended back.
 
     python benchmarks/edits.py DATA --out edits
-    python benchmarks/edits.py DATA --out edits --set stages.search.steps=240 --seeds 2
+    python benchmarks/edits.py DATA --out edits --choose encoder=without --seeds 4
 
 DATA is a folder in which the photographs of the list (`edits.yaml`) lie. Every photograph is
 projected once, all its edits begin there, and what is there already is not made again; a run that
@@ -80,7 +80,7 @@ def projected(
     image, mask = inputs_of(source, options)
     overrides = [f"variable.inner.label={source['class']}", *options.set]
     if options.generator is not None:
-        overrides.append(f"models.generator.weights={options.generator}")
+        overrides += [f"models.{part}.weights={options.generator}" for part in _parts(options)]
     run.parent.mkdir(parents=True, exist_ok=True)
     invertkit.run(
         "project",
@@ -89,7 +89,7 @@ def projected(
         out=run,
         seeds=options.seeds,
         budget=options.budget,
-        choices={"class": "given"},
+        choices={"class": "given", **dict(each.split("=", 1) for each in options.choose)},
         overrides=[
             *overrides,
             f"stages.transform.size={generator.size}",
@@ -97,6 +97,11 @@ def projected(
         ],
     )
     return run
+
+
+def _parts(options: argparse.Namespace) -> list[str]:
+    """The networks that come from the generator's file."""
+    return ["generator", *(["encoder"] if "encoder=with" in options.choose else [])]
 
 
 def inputs_of(source: Mapping[str, Any], options: argparse.Namespace) -> tuple[Any, Any]:
@@ -162,6 +167,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--generator", type=Path, help="of `invertkit train generator`")
     parser.add_argument("--budget", default="preview")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument(
+        "--choose", nargs="*", default=["encoder=with"], help="options of the recipe"
+    )
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the recipe")
     parser.add_argument("--region", choices=["mask", "box"], default="box")
     parser.add_argument("--refine", type=int, default=60)

@@ -223,7 +223,16 @@ class Latent(Variable):
         if reference is None:
             raise InputError("`start: encoder` begins at a reference; give an image.")
         look = resize_image(reference, (encoder.size, encoder.size))
-        guesses = encoder.encode(look.expand(count, -1, -1, -1), **known)
+        try:
+            guesses = encoder.encode(look.expand(count, -1, -1, -1), **known)
+        except torch.OutOfMemoryError:  # a RuntimeError too, but nothing is wrong with the parts
+            raise
+        except RuntimeError as error:  # such as a class embedding of another length
+            first = str(error).strip().split("\n")[0]
+            raise InputError(
+                f"{encoder.description} cannot be run on the classes of "
+                f"{self.generator.description}; they do not go together ({first:.100})."
+            ) from None
         for name, guess in guesses.items():
             shape = self.generator.latents[name].shape
             if tuple(guess.shape[1:]) != shape:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from invertkit.core.randomness import Randomness
 from invertkit.errors import InputError, RecipeError, TapError
+from invertkit.models.generators.conditional import ConditionalEncoder
 from invertkit.models.generators.encoder import Encoder
 from invertkit.variables.base import Variable
 from invertkit.variables.latent import Latent
@@ -91,6 +92,10 @@ def test_what_an_encoder_lacks_is_told() -> None:
         InputError, match=r"a tiny encoder gives latent as \(7,\), and a tiny generator tak"
     ):
         begun(variable, other)
+    wide = ConditionalEncoder(latent=5, embedding=9, widths=(8, 8, 8)).double()
+    told = Encoder(wide, gives="latent", takes="embedding", size=32, description="a wide encoder")
+    with pytest.raises(InputError, match="a wide encoder cannot be run on the classes of a tiny g"):
+        begun(variable, latent_scene(encoder=told))
     named = Encoder(encoder64().net, gives="w", size=32, description="a tiny encoder")
     with pytest.raises(
         RecipeError, match="a tiny encoder gives w, and a tiny generator takes latent and embedding"
