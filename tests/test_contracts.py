@@ -51,7 +51,11 @@ OBJECTIVE_SAMPLES: Samples = {
     "batch_norm_statistics": [{}, {"form": "divergence"}],
     "competition": [{}, {"form": "released", "temperature": 3.0}],
     "critic_score": [{}],
-    "cross_entropy": [{}, {"target": 2}],
+    "cross_entropy": [
+        {},
+        {"target": 2},
+        {"target": 2, "zoom": (0.5, 1.0), "flip": 0.5, "colour": 0.2, "noise": 0.05},
+    ],
     "feature_cosine": [{"model": "classifier"}, {"model": "perceptual", "layers": ["layer2"]}],
     "feature_distance": [{"layers": ["layer1"]}],
     "feature_statistics": [{}, {"form": "norm", "layers": ["layer1", "layer2"]}],
@@ -68,7 +72,8 @@ OBJECTIVE_SAMPLES: Samples = {
     "weight_deviation": [{"tensor": "pixels"}, {"tensor": "pixels", "squared": True}],
 }
 VARIABLE_SAMPLES: Samples = {
-    "fourier": [{}, {"noise": 0.5, "decorrelate": False}],
+    "augmented": [{"inner": Pixels()}, {"inner": Pixels(), "zoom": (0.5, 1.5), "rotation": 20.0}],
+    "fourier": [{}, {"noise": 0.5, "decorrelate": False}, {"decay": 1.3}],
     "hold": [{"inner": Pixels()}, {"inner": Pixels(space="imagenet"), "region": "background"}],
     "jitter": [{"inner": Pixels(), "pixels": 3, "at": 16, "flip": 0.5}],
     "latent": [
@@ -100,6 +105,7 @@ INNER_VARIABLES: dict[str, Variable] = {
     for name, options in VARIABLE_SAMPLES.items()
 }
 VARIABLE_SAMPLES["hold"] += [{"inner": inner} for inner in INNER_VARIABLES.values()]
+VARIABLE_SAMPLES["augmented"] += [{"inner": inner} for inner in INNER_VARIABLES.values()]
 VARIABLE_SAMPLES["jitter"] += [
     {"inner": inner, "pixels": 3, "at": 16} for inner in INNER_VARIABLES.values()
 ]

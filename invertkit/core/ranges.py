@@ -26,6 +26,9 @@ Index = Annotated[int, Ge(0)]
 Decay = Annotated[float, Ge(0), Lt(1)]
 
 
+Probability = Annotated[float, Ge(0), Le(1)]
+
+
 def range_in_words(hint: Any) -> str:
     """Which numbers a type takes; empty where it does not say.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, final
 
 import torch
@@ -10,9 +11,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from invertkit.core.images.augment import Augmentation
 from invertkit.core.images.resize import resize_mask
 from invertkit.core.log import log
 from invertkit.core.network import Network
+from invertkit.core.ranges import NonNegative, Positive, Probability
 from invertkit.core.scene import LOGITS, Needs
 from invertkit.core.suggestions import listed
 from invertkit.core.view import View
@@ -25,18 +28,43 @@ from invertkit.objectives.base import Objective
 class CrossEntropy(Objective):
     """−log softmax of the wanted class.
 
+    The classifier may be shown the image in random crops, colours and noise, which the other terms
+    do not see: then it asks for what the class looks like more than for patterns that it alone
+    sees, at the price of one more forward where other terms read it too.
+
     Args:
         target: `predicted` for the class that the model gives the reference (MAGIC Eq. 2), or a
             class by index or by name.
         model: Name of the classifier.
+        predicted_by: Name of the classifier whose guess at the reference `predicted` means; `model`
+            itself if empty. A robust network is good to invert, and a less robust one of the same
+            classes knows better what a photograph shows.
+        zoom: Smallest and largest side of the crop, as a share of the picture's.
+        flip: Probability of mirroring left and right.
+        colour: Reach of the random contrast and brightness of each channel; see `Augmentation`.
+        noise: Standard deviation of the noise, where pixels go from 0 to 1.
 
     Raises:
-        RecipeError: No such class.
+        RecipeError: No such class, or the smallest crop is larger than the largest.
         InputError: `predicted`, but there is no reference.
+
+    Source: crops, colours, noise: see `Augmentation`.
     """
 
-    def __init__(self, *, target: int | str = "predicted", model: str = "classifier") -> None:
+    def __init__(
+        self,
+        *,
+        target: int | str = "predicted",
+        model: str = "classifier",
+        predicted_by: str = "",
+        zoom: tuple[Positive, Positive] = (1.0, 1.0),
+        flip: Probability = 0.0,
+        colour: NonNegative = 0.0,
+        noise: NonNegative = 0.0,
+    ) -> None:
         self.target, self.model = target, model
+        self.predicted_by = predicted_by or model
+        self.seen = Augmentation(zoom, 0.0, flip, colour, noise)
         self._predicted: Tensor | None = None
         self._told: set[str] = set()
 
@@ -48,7 +76,8 @@ class CrossEntropy(Objective):
         """
         if self.target != "predicted":
             class_index(self.target, models.get(self.model))
-        return {self.model: (LOGITS,)}
+            return {self.model: (LOGITS,)}
+        return {self.model: (LOGITS,), self.predicted_by: (LOGITS,)}
 
     def prepare(self, reference: View | None) -> None:
         """The class of the reference, if that is wanted."""
@@ -58,9 +87,15 @@ class CrossEntropy(Objective):
                     "`cross_entropy` with `target: predicted` asks for the class of a reference; "
                     "give an image, or a class by index or name."
                 )
-            self._predicted = reference.logits(model=self.model).argmax(1)
+            self._predicted = reference.logits(model=self.predicted_by).argmax(1)
+            if self.predicted_by != self.model:
+                classes = reference.logits(model=self.model).shape[1]
+                _expect_class(int(self._predicted.max()), classes)
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
+        looks = self.seen(view.image, view.randomness, view.now)
+        if looks is not view.image:
+            view = replace(view, image=looks)
         logits = view.logits(model=self.model)
         label = view.rows(self._wanted(view, logits)).expand(len(logits))
         return F.cross_entropy(logits, label, reduction="none")

@@ -153,6 +153,11 @@ VARIABLES: Final = _table(
         "another variable, shifted at random on each step",
         "DeepInversion, CVPR 2020",
     ),
+    augmented=PartEntry(
+        "invertkit.variables.augmented:Augmented",
+        "another variable, seen in random crops, colours and noise on each step",
+        "Ghiasi et al., ICML 2022",
+    ),
     pixels=PartEntry("invertkit.variables.pixels:Pixels", "the pixels as they are"),
     transformed=PartEntry(
         "invertkit.variables.transformed:Transformed",

@@ -33,6 +33,8 @@ class Fourier(Variable):
     Args:
         noise: Standard deviation of the coefficients at the start.
         decorrelate: Optimise along the principal colours of photographs, not red, green, blue.
+        decay: Power of the frequency that divides the coefficients; more than 1 makes smoother
+            pictures.
 
     Example:
         >>> from invertkit.core.scene import Scene
@@ -43,8 +45,10 @@ class Fourier(Variable):
     Source: Olah, Mordvintsev & Schubert 2017, "Feature Visualization" (Distill), and lucid.
     """
 
-    def __init__(self, *, noise: NonNegative = 0.01, decorrelate: bool = True) -> None:
-        self.noise, self.decorrelate = noise, decorrelate
+    def __init__(
+        self, *, noise: NonNegative = 0.01, decorrelate: bool = True, decay: NonNegative = 1.0
+    ) -> None:
+        self.noise, self.decorrelate, self.decay = noise, decorrelate, decay
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -60,7 +64,7 @@ class Fourier(Variable):
         if old == new:
             return params
         coefficients = params["spectrum"]
-        spectrum = torch.view_as_complex(coefficients) * _amplitudes(old, coefficients)
+        spectrum = torch.view_as_complex(coefficients) * self._amplitudes(old, coefficients)
         shared = [min(a, b) for a, b in zip(old, new, strict=True)]
         rows_low, rows_high = (shared[0] + 1) // 2, shared[0] // 2
         columns = shared[1] // 2 + 1
@@ -71,22 +75,24 @@ class Fourier(Variable):
         if old[1] != new[1] and shared[1] % 2 == 0:
             # the highest column is stored once where it is the last, else half here, half mirrored
             grown[:, :, :, shared[1] // 2] *= 0.5 if new[1] > old[1] else 2
-        scaled = torch.view_as_real(grown / _amplitudes(new, coefficients))
+        scaled = torch.view_as_real(grown / self._amplitudes(new, coefficients))
         return {"spectrum": scaled.contiguous()}
 
     def image(self, params: Params, scene: Scene) -> Float[Tensor, "b 3 h w"]:
         coefficients = params["spectrum"]
-        spectrum = torch.view_as_complex(coefficients) * _amplitudes(scene.size, coefficients)
+        spectrum = torch.view_as_complex(coefficients) * self._amplitudes(scene.size, coefficients)
         pixels = torch.fft.irfft2(spectrum, s=scene.size, norm="forward")
         if self.decorrelate:
             colours = pixels.new_tensor(_COLOURS)
             pixels = torch.einsum("bkhw,kc->bchw", pixels, colours)
         return torch.sigmoid(4 * pixels)
 
-
-def _amplitudes(size: tuple[int, int], like: Tensor) -> Tensor:
-    """1/frequency in cycles per image, with the constant counted as one cycle. `(h, w//2 + 1)`."""
-    height, width = size
-    rows = torch.fft.fftfreq(height, d=1 / height, device=like.device)[:, None]
-    columns = torch.fft.rfftfreq(width, d=1 / width, device=like.device)
-    return (1 / torch.hypot(rows, columns).clamp(min=1)).to(like.dtype)
+    def _amplitudes(self, size: Size, like: Tensor) -> Tensor:
+        """1/frequency^decay in cycles per image, the constant as one cycle. `(h, w//2 + 1)`."""
+        height, width = size
+        rows = torch.fft.fftfreq(height, d=1 / height, device=like.device)[:, None]
+        columns = torch.fft.rfftfreq(width, d=1 / width, device=like.device)
+        frequency = torch.hypot(rows, columns).clamp(min=1)
+        # Not raised to 1, which would change bits of pictures made before there was a choice.
+        raised = frequency if self.decay == 1 else frequency**self.decay
+        return (1 / raised).to(like.dtype)

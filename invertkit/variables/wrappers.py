@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, final
+from typing import final
 
 import torch
-from annotated_types import Ge, Le
 from jaxtyping import Float
 from torch import Tensor
 
 from invertkit.core.images.resize import grow_mask
 from invertkit.core.params import Params
 from invertkit.core.randomness import Randomness
-from invertkit.core.ranges import Count, NonNegative
+from invertkit.core.ranges import Count, NonNegative, Probability
 from invertkit.core.regions import MaskRegion, Region, RegionWord
 from invertkit.core.scene import Scene
 from invertkit.errors import InputError
 from invertkit.variables.base import Variable, WrappedVariable
-
-Probability = Annotated[float, Ge(0), Le(1)]
 
 
 @final

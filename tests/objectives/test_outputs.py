@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -8,6 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from invertkit.core.images.augment import Augmentation
+from invertkit.core.randomness import Randomness
+from invertkit.core.view import View
 from invertkit.errors import InputError, RecipeError
 from invertkit.models.classifiers.classifier import Classifier
 from invertkit.objectives.outputs import Activation, Attention, CrossEntropy, KLDivergence
@@ -20,6 +24,7 @@ from tests.helpers import (
     score,
     setting,
     tiny_classifier,
+    tiny_models,
     uniform,
 )
 
@@ -49,6 +54,18 @@ def test_cross_entropy_equals_its_slow_loop(classifier: Classifier) -> None:
         assert score(objective, scene, images).tolist() == pytest.approx(slow)
 
 
+def test_cross_entropy_of_looks_leaves_the_image_to_the_other_terms() -> None:
+    plain, images = CrossEntropy(target=2), uniform(2, 3, *SIZE)
+    seen = CrossEntropy(target=2, zoom=(0.5, 0.9), flip=0.5, colour=0.3, noise=0.2)
+    draws = Randomness((0, 1))
+    looks = Augmentation((0.5, 0.9), 0, 0.5, 0.3, 0.2)(images, draws, 5)
+    view = View(images, setting(plain), draws, now=5)
+    wanted = plain.forward(View(looks, setting(plain), draws, now=5))
+    torch.testing.assert_close(seen.forward(view), wanted)
+    assert torch.equal(plain.forward(view), plain.forward(replace(view, _seen={})))
+    assert not torch.allclose(seen.forward(view), plain.forward(view))
+
+
 def test_predicted_means_the_class_of_the_reference(classifier: Classifier) -> None:
     scene = make_scene()
     assert scene.reference is not None
@@ -58,6 +75,22 @@ def test_predicted_means_the_class_of_the_reference(classifier: Classifier) -> N
     assert torch.equal(
         score(predicted, setting(predicted), images), score(named, setting(named), images)
     )
+
+
+def test_another_model_may_say_what_the_reference_shows() -> None:
+    scene, images = make_scene(), uniform(2, 3, *SIZE)
+    assert scene.reference is not None
+    guesses = {
+        name: int(model(scene.reference)[0].argmax())
+        for name, model in tiny_models().items()
+        if isinstance(model, Classifier)
+    }
+    assert len(set(guesses.values())) > 1
+    for name, guess in guesses.items():
+        named, predicted = CrossEntropy(target=guess), CrossEntropy(predicted_by=name)
+        assert torch.equal(
+            score(predicted, setting(predicted), images), score(named, setting(named), images)
+        )
 
 
 def test_kl_divergence_equals_its_slow_loop(classifier: Classifier) -> None:
@@ -191,8 +224,11 @@ def test_names_that_are_numbers_go_before_numbers_and_it_is_told(
     models = {"classifier": Classifier(tiny_classifier().net, classes=classes)}
     images = uniform(2, 3, *SIZE)
 
+    # All of them live on, as in a run: what a scene keeps goes by the objective's id.
+    objectives: dict[int | str, CrossEntropy] = {t: CrossEntropy(target=t) for t in ("4", 0, 4)}
+
     def value(target: int | str) -> Tensor:
-        return score(CrossEntropy(target=target), scene, images)
+        return score(objectives[target], scene, images)
 
     scene = setting(CrossEntropy(target=4), models=models)
     caplog.clear()

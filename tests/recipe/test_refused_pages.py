@@ -76,7 +76,7 @@ CONTROL = "objective.smooth"
         ("variable.type=pixel", "variable.type: unknown variable 'pixel'. Did you mean 'pixels'?"),
         ("variable.noise=loud", "variable.noise: input should be a valid number"),
         ("variable.noise=nan", "variable.noise: expected a finite number, got nan."),
-        ("variable={start: noise}", "variable: expected a part such as {type: fourier}, got {'st"),
+        ("variable={start: noise}", "variable: expected a part such as {type: augmented}, got {"),
         ("optimizer.type=adamm", "optimizer.type: unknown optimizer 'adamm'. Did you mean 'adam'?"),
         (
             "optimizer={type: clip, inner: {type: adan}}",

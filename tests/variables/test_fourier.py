@@ -141,3 +141,13 @@ def test_the_first_colour_is_grey_and_the_others_are_contrasts() -> None:
     assert blue_yellow[0].item() == pytest.approx(-blue_yellow[2].item(), rel=1e-3)
     assert green[1] < 0 < green[0]
     assert grey.norm() > blue_yellow.norm() > green.norm()
+
+
+def test_decay_is_the_power_by_which_frequencies_fall() -> None:
+    params = {"spectrum": torch.zeros(1, 3, 16, 9, 2, dtype=torch.float64)}
+    params["spectrum"][:, 0, 3, 4, 0] = 0.01  # 3 down and 4 across: a frequency of 5
+    plain, steep = (
+        coefficient(Fourier(decorrelate=False, decay=decay).image(params, Scene((16, 16))), 3, 4)
+        for decay in (1.0, 2.5)
+    )
+    torch.testing.assert_close(plain[0, 0] / steep[0, 0], torch.tensor(5**1.5 + 0j).to(plain))
