@@ -143,7 +143,7 @@ def finished(path: Path) -> list[dict[str, str]]:
 
 
 def _cell(row: dict[str, str]) -> Cell:
-    return Cell(row["image"], row["method"], int(row["seed"]), row["cell"])  # type: ignore[arg-type]
+    return Cell(row["image"], row["method"], int(row["first"]), row["cell"])  # type: ignore[arg-type]
 
 
 def _rewrite(path: Path, whole: list[dict[str, str]]) -> None:

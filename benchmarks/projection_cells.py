@@ -26,10 +26,11 @@ from invertkit.runs.prepare import prepare_job
 
 Counted = Literal["run", "member", "both"]
 LOSSES: Final = ("loss", "l1", "l2", "perceptual", "other", "discriminator")
+TOGETHER: Final = 4
 _GENERATOR: Final = "models.generator.weights="
 FIELDS: Final = (
-    "image", "centred", "method", "seed", "counted", "cell", "rows", *LOSSES, "evaluations",
-    "gradients", "seconds",
+    "image", "centred", "method", "first", "seed", "counted", "cell", "rows", *LOSSES,
+    "evaluations", "gradients", "seconds",
 )  # fmt: skip
 
 
@@ -39,7 +40,7 @@ class Cell(NamedTuple):
     Attributes:
         photograph: Name of it.
         method: Name of it.
-        seed: Of the run.
+        seed: Of the run; the first of them, where several are solved side by side.
         counted: `both` where the members of one run are its population.
     """
 
@@ -50,9 +51,15 @@ class Cell(NamedTuple):
 
 
 def cells_of(method: Method, photograph: str, seed: int) -> list[Cell]:
-    """The cells of a method, a photograph and a seed."""
+    """The cells of a method, a photograph and a seed; none where an earlier seed's has it too."""
     ways: tuple[Counted, ...] = ("both",) if method.kind == "population" else method.counted
-    return [Cell(photograph, method.name, seed, way) for way in ways]
+    cells = [Cell(photograph, method.name, seed, way) for way in ways]
+    return [cell for cell in cells if seed % _together(method, cell) == 0]
+
+
+def _together(method: Method, cell: Cell) -> int:
+    """How many seeds are solved side by side: single descents alone would take twice as long."""
+    return TOGETHER if method.kind == "descents" and cell.counted == "run" else 1
 
 
 @final
@@ -107,7 +114,7 @@ def solve(
     """
     members = budget.members
     as_members = cell.counted == "member"
-    seeds: tuple[int, ...] = (cell.seed,)
+    seeds = tuple(range(cell.seed, cell.seed + _together(method, cell)))
     if as_members:
         first = cell.seed * members
         seeds = tuple(range(first, first + min(members, method.most or members)))
@@ -192,6 +199,7 @@ def rows(
 ) -> Iterator[dict[str, Any]]:
     """What the pictures of a cell are worth, a row for each."""
     count = sum(len(images) for images in found.images.values())
+    runs = len(found.images.get("run", ())) or 1
     for counted, images in found.images.items():
         values = measure(problem, images, photograph, judges)
         for i in range(len(images)):
@@ -199,14 +207,15 @@ def rows(
                 "image": photograph.name,
                 "centred": int(photograph.centred),
                 "method": cell.method,
-                "seed": cell.seed,
+                "first": cell.seed,
+                "seed": cell.seed + (i if counted == "run" else 0),
                 "counted": counted,
                 "cell": cell.counted,
                 "rows": count,
                 **{name: f"{values[name][i]:.5f}" for name in LOSSES},
-                "evaluations": found.cost.evaluations,
-                "gradients": found.cost.gradients,
-                "seconds": f"{found.seconds:.2f}",
+                "evaluations": found.cost.evaluations // runs,
+                "gradients": found.cost.gradients // runs,
+                "seconds": f"{found.seconds / runs:.2f}",
             }
 
 
