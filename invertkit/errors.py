@@ -8,6 +8,8 @@ InvertkitError
 ├── TapError       an objective asked for a layer the model does not have
 └── WeightsError   a weights file is damaged, belongs to another network, or would run code
 
+InvertkitWarning   something is likely not what the user wants, and is done all the same
+
 Each message says what was expected, what came, and what to do. The command line prints the
 message alone and exits with code 2; nothing is lost.
 """
@@ -39,3 +41,7 @@ class TapError(InvertkitError, LookupError):
 
 class WeightsError(InvertkitError, ValueError):
     """A weights file is damaged, belongs to another network, or would run code."""
+
+
+class InvertkitWarning(UserWarning):
+    """Something is likely not what the user wants, and is done all the same."""

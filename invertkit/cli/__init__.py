@@ -23,6 +23,7 @@ from invertkit.cli import (
     running,
     training,
 )
+from invertkit.cli.common import plain_warnings
 from invertkit.errors import InvertkitError
 
 app = typer.Typer(
@@ -49,7 +50,8 @@ def main() -> NoReturn:
     # Threads that wait by spinning make a busy machine several times slower; torch is not yet here.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        code = app(standalone_mode=False)
+        with plain_warnings():
+            code = app(standalone_mode=False)
     except InvertkitError as error:
         _fail(str(error))
     except typer.Exit as exit_:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from invertkit.errors import InvertkitWarning
 
 Image = Annotated[Path | None, typer.Option(help="Photograph.")]
 Mask = Annotated[Path | None, typer.Option(help="Mask of its object, white on black.")]
@@ -100,6 +104,29 @@ def show_log() -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.addHandler(handler)
     log.setLevel(logging.INFO)
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Show the toolkit's warnings as sentences, without a place in its code."""
+    usual = warnings.formatwarning
+
+    def plain(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        line: str | None = None,
+    ) -> str:
+        if issubclass(category, InvertkitWarning):
+            return f"{message}\n"
+        return usual(message, category, filename, lineno, line)
+
+    warnings.formatwarning = plain
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def new_run_folder(name: str) -> Path:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from invertkit.core.images.folder import entries_of, file_of, files_in, is_picture
 from invertkit.core.images.inputs import Inputs, check_names, load_inputs
 from invertkit.core.images.kinds import KINDS
+from invertkit.core.images.masks import class_of
 from invertkit.core.images.specs import SHORT, InputSpec
 from invertkit.core.suggestions import conjoined, did_you_mean
 from invertkit.errors import InputError
@@ -189,7 +190,7 @@ def _files_of(
     """The file of every input in a photograph's folder."""
     for name, spec in specs.items():
         wanted = named.get(name, name)
-        if name in named and (folder / wanted).is_file():
+        if name in named and class_of(folder / wanted)[0].is_file():
             yield name, folder / wanted
             continue
         if spec.kind == "images" and (folder / wanted).is_dir():

@@ -12,7 +12,6 @@ import torch
 from invertkit.core.devices import pick_device
 from invertkit.core.images.demo import demonstration
 from invertkit.core.images.inputs import Inputs, load_inputs
-from invertkit.core.images.load import Fit
 from invertkit.core.modes import recordable
 from invertkit.core.suggestions import conjoined, did_you_mean, listed
 from invertkit.errors import InputError, RecipeError
@@ -23,6 +22,7 @@ from invertkit.runs.collection import Photographs, load_each
 from invertkit.runs.job import Job
 from invertkit.runs.objects import checked, laid_on, registry_of
 from invertkit.runs.settings import Settings, is_argument, settings_and_inputs
+from invertkit.runs.stage_masks import check_masks
 
 
 def prepare_job(
@@ -58,7 +58,7 @@ def prepare_job(
         loaded = (_loaded(page, inputs, sentences),)
     loaded = tuple(each.map(recordable) for each in loaded)
     for each in loaded:
-        _check_cut(each, page.fit)
+        check_masks(each, page)
     return Job(
         page=page,
         raw=raw,
@@ -125,22 +125,6 @@ def _loaded(page: Page, given: Mapping[str, Any], sentences: list[str]) -> Input
                 f"({'; '.join(credits)})."
             )
     return load_inputs(given, page.specs, recipe=page.name)
-
-
-def _check_cut(inputs: Inputs, fit: Fit) -> None:
-    """Whether `fit: crop` leaves something of every mask."""
-    reference = inputs.reference
-    side = min(reference.shape[-2:]) if reference is not None and fit == "crop" else 0
-    fitted = inputs.at((side, side), fit) if side else inputs
-    for name, spec in inputs.specs.items():
-        mask = fitted.find(name) if spec.kind == "mask" else None
-        if mask is not None and not mask.any():
-            of = f"{inputs.name}: " if inputs.name else ""
-            raise InputError(
-                f"{of}{name}: the recipe looks at the square in the middle (`fit: crop`), where no "
-                "pixel of it is white. Give a photograph cut around the object, or `--set "
-                "fit=stretch`."
-            )
 
 
 def _own_text(recipe: RecipeLike) -> str | None:

@@ -9,15 +9,51 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Collection, Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path, PurePath
+from typing import Final
 
 from PIL import Image
 
 from invertkit.core.suggestions import conjoined
 from invertkit.errors import InputError
 
+_HELPERS: Final = frozenset(
+    ("__macosx", "@eadir", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "lost+found",
+     "system volume information", "__pycache__", "thumbs.db")
+)  # fmt: skip
+"""What systems and servers keep beside pictures, in small letters."""
+
+_PLUGINS: Final = {
+    ".heic": ("pillow_heif", "pillow-heif"),
+    ".heif": ("pillow_heif", "pillow-heif"),
+    ".hif": ("pillow_heif", "pillow-heif"),
+    ".jxl": ("pillow_jxl", "pillow-jxl-plugin"),
+}
+"""Modules and distributions that teach Pillow to read more endings."""
+
 
 @functools.cache
+def register_plugins() -> None:
+    """Let Pillow read what the plug-ins that are installed can read."""
+    for module in {module for module, _ in _PLUGINS.values()}:
+        if find_spec(module) is not None:
+            plugin = import_module(module)
+            getattr(plugin, "register_heif_opener", lambda: None)()
+
+
+def plugin_for(path: PurePath) -> str:
+    """What to install to read a file of that ending; empty if Pillow reads it, or nobody does.
+
+    Example:
+        >>> plugin_for(PurePath("a.png"))
+        ''
+    """
+    ending = path.suffix.lower()
+    return "" if ending in picture_endings() else _PLUGINS.get(ending, ("", ""))[1]
+
+
 def picture_endings() -> frozenset[str]:
     """Endings of the files that Pillow reads, in small letters, with their dots.
 
@@ -25,13 +61,26 @@ def picture_endings() -> frozenset[str]:
         >>> ".png" in picture_endings()
         True
     """
-    known = Image.registered_extensions().items()
+    register_plugins()
+    Image.init()
+    return _endings(len(Image.EXTENSION), len(Image.OPEN))
+
+
+@functools.lru_cache(maxsize=1)
+def _endings(extensions: int, formats: int) -> frozenset[str]:
+    """As long as nobody registers another: a folder may have a million names."""
+    known = Image.EXTENSION.items()
     return frozenset(ending for ending, form in known if form in Image.OPEN)
 
 
 def is_hidden(path: PurePath) -> bool:
-    """Whether the file's name begins with a dot, as of what macOS keeps beside a picture."""
-    return path.name.startswith(".")
+    """Whether a file or folder is one that systems keep beside pictures, by its name.
+
+    Example:
+        >>> [is_hidden(PurePath(name)) for name in (".ipynb_checkpoints", "@eaDir", "cats")]
+        [True, True, False]
+    """
+    return path.name.startswith(".") or path.name.casefold() in _HELPERS
 
 
 def is_picture(path: PurePath) -> bool:
@@ -45,7 +94,7 @@ def is_picture(path: PurePath) -> bool:
 
 
 def entries_of(folder: Path) -> list[Path]:
-    """What a folder holds in alphabetical order, but for hidden files.
+    """What a folder holds in alphabetical order, but for what is hidden.
 
     Raises:
         InputError: It cannot be read.

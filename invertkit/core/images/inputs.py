@@ -13,6 +13,7 @@ from torch import Tensor
 from invertkit.core.images.kinds import KINDS, InputKind, Size, Value, own_size, single
 from invertkit.core.images.load import Fit
 from invertkit.core.images.specs import COVERING, SHORT, InputSpec, lead
+from invertkit.core.images.turned import check_turned
 from invertkit.core.suggestions import conjoined, did_you_mean
 from invertkit.errors import InputError, InvertkitError
 
@@ -140,12 +141,11 @@ class Inputs(Mapping[str, Value]):
         The first image and what covers it have that size; others keep their own shape, if `fit`
         keeps shapes, with as many pixels.
         """
-        return self._with(
-            {
-                name: self._kind(name).fit(value, self._size_of(name, size, fit), fit)
-                for name, value in self.items()
-            }
-        )
+        return self._with({name: self.fitted(name, size, fit) for name in self})
+
+    def fitted(self, name: str, size: Size, fit: Fit) -> Value:
+        """One of them at a stage's size."""
+        return self._kind(name).fit(self[name], self._size_of(name, size, fit), fit)
 
     def shapes(self, size: Size, fit: Fit) -> tuple[tuple[str, Hashable], ...]:
         """Names and shapes at a stage's size: photographs that can share a batch have equal ones.
@@ -252,6 +252,7 @@ def load_inputs(
             for key, spec in specs.items()
             if key in given
         }
+        check_turned(given, values, specs)
         return Inputs(values, specs, name)
     except InvertkitError as error:
         if not name:

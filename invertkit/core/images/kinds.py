@@ -19,8 +19,9 @@ from torch import Tensor
 
 from invertkit.core.images.crop import central_square
 from invertkit.core.images.folder import is_picture, pictures_in
-from invertkit.core.images.load import Fit, load_image, load_mask
+from invertkit.core.images.load import Fit, load_image
 from invertkit.core.images.load_tensors import ARRAYS, load_array, load_labels
+from invertkit.core.images.masks import load_mask
 from invertkit.core.images.resize import resize_image, resize_mask
 from invertkit.core.images.specs import KindWord
 from invertkit.errors import InputError
@@ -154,7 +155,9 @@ class MasksKind(InputKind):
 
     def load(self, source: Any, *, who: str) -> tuple[Tensor, ...]:
         pictures = _several(source, who=who)
-        return tuple(load_mask(each, who=f"{who} {i}") for i, each in enumerate(pictures))
+        return tuple(
+            load_mask(each, who=f"{who} {i}", alone=False) for i, each in enumerate(pictures)
+        )
 
     def fit(self, value: Value, size: Size, fit: Fit) -> Value:
         return tuple(single(KINDS["mask"].fit(mask, size, fit)) for mask in value)

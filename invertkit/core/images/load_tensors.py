@@ -12,7 +12,7 @@ from jaxtyping import Int64
 from PIL import Image
 from torch import Tensor
 
-from invertkit.core.images.load import open_picture
+from invertkit.core.images.decode import open_picture
 from invertkit.core.suggestions import conjoined
 from invertkit.errors import InputError, ShapeError
 

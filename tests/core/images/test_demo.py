@@ -7,7 +7,8 @@ import yaml
 
 from invertkit.core.images import demo
 from invertkit.core.images.demo import find_picture
-from invertkit.core.images.load import load_image, load_mask
+from invertkit.core.images.load import load_image
+from invertkit.core.images.masks import load_mask
 
 NAMES = list(yaml.safe_load(demo._LIST.read_text(encoding="utf-8")))
 

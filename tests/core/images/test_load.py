@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 from pathlib import Path
 
@@ -8,13 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
 from invertkit.core.images.inputs import Inputs
-from invertkit.core.images.load import load_image, load_mask
+from invertkit.core.images.load import load_8_bits, load_image
+from invertkit.core.images.masks import load_mask
 from invertkit.core.images.resize import resize_mask
 from invertkit.core.images.save import save_png, to_picture
-from invertkit.errors import InputError, ShapeError
+from invertkit.errors import InputError, InvertkitWarning, ShapeError
 from tests.faces import scene_tensors
 from tests.helpers import rectangle, uniform
 
@@ -71,7 +73,7 @@ def test_arrays_and_tensors_of_every_layout_are_the_same_image(tmp_path: Path) -
         floats.astype(np.float64),
         values.transpose(2, 0, 1),
         values[:, ::-1][:, ::-1],
-        np.dstack([values, values[..., :1]]),
+        np.dstack([values, np.full_like(values[..., :1], 255)]),
         torch.from_numpy(values).permute(2, 0, 1),
         expected,
         expected.double(),
@@ -187,7 +189,7 @@ def test_a_picture_of_floats_is_taken_as_it_is() -> None:
     values = np.linspace(0, 1, 400, dtype=np.float32).reshape(20, 20)
     assert torch.equal(load_image(Image.fromarray(values))[0, 2], torch.from_numpy(values))
     values[3, 3] = np.nan
-    with pytest.raises(InputError, match="image: has pixels that are not finite numbers"):
+    with pytest.raises(InputError, match="image: has 1 value that are NaN or infinite"):
         load_image(Image.fromarray(values))
 
 
@@ -258,7 +260,182 @@ def test_a_broken_exif_block_does_not_matter(tmp_path: Path, block: bytes) -> No
     assert image.shape == (1, 3, 18, 22)
 
 
+# ---------------------------------------------------------------------- one picture, many ways
+
+
+@given(
+    height=sides,
+    width=sides,
+    alpha=st.sampled_from(["opaque", "shape", "soft"]),
+    seed=st.integers(0, 99),
+)
+def test_a_picture_with_transparency_is_the_same_from_everywhere(
+    tmp_path: Path, height: int, width: int, alpha: str, seed: int
+) -> None:
+    numbers = np.random.default_rng(seed)
+    values = numbers.integers(0, 256, (height, width, 4), dtype=np.uint8)
+    if alpha != "soft":
+        values[..., 3] = 255 if alpha == "opaque" else (values[..., 3] > 128) * 255
+    Image.fromarray(values).save(tmp_path / "x.png")
+    content = (tmp_path / "x.png").read_bytes()
+    opaque = torch.from_numpy(values[..., 3].astype(np.float32) / 255)
+    expected = as_tensor(values[..., :3]) * opaque + 1 - opaque
+    file = io.BytesIO(content)
+    file.seek(0, io.SEEK_END)  # as whoever wrote it has left it
+    with open(tmp_path / "x.png", "rb") as opened, Image.open(tmp_path / "x.png") as lazy:
+        for same in (
+            tmp_path / "x.png", content, memoryview(content), file, opened, opened, lazy,
+            Image.fromarray(values), values, values.transpose(2, 0, 1), values[None],
+            values / 255, (values / 255).astype(">f4"), (values / 255).astype(">f8"),
+            torch.from_numpy(values).permute(2, 0, 1), torch.from_numpy(values / 255).movedim(2, 0),
+        ):  # fmt: skip
+            image = load_image(same)
+            assert image.dtype == torch.float32
+            assert torch.allclose(image, expected, atol=1e-6)
+            picture, _ = load_8_bits(same)
+            assert (picture.mode, picture.size) == ("RGB", (width, height))
+            assert (as_tensor(np.array(picture)) - image).abs().max() <= 0.5 / 255 + 1e-6
+
+
+@pytest.mark.parametrize("type_", [np.float16, ">f2", "<f8", np.longdouble, bool, np.uint8])
+def test_arrays_of_every_type_of_number_are_read(type_: str | type) -> None:
+    checks = np.indices((16, 18)).sum(0) % 2
+    image = load_image((checks * (255 if type_ is np.uint8 else 1)).astype(type_))
+    assert torch.equal(image[0, 0], torch.from_numpy(checks).float())
+
+
+@given(data=st.data(), bits=st.sampled_from([8, 10, 12, 16]), form=st.sampled_from(["png", "tiff"]))
+def test_deep_greys_are_scaled_by_the_bits_that_they_use(
+    tmp_path: Path, data: st.DataObject, bits: int, form: str
+) -> None:
+    top = 2**bits - 1
+    values = np.random.default_rng(data.draw(st.integers(0, 99))).integers(0, top + 1, (16, 17))
+    values[0, 0] = top
+    Image.fromarray(values.astype(np.uint16)).save(tmp_path / f"x.{form}")
+    with contextlib.ExitStack() as stack:
+        if bits < 16:
+            told = pytest.warns(
+                InvertkitWarning, match=rf"x\.{form}: its values end at {top}, .* {bits}"
+            )
+            stack.enter_context(told)
+        image = load_image(tmp_path / f"x.{form}")
+    assert torch.allclose(image[0, 2], torch.from_numpy(values / top).float(), atol=1e-6)
+
+
+def test_floats_beyond_one_are_refused_in_files_as_in_arrays(tmp_path: Path) -> None:
+    values = np.linspace(0, 255, 400, dtype=np.float32).reshape(20, 20)
+    Image.fromarray(values).save(tmp_path / "x.tiff")
+    for source in (tmp_path / "x.tiff", Image.fromarray(values), values, torch.from_numpy(values)):
+        with pytest.raises(InputError, match=r"in \[0, 1\], got values from 0 to 255"):
+            load_image(source)
+    with pytest.raises(InputError, match="whole numbers from 0 to 255, got values from -3 to 7"):
+        load_image(Image.fromarray(np.array([[-3, 7]] * 20, dtype=np.int32)))
+
+
+def profile(*, swapped: bool) -> bytes:
+    """Of sRGB, or of colours whose red and green primaries are exchanged."""
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    if swapped:
+        data = data.replace(b"rXYZ", b"tmp!").replace(b"gXYZ", b"rXYZ").replace(b"tmp!", b"gXYZ")
+    return bytes(data)
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_colours_follow_their_profile(tmp_path: Path, *, swapped: bool, alpha: bool) -> None:
+    values = colours()
+    kept = np.dstack([values, np.full_like(values[..., :1], 255)]) if alpha else values
+    Image.fromarray(kept).save(tmp_path / "x.png", icc_profile=profile(swapped=swapped))
+    expected = as_tensor(values)[:, [1, 0, 2]] if swapped else as_tensor(values)
+    image = load_image(tmp_path / "x.png")
+    assert torch.allclose(image, expected, atol=0.02 if swapped else 0)
+    assert np.array_equal(np.array(load_8_bits(tmp_path / "x.png")[0]), (image[0] * 255).round()
+        .permute(1, 2, 0).numpy())  # fmt: skip
+
+
+def test_a_profile_that_is_none_does_not_matter(tmp_path: Path) -> None:
+    Image.fromarray(colours()).save(tmp_path / "x.png", icc_profile=b"no profile")
+    assert torch.equal(load_image(tmp_path / "x.png"), as_tensor(colours()))
+    grey = Image.fromarray(colours()[..., 0])
+    grey.info["icc_profile"] = profile(swapped=True)  # of colours, on greys
+    assert torch.equal(load_image(grey)[:, :1], as_tensor(colours())[:, :1])
+
+
+def test_lab_is_converted(tmp_path: Path) -> None:
+    to_lab = ImageCms.buildTransform(
+        ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB"
+    )
+    smooth = np.zeros((18, 22, 3), np.uint8) + np.arange(22, dtype=np.uint8)[:, None] * 9
+    ImageCms.applyTransform(Image.fromarray(smooth), to_lab).save(tmp_path / "x.tiff")
+    assert torch.allclose(load_image(tmp_path / "x.tiff"), as_tensor(smooth), atol=0.03)
+
+
+@pytest.mark.parametrize("form", ["tiff", "webp", "png", "jpeg"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_eight_bits_are_upright_too(tmp_path: Path, orientation: int, form: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(colours()).save(tmp_path / f"x.{form}", exif=exif.tobytes())
+    image = load_image(tmp_path / f"x.{form}")
+    assert image.shape[-2:] == ((22, 18) if orientation == 6 else (18, 22))
+    picture = load_8_bits(tmp_path / f"x.{form}")[0]
+    assert torch.allclose(as_tensor(np.array(picture)), image, atol=1e-6)
+
+
 # ---------------------------------------------------------------------- what cannot be used
+
+
+@pytest.mark.parametrize(
+    "url", ["https://a.org/x.png", Path("https://a.org/x.png"), "s3://a/x.png", "data:image/png;,"]
+)
+def test_an_address_is_refused_by_name(url: str | Path) -> None:
+    with pytest.raises(InputError, match=r"image .*: is a URL, and nothing is downloaded"):
+        load_image(url)  # type: ignore[arg-type]
+
+
+def test_what_ends_before_its_time_is_a_sentence(tmp_path: Path) -> None:
+    Image.fromarray(colours(64, 64)).save(tmp_path / "x.png")
+    content = (tmp_path / "x.png").read_bytes()
+    half = Image.open(io.BytesIO(content[: len(content) // 2]))
+    gone = Image.open(tmp_path / "x.png")
+    gone.close()
+    with Image.open(tmp_path / "x.png") as left:
+        pass
+    for source in (half, gone, left):
+        with pytest.raises(InputError, match=r"image: this PIL image cannot be read \(.*\)\. It"):
+            load_image(source)
+    closed = io.BytesIO(content)
+    closed.close()
+    with pytest.raises(InputError, match=r"image: this file object cannot be read \(.*closed"):
+        load_image(closed)
+    with pytest.raises(InputError, match="image: is a file opened as text"):
+        load_image(io.StringIO("text"))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="image: cannot be read as a picture"):
+        load_image(b"text")
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(3, 20, 20, device="meta"),
+        torch.zeros(3, 20, 20, dtype=torch.complex64),
+        torch.zeros(3, 20, 20, dtype=torch.int64),
+    ],
+)
+def test_a_tensor_of_another_type_is_refused(tensor: torch.Tensor) -> None:
+    with pytest.raises(ShapeError, match="image: expected uint8 in 0–255, floats"):
+        load_image(tensor)
+
+
+def test_tensors_of_every_float_and_layout_are_read() -> None:
+    image = (uniform(3, 16, 18) * 4).round() / 4
+    for same in (
+        image.bfloat16(),
+        image.half(),
+        image.to_sparse(),
+        image.movedim(0, 2).movedim(2, 0),
+    ):
+        assert torch.equal(load_image(same)[0], image.float())
 
 
 def encoded(form: str) -> bytes:

@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 import invertkit as package
-from invertkit.core.images.load import load_image, load_mask
+from invertkit.core.images.load import load_image
+from invertkit.core.images.masks import load_mask
 from invertkit.errors import InputError
 from tests.faces import invertkit, picture, scene_tensors, write_inputs, write_page
 from tests.faults import Refuse, write
@@ -160,6 +161,8 @@ def test_images_of_every_mode_are_handled(tmp_path: Path, mode: str) -> None:
         photograph = Image.fromarray(np.asarray(photograph.convert("L")).astype(np.uint16) * 257)
     else:
         photograph = photograph.convert(mode)
+    if mode == "F":
+        photograph = Image.fromarray(np.asarray(photograph) / 255)
     photograph.save(tmp_path / "photograph.tiff")
     answer = invertkit(
         "run", write_page(tmp_path), "--image", tmp_path / "photograph.tiff", "--mask",
