@@ -299,11 +299,11 @@ def damaged(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_damaged_photograph_is_named(damaged: Path, workers: int) -> None:
-    with pytest.raises(InputError, match=r"red/3\.png is not a readable picture") as caught:
+    with pytest.raises(InputError, match=r"red/3\.png: cannot be read as a picture") as caught:
         show(Streamed(damaged, workers=workers))
     assert str(caught.value).startswith(f"{damaged}: red/3.png")
     assert "\n" not in str(caught.value)
-    with pytest.raises(InputError, match=r"3\.png is not a readable picture"):
+    with pytest.raises(InputError, match=r"3\.png: cannot be read as a picture"):
         load_photographs(damaged, resolution=8)
 
 
