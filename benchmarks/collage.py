@@ -1,6 +1,7 @@
 """What collages do, in numbers: their overhead, a study of layers, and translations.
 
     python benchmarks/collage.py overhead
+    python benchmarks/collage.py sheet --sheet collages.png
     python benchmarks/collage.py layers --pictures 64 --sheet layers.png
     python benchmarks/collage.py translations --pictures 100 --sheet translations.png
     python benchmarks/collage.py translations --photographs tiny-imagenet-test.zip
@@ -209,6 +210,31 @@ def in_turns(calls: Sequence[Callable[[], object]], *, turns: int) -> list[list[
     return seconds
 
 
+# ---------------------------------------------------------------------- collages to look at
+
+
+def collages(options: argparse.Namespace) -> None:
+    """Write a sheet of collages, each beside its picture: pairs of classes by four seeds."""
+    generator = _generator(options)
+    rows = []
+    for own, other in _pairs_to_show(generator):
+        row = []
+        for seed in range(1, 5):
+            latents = drawn(generator, [own], seed=seed)
+            maps = collaged(generator, latents, halves(generator.size), [other])
+            row.append(Panel(pictures_of(generator, latents)[0], heading=generator.classes[own]))
+            row.append(Panel(pictures_of(generator, maps)[0], heading=generator.classes[other]))
+        rows.append(row)
+    draw_sheet(rows, height=96).save(options.sheet or "collages.png")
+
+
+def _pairs_to_show(generator: Generator) -> list[tuple[int, int]]:
+    """Each class once, with one that lies far from it in the list; at most ten."""
+    count = len(generator.classes)
+    own = range(0, count, max(1, count // 10))
+    return [(label, (label + count // 2) % count) for label in own][:10]
+
+
 # ---------------------------------------------------------------------- which layers
 
 
@@ -407,7 +433,7 @@ def _generator(options: argparse.Namespace) -> Generator:
 def main() -> None:
     """Measure what was asked."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=("overhead", "layers", "translations"))
+    parser.add_argument("what", choices=("overhead", "sheet", "layers", "translations"))
     parser.add_argument("--weights", type=Path, help="a file made by `invertkit train generator`")
     parser.add_argument("--judge", type=Path, help="the file of EfficientNet-Lite1")
     parser.add_argument("--pictures", type=int, default=100)
@@ -417,9 +443,11 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="a PNG to write")
     options = parser.parse_args()
     with torch.no_grad():
-        {"overhead": overhead, "layers": layers, "translations": translations}[options.what](
-            options
-        )
+        measures = {
+            "overhead": overhead, "sheet": collages, "layers": layers,
+            "translations": translations,
+        }  # fmt: skip
+        measures[options.what](options)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from invertkit.core.images.specs import InputSpec
 from invertkit.core.ranges import NonNegative
 from invertkit.core.version import __version__
 from invertkit.errors import InputError
+from invertkit.models.classifiers.class_names import class_place
 from invertkit.models.generators.class_weights import SOFTEN, soften
 from invertkit.models.generators.feature_blend import FeatureSource, blend_levels, blended
 from invertkit.models.generators.generator import Generator
@@ -135,8 +136,9 @@ class Blend(Finish):
 
     def demonstration(self, generator: Generator) -> dict[str, Any]:
         blend_levels(generator)
-        own, _ = alike_classes(generator)
-        pictures = [sample(generator, own, seed=seed)[1] for seed in (1, 2)]
+        known = class_place("golden retriever", generator.classes)
+        own = alike_classes(generator)[0] if known is None else known
+        pictures = [sample(generator, own, seed=seed)[1] for seed in (4, 2)]
         height, width = pictures[0].shape[-2:]
         mask = torch.zeros(1, 1, height, width)
         mask[..., width // 2 :] = 1

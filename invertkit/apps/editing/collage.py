@@ -39,7 +39,7 @@ from invertkit.models.generators.collage import class_layers, collaged
 from invertkit.models.generators.generator import Generator
 from invertkit.models.generators.layer_choice import LayerChoice, LayerWord, layer_strengths
 
-_SHOWN: Final = (("orange", "pizza"), ("tabby", "lion"), ("tabby", "cougar"), ("cat", "dog"))
+_SHOWN: Final = (("school bus", "lakeside"), ("tabby", "lion"), ("cat", "dog"))
 """What a demonstration shows, where the generator has both classes."""
 
 Share = Annotated[float, Ge(0), Le(1)]
