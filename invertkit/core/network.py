@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -37,6 +38,20 @@ class Model(nn.Module):
     def __repr__(self) -> str:
         # A page of submodules is what PyTorch would print; `.net` and the like still do.
         return f"{type(self).__name__}({self.description})"
+
+
+class StoresStatistics(Protocol):
+    """A batch norm that keeps what its input was like in training: `nn.BatchNorm2d`, say.
+
+    Attributes:
+        running_mean: `(c,)`; None if it keeps none.
+        running_var: `(c,)`.
+        eps: What it adds to the variance.
+    """
+
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    eps: float
 
 
 class Network(Model, ABC):
@@ -85,7 +100,8 @@ class Network(Model, ABC):
             layers: Names of layers; `logits` for a classifier's logits, `(b, k)`.
 
         Returns:
-            What each of them put out, by name, with one row an image: `(b, …)`.
+            What each of them put out, by name, with one row an image: `(b, …)`. Layers that do not
+            run on the way of this image may be lacking.
 
         Raises:
             TapError: A layer does not exist.
@@ -106,12 +122,22 @@ class Network(Model, ABC):
             self.check_layer(name)
         return names
 
-    def batch_norms(self) -> dict[str, nn.BatchNorm2d]:
-        """Its batch-normalisation layers that keep running statistics, in forward order.
+    def batch_norms(self) -> Mapping[str, StoresStatistics]:
+        """Its batch-normalisation layers that keep running statistics, shallow to deep.
 
-        Of those, `observe` shows the input as `NAME:input`. None by default.
+        Of those that run, `observe` shows the input as `NAME:input`. None by default.
         """
         return {}
+
+    prefix_tokens: int | None = None
+    """Of a transformer: how many tokens come before those of the patches, if that is known."""
+
+    def channel_axis(self, layer: str) -> int | None:
+        """The axis of the channels in what a layer puts out, or in its input.
+
+        None, the default, where the network does not know; then it is told by the shape.
+        """
+        return None
 
     def check_layer(self, name: str) -> None:
         """Complain of a layer that `observe` could not show; by default, all but `default_layers`.

@@ -7,7 +7,7 @@ scene. It asks each model at most once, however many terms read it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, final
 
@@ -124,16 +124,41 @@ class View:
         """What `layer` of `model` puts out (`LAYER:input`: what it is given).
 
         Raises:
-            TapError: The objective did not name the layer in its `needs`.
+            TapError: The objective did not name the layer in its `needs`, or it does not run.
         """
-        seen = self._observe(model)
-        if layer not in seen:
+        shown = self.taps((layer,), model=model)
+        if not shown:
             raise TapError(
-                f"Layer {layer!r} of model {model!r} is not read on this step; "
-                f"read are: {', '.join(sorted(seen)) or 'none'}. "
-                "An objective names the layers it reads in its `needs` method."
+                f"Layer {layer!r} of model {model!r} does not run when the network looks at images "
+                f"of {self.image.shape[-2]}×{self.image.shape[-1]}, or shows nothing to Python "
+                "(compiled code); name another."
             )
-        return seen[layer]
+        return shown[layer]
+
+    def taps(self, layers: Sequence[str], *, model: str = "classifier") -> dict[str, Tensor]:
+        """What those of the layers put out that run on the way of these images.
+
+        Raises:
+            TapError: The objective did not name one in its `needs`, or it does not show one row an
+                image.
+        """
+        seen, announced = self._observe(model), self.scene.needs.get(model, ())
+        for layer in layers:
+            if layer not in seen and layer not in announced:
+                raise TapError(
+                    f"Layer {layer!r} of model {model!r} is not read on this step; "
+                    f"read are: {', '.join(sorted(seen)) or 'none'}. "
+                    "An objective names the layers it reads in its `needs` method."
+                )
+        shown = {layer: seen[layer] for layer in layers if layer in seen}
+        for layer, value in shown.items():
+            if value.ndim == 0 or len(value) != len(self.image):
+                raise TapError(
+                    f"Layer {layer!r} of model {model!r} puts out shape {tuple(value.shape)} for "
+                    f"{len(self.image)} images; a term needs one row an image. Name the layer "
+                    "around it."
+                )
+        return shown
 
     def logits(self, *, model: str = "classifier") -> Float[Tensor, "b k"]:
         """The logits of a classifier, of these images.
@@ -141,7 +166,13 @@ class View:
         Raises:
             TapError: The objective did not name `LOGITS` in its `needs`, or the model has none.
         """
-        return self.tap(LOGITS, model=model)
+        logits = self.tap(LOGITS, model=model)
+        if logits.ndim != 2:
+            raise TapError(
+                f"Model {model!r} gives shape {tuple(logits.shape)} where logits of classes, "
+                "(b, k), are wanted."
+            )
+        return logits
 
     def network(self, name: str) -> Network:
         """The network of that name, for what a look at its layers does not tell.
@@ -230,5 +261,6 @@ class View:
 
 
 def _widened(output: Tensor, image: Tensor) -> Tensor:
-    # Losses sum over many features, for which the 8 bits of bfloat16 are too few.
-    return output.to(image.dtype) if output.dtype == torch.bfloat16 else output
+    # Losses sum over many features, for which the few bits of a half precision are too few; and
+    # numbers of two kinds do not mix.
+    return output.to(image.dtype) if output.is_floating_point() else output

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from invertkit.core.view import View
-from invertkit.errors import RecipeError
 from invertkit.objectives.base import expect_one_shape
 from invertkit.objectives.layers import LayersObjective
 
@@ -29,14 +28,20 @@ class FeatureCosine(LayersObjective):
     Args:
         model: Name of any model that shows its layers: a discriminator, a classifier.
         layers: Of that model; `default` stands for its own list.
+        axis: Of the channels in what the layers put out, which a region asks for; found by itself
+            if not named.
     """
 
     weighs_region: ClassVar[bool] = True
 
     def __init__(
-        self, *, model: str = "discriminator", layers: Sequence[str] = ("default",)
+        self,
+        *,
+        model: str = "discriminator",
+        layers: Sequence[str] = ("default",),
+        axis: int | None = None,
     ) -> None:
-        super().__init__(layers=layers, model=model)
+        super().__init__(layers=layers, model=model, axis=axis)
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
         expect_one_shape(view.image, view.reference, of=view.of, who="feature_cosine")
@@ -52,14 +57,11 @@ class FeatureCosine(LayersObjective):
         names = view.kept((id(self), "layers"), lambda: self.names(view.scene.models))
         directions = []
         for name in names:
-            features = look.tap(name, model=self.model)
-            if view.region_name != "everywhere" and features.ndim != 4:
-                raise RecipeError(
-                    f"Layer {name!r} puts out shape {tuple(features.shape)}; in a region "
-                    "`feature_cosine` needs (b, c, h, w). Choose a convolutional layer."
-                )
-            weights = view.region(features.shape[-2:])
-            if weights is not None:
-                features = features * weights
+            if view.region_name == "everywhere":
+                features = look.tap(name, model=self.model)
+            else:
+                features = self.spatial(look, name, who="feature_cosine")
+                weights = view.region(features.shape[-2:])
+                features = features if weights is None else features * weights
             directions.append(F.normalize(features.flatten(1), dim=1))
         return directions

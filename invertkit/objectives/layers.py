@@ -12,6 +12,7 @@ from invertkit.core.scene import Needs
 from invertkit.core.view import View
 from invertkit.errors import RecipeError
 from invertkit.objectives.base import Objective, required_model
+from invertkit.objectives.maps import feature_maps
 
 
 class LayersObjective(Objective):
@@ -20,6 +21,7 @@ class LayersObjective(Objective):
     Args:
         layers: Of the network; `default` stands for its own list.
         model: Its name in the recipe.
+        axis: Of the channels in what they put out, such as -1; if None, found by `feature_maps`.
 
     Example:
         >>> class Energy(LayersObjective):
@@ -30,8 +32,8 @@ class LayersObjective(Objective):
         ('layer1',)
     """
 
-    def __init__(self, *, layers: Sequence[str], model: str) -> None:
-        self.layers, self.model = tuple(layers), model
+    def __init__(self, *, layers: Sequence[str], model: str, axis: int | None = None) -> None:
+        self.layers, self.model, self.axis = tuple(layers), model, axis
 
     def needs(self, models: Mapping[str, Any]) -> Needs:
         """The layers, with `default` resolved by the model.
@@ -55,7 +57,7 @@ class LayersObjective(Objective):
         return tuple(names)
 
     def spatial(self, view: View, name: str, *, who: str) -> Float[Tensor, "b c h w"]:
-        """What a layer puts out, which must have places.
+        """What a layer puts out, which must have places, as maps of its channels.
 
         Args:
             view: That is looked at.
@@ -66,9 +68,4 @@ class LayersObjective(Objective):
             RecipeError: It has none.
         """
         features = view.tap(name, model=self.model)
-        if features.ndim != 4:
-            raise RecipeError(
-                f"Layer {name!r} puts out shape {tuple(features.shape)}; `{who}` needs "
-                "(b, c, h, w). Choose a convolutional layer."
-            )
-        return features
+        return feature_maps(features, view, name, model=self.model, axis=self.axis, who=who)

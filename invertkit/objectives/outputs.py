@@ -22,6 +22,7 @@ from invertkit.core.view import View
 from invertkit.errors import InputError, RecipeError
 from invertkit.models.classifiers.class_names import chosen_class, class_hint
 from invertkit.objectives.base import Objective
+from invertkit.objectives.maps import feature_maps
 
 
 @final
@@ -193,14 +194,21 @@ class Activation(Objective):
         layer: Any layer of the model.
         channel: One channel of it; all by default.
         model: Name of the classifier.
+        axis: Of the channels in what the layer puts out, -1 where they come last; found by itself
+            if not named.
 
     Source: DeepDream, Mordvintsev et al. 2015.
     """
 
     def __init__(
-        self, *, layer: str, channel: int | None = None, model: str = "classifier"
+        self,
+        *,
+        layer: str,
+        channel: int | None = None,
+        model: str = "classifier",
+        axis: int | None = None,
     ) -> None:
-        self.layer, self.channel, self.model = layer, channel, model
+        self.layer, self.channel, self.model, self.axis = layer, channel, model, axis
 
     def needs(self, models: Mapping[str, Any]) -> Needs:
         """The one layer that it looks at."""
@@ -209,12 +217,18 @@ class Activation(Objective):
     def forward(self, view: View) -> Float[Tensor, " b"]:
         units = view.tap(self.layer, model=self.model)
         if self.channel is not None:
-            if not -units.shape[1] <= self.channel < units.shape[1]:
-                raise RecipeError(
-                    f"Layer {self.layer!r} has channels 0–{units.shape[1] - 1}, not {self.channel}."
-                )
-            units = units[:, self.channel, None]  # of (b, k) logits as of (b, c, h, w) maps
+            units = self._one_channel(view, units, self.channel)
         return units.square().flatten(1).mean(1)
+
+    def _one_channel(self, view: View, units: Tensor, channel: int) -> Tensor:
+        if units.ndim in (3, 4):
+            units = feature_maps(
+                units, view, self.layer, model=self.model, axis=self.axis, who="activation"
+            )
+        if units.ndim < 2 or not -units.shape[1] <= channel < units.shape[1]:
+            last = f"channels 0–{units.shape[1] - 1}" if units.ndim > 1 else "no channels"
+            raise RecipeError(f"Layer {self.layer!r} has {last}, not {channel}.")
+        return units[:, channel, None]  # of (b, k) logits as of (b, c, h, w) maps
 
 
 @final
@@ -229,6 +243,8 @@ class Attention(Objective):
         model: Name of the classifier.
         target: The mask; without it, that of the object in the reference, `mask`.
         mask: See `target`.
+        axis: Of the channels in what the layer puts out, -1 where they come last; found by itself
+            if not named.
 
     Source: IMAGINE controls position by attention maps; the form is not published, so this is
     ours, after Selvaraju et al. 2017 (arXiv:1610.02391).
@@ -243,8 +259,10 @@ class Attention(Objective):
         model: str = "classifier",
         target: str = "target",
         mask: str = "mask",
+        axis: int | None = None,
     ) -> None:
         self.layer, self.model, self.mask, self.target = layer, model, mask, target
+        self.axis = axis
         self._weights: Tensor | None = None
 
     def needs(self, models: Mapping[str, Any]) -> Needs:
@@ -260,13 +278,19 @@ class Attention(Objective):
             seen = reference.network(self.model).observe(image, (self.layer, LOGITS))
             top = seen[LOGITS].max(1).values.sum()
             (gradient,) = torch.autograd.grad(top, seen[self.layer])
-        self._weights = gradient.mean((2, 3), keepdim=True)
+        weights = self._maps(gradient, reference).mean((2, 3), keepdim=True)
+        self._weights = weights.to(reference.image.dtype)
+
+    def _maps(self, features: Tensor, view: View) -> Float[Tensor, "b c h w"]:
+        return feature_maps(
+            features, view, self.layer, model=self.model, axis=self.axis, who="attention"
+        )
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
         _, inside = view.scene.masks(self.mask, self.target)
         if inside is None or self._weights is None:
             raise InputError("`attention` needs a reference and a target mask; give both.")
-        features = view.tap(self.layer, model=self.model)
+        features = self._maps(view.tap(self.layer, model=self.model), view)
         weights = view.rows(self._weights)
         maps = (features * weights).sum(1, keepdim=True).relu() + _FAINT
         wanted = resize_mask(inside, (maps.shape[-2], maps.shape[-1]))

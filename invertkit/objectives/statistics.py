@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from invertkit.core.log import log
 from invertkit.core.scene import Needs
+from invertkit.core.suggestions import listed
 from invertkit.core.view import View
 from invertkit.errors import InputError, RecipeError
 from invertkit.objectives.base import Objective, required_model
@@ -34,6 +36,8 @@ class FeatureStatistics(LayersObjective):
         layers: Any layers with spatial output; `default` stands for the model's own list.
         form: `mse` or `norm`.
         model: Name of the classifier.
+        axis: Of the channels in what the layers put out, -1 where they come last; found by itself
+            if not named.
 
     Source: IMAGINE R_dm; MAGIC ρ_θ.
     """
@@ -47,8 +51,9 @@ class FeatureStatistics(LayersObjective):
         layers: Sequence[str] = ("default",),
         form: Literal["mse", "norm"] = "mse",
         model: str = "classifier",
+        axis: int | None = None,
     ) -> None:
-        super().__init__(layers=layers, model=model)
+        super().__init__(layers=layers, model=model, axis=axis)
         self.form = form
         self._wanted: dict[str, tuple[Tensor, Tensor]] = {}
 
@@ -91,7 +96,8 @@ class BatchNormStatistics(Objective):
 
     var is biased, over the pixels of each image (`coupled: false`) or over pixels and batch as in
     the paper (`coupled: true`, every image then holds an equal share). m_l is `first_multiplier`
-    for the first layer, else 1.
+    for the first layer, else 1. Synchronised and frozen batch norms count; those that do not run,
+    as of heads that serve training alone, are left out, and told.
 
     Args:
         model: Name of the classifier.
@@ -115,6 +121,7 @@ class BatchNormStatistics(Objective):
     ) -> None:
         self.model, self.first_multiplier, self.coupled = model, first_multiplier, coupled
         self.form = form
+        self._told: set[str] = set()
 
     @property
     def couples_images(self) -> bool:
@@ -138,24 +145,41 @@ class BatchNormStatistics(Objective):
                 "`batch_norm_statistics` needs one that has."
             )
         return {
-            f"{name}:input": _Stored(norm.running_mean, norm.running_var, norm.eps)
+            f"{name}:input": _Stored(norm.running_mean, norm.running_var, getattr(norm, "eps", 0.0))
             for name, norm in norms.items()
             if norm.running_mean is not None and norm.running_var is not None
         }
 
     def forward(self, view: View) -> Float[Tensor, " b"]:
         stored = view.kept((id(self), "stored"), lambda: self._stored(view.scene.models))
+        shown = view.taps(tuple(stored), model=self.model)
+        if len(shown) < len(stored):
+            self._tell(
+                [name.removesuffix(":input") for name in stored if name not in shown], stored
+            )
         distance_of = _divergence if self.form == "divergence" else _norm
         total = view.image.new_zeros(len(view.image))
-        for i, (name, wanted) in enumerate(stored.items()):
-            distance = distance_of(*self._statistics(view, name), wanted)
+        for i, (name, features) in enumerate(shown.items()):
+            distance = distance_of(*self._statistics(view, features), stored[name])
             share = distance / len(view.image) if self.coupled else distance
             total = total + (self.first_multiplier if i == 0 else 1.0) * share
-        return total / len(stored) if self.form == "divergence" else total
+        return total / len(shown) if self.form == "divergence" else total
 
-    def _statistics(self, view: View, name: str) -> tuple[Tensor, Tensor]:
+    def _tell(self, inputs: Sequence[str], stored: Mapping[str, _Stored]) -> None:
+        """Say once which layers do not run; a network may hold heads beside the path."""
+        idle = [name.removesuffix(":input") for name in inputs]
+        if len(idle) == len(stored):
+            raise RecipeError(
+                f"None of the batch norms of model {self.model!r} ({listed(idle, most=3)}) runs "
+                "when it looks at an image; `batch_norm_statistics` needs one that does."
+            )
+        told = f"{len(idle)} of {len(stored)} batch norms of model {self.model!r} do not run"
+        if told not in self._told:
+            self._told.add(told)
+            log.warning("%s (%s) and are left out.", told, listed(idle, most=3))
+
+    def _statistics(self, view: View, features: Float[Tensor, "b c h w"]) -> tuple[Tensor, Tensor]:
         """Mean and variance of a layer's channels: `(b, c)`, or `(1, c)` over the whole batch."""
-        features = view.tap(name, model=self.model)
         weights = view.region(features.shape[-2:])
         if self.coupled:  # as one tall image
             features = features.transpose(0, 1).flatten(1, 2)[None]

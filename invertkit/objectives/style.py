@@ -31,6 +31,8 @@ class GramMatrices(LayersObjective):
         layers: Any layers with spatial output; `default` stands for the model's own list.
         weights: w_l, one for each layer; by default 1 / number of layers.
         model: Name of the network.
+        axis: Of the channels in what the layers put out, -1 where they come last; found by itself
+            if not named.
 
     Example:
         >>> import torch
@@ -67,8 +69,9 @@ class GramMatrices(LayersObjective):
         layers: Sequence[str] = ("default",),
         weights: Sequence[NonNegative] = (),
         model: str = "classifier",
+        axis: int | None = None,
     ) -> None:
-        super().__init__(layers=layers, model=model)
+        super().__init__(layers=layers, model=model, axis=axis)
         self.weights = tuple(weights)
         if self.weights and "default" not in layers and len(self.weights) != len(self.layers):
             raise RecipeError(
@@ -121,6 +124,8 @@ class FeatureDistance(LayersObjective):
     Args:
         layers: Any layers with spatial output; `default` stands for the model's own list.
         model: Name of the network.
+        axis: Of the channels in what the layers put out, -1 where they come last; found by itself
+            if not named.
 
     Raises:
         InputError: The features of both have different shapes.
@@ -132,8 +137,14 @@ class FeatureDistance(LayersObjective):
     weighs_region: ClassVar[bool] = True
     holds_reference: ClassVar[bool] = True
 
-    def __init__(self, *, layers: Sequence[str] = ("default",), model: str = "classifier") -> None:
-        super().__init__(layers=layers, model=model)
+    def __init__(
+        self,
+        *,
+        layers: Sequence[str] = ("default",),
+        model: str = "classifier",
+        axis: int | None = None,
+    ) -> None:
+        super().__init__(layers=layers, model=model, axis=axis)
         self._wanted: dict[str, Tensor] = {}
 
     def prepare(self, reference: View | None) -> None:

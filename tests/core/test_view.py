@@ -17,7 +17,7 @@ from invertkit.core.scene import Scene
 from invertkit.core.view import View
 from invertkit.engine.problem import Term
 from invertkit.engine.run import Run
-from invertkit.errors import InputError, TapError
+from invertkit.errors import InputError, RecipeError, TapError
 from invertkit.models.classifiers.classifier import Classifier
 from invertkit.objectives.outputs import Activation, CrossEntropy, KLDivergence
 from invertkit.objectives.statistics import BatchNormStatistics, FeatureStatistics
@@ -110,6 +110,30 @@ def test_a_layer_that_was_not_announced_is_an_error(classifier: Classifier, scen
         view.tap("layer1", model="clasifier")
     with pytest.raises(TapError, match=r"No player 'critic'.*known: none"):
         view.player("critic")
+
+
+def test_a_layer_that_does_not_run_or_mixes_its_rows_is_an_error(scene: Scene) -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.aside, self.cut = (
+                nn.Conv2d(3, 4, 1),
+                nn.Conv2d(3, 4, 1),
+                nn.Flatten(0, 1),
+            )
+
+        def forward(self, image: Tensor) -> Tensor:
+            return self.cut(self.stem(image)).mean((1, 2)).reshape(len(image), 4, 1)
+
+    models = {"classifier": Classifier(Odd()).double()}
+    view = look(replace(scene, models=models, needs={"classifier": ("aside", "cut", "logits")}))
+    with pytest.raises(TapError, match=r"'aside'.*does not run when the network looks"):
+        view.tap("aside")
+    with pytest.raises(TapError, match=r"'cut'.*\(8, 16, 20\) for 2 images.*one row an image"):
+        view.tap("cut")
+    with pytest.raises(TapError, match=r"shape \(2, 4, 1\) where logits of classes, \(b, k\)"):
+        view.logits()
+    assert view.taps(("aside", "logits")).keys() == {"logits"}
 
 
 def test_draws_of_a_view_belong_to_its_seeds_and_step(scene: Scene) -> None:
@@ -240,7 +264,7 @@ def test_hooks_are_gone_even_where_the_forward_fails(classifier: Classifier) -> 
     classifier.observe(uniform(1, 3, *SIZE), ("stem", "layer2.1:input", "logits"))
     assert hooks() == 0
     classifier.net.layer2 = nn.Conv2d(7, 7, 3).double()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RecipeError, match="a tiny network fails on images of 16×20"):
         classifier.observe(uniform(1, 3, *SIZE), ("stem", "layer3"))
     assert hooks() == 0
     with pytest.raises(TapError):

@@ -82,5 +82,5 @@ def test_feature_cosine_reads_a_flat_layer_unless_it_has_a_region() -> None:
     objective = cosine(layers=["fc"])
     scene = setting(objective)
     assert (score(objective, scene, uniform(2, 3, *SIZE)) > 0).all()
-    with pytest.raises(RecipeError, match=r"Layer 'fc' puts out shape \(1, 5\); in a region"):
+    with pytest.raises(RecipeError, match=r"Layer 'fc' puts out shape \(1, 5\); `feat"):
         score(objective, scene, uniform(2, 3, *SIZE), region="object")

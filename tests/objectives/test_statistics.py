@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 from typing import Any, Literal
@@ -7,6 +8,7 @@ from typing import Any, Literal
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from invertkit.core.randomness import Randomness
 from invertkit.core.scene import Scene
@@ -297,10 +299,69 @@ def test_statistics_of_an_empty_region_are_finite(name: str) -> None:
 def test_what_cannot_be_computed_is_said() -> None:
     with pytest.raises(InputError, match="compares with a reference"):
         setting(FeatureStatistics(), make_scene(reference=False))
-    with pytest.raises(RecipeError, match="convolutional"):
+    with pytest.raises(RecipeError, match="Choose a layer with places"):
         setting(FeatureStatistics(layers=["fc"]))
     bare = {"classifier": Classifier(nn.Sequential(nn.Conv2d(3, 2, 1)))}
     with pytest.raises(RecipeError, match="no default layers"):
         FeatureStatistics().needs(bare)
     with pytest.raises(RecipeError, match="no batch-norm layer"):
         BatchNormStatistics().needs(bare)
+
+
+class WithHead(nn.Module):
+    """A frozen and a synchronised norm on the way, and one in a head that serves training alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+        self.conv1, self.norm1 = nn.Conv2d(3, 4, 3), FrozenBatchNorm2d(4)
+        self.conv2, self.norm2 = nn.Conv2d(4, 5, 3), nn.SyncBatchNorm(5)
+        for norm in (self.norm1, self.norm2):
+            norm.running_mean.copy_(uniform(len(norm.running_mean), seed=1))  # type: ignore[union-attr,arg-type]
+            norm.running_var.copy_(uniform(len(norm.running_var), seed=2) + 0.5)  # type: ignore[union-attr,arg-type,operator]
+
+    def forward(self, image: Tensor) -> Tensor:
+        features = self.norm1(self.conv1(image)).relu()
+        if self.training:
+            self.head(features)
+        return self.norm2(self.conv2(features)).mean((2, 3))
+
+
+@pytest.mark.parametrize("form", ["norm", "divergence"])
+def test_norms_of_every_kind_count_if_they_run(
+    form: Literal["norm", "divergence"], caplog: pytest.LogCaptureFixture
+) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = WithHead()
+    classifier, images = Classifier(net).double(), uniform(2, 3, *SIZE)
+    objective = BatchNormStatistics(form=form)
+    values = score(objective, setting(objective, models={"classifier": classifier}), images)
+    assert (
+        "1 of 3 batch norms of model 'classifier' do not run (head.1) and are left" in caplog.text
+    )
+    without = copy.deepcopy(classifier)
+    del without.net.head
+    wanted = BatchNormStatistics(form=form)
+    scene = setting(wanted, models={"classifier": without})
+    assert torch.equal(values, score(wanted, scene, images))
+    # The value of a network of ordinary norms that hold the same statistics.
+    plain = copy.deepcopy(without)
+    for name in ("norm1", "norm2"):
+        norm = getattr(without.net, name)
+        setattr(plain.net, name, other := nn.BatchNorm2d(len(norm.running_mean)).double().eval())
+        other.load_state_dict(norm.state_dict(), strict=False)
+        other.requires_grad_(requires_grad=False)
+    scene = setting(wanted, models={"classifier": plain})
+    torch.testing.assert_close(values, score(wanted, scene, images))
+    slope = gradient(lambda x: score(wanted, scene, x), images)
+    assert slope.flatten(1).any(1).all()
+
+
+def test_norms_that_never_run_are_no_statistics() -> None:
+    net = WithHead()
+    net.norm1 = net.norm2 = nn.Identity()
+    objective = BatchNormStatistics()
+    scene = setting(objective, models={"classifier": Classifier(net).double()})
+    with pytest.raises(RecipeError, match=r"None of the batch norms.*\(head.1\) runs"):
+        score(objective, scene, uniform(1, 3, *SIZE))

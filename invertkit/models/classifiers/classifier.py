@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, final
+from typing import Any, Final, cast, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from invertkit.core.network import Network
+from invertkit.core.network import Network, StoresStatistics
 from invertkit.core.pixel_space import IMAGENET_MEAN, IMAGENET_STD, per_channel
 from invertkit.core.scene import LOGITS
 from invertkit.core.suggestions import did_you_mean
-from invertkit.errors import InputError, TapError
-from invertkit.models.classifiers.taps import Show, Taps, run_watched
+from invertkit.errors import InputError, InvertkitError, RecipeError, TapError
+from invertkit.models.classifiers.ready import (
+    COMPLAINTS,
+    dtype_of,
+    first_line,
+    ready,
+    sees_grey,
+    stores_statistics,
+)
+from invertkit.models.classifiers.taps import Show, Taps, run_watched, tensor_of
 from invertkit.models.folding.folding import Folding
+
+_LUMA: Final = (0.299, 0.587, 0.114)
+"""What each colour counts in a grey picture, as in Pillow: ITU-R 601."""
 
 
 @final
@@ -23,13 +34,14 @@ class Classifier(Network):
     """A network with its own normalisation, frozen, in evaluation mode.
 
     Images in [0, 1] go in; `observe` gives the logits, any layers, or both, in one forward that
-    stops after the last layer asked for. Weights take no gradient.
+    stops after the last layer asked for. Weights take no gradient. The network may compute in other
+    numbers than those of the image, of half or double precision, which is cast for it; may see grey
+    only; and where it or a layer gives more than a tensor, `tensor_of` says which counts.
 
     Args:
-        net: Any module from `(b, 3, h, w)`, normalised, to `(b, k)` logits. It is changed: set to
-            evaluation mode, frozen, and its in-place activations made to leave their input alone,
-            so that a layer can be read after the next one has run.
-        mean: Per channel, subtracted from the image.
+        net: Any module from `(b, 3, h, w)`, or `(b, 1, h, w)`, normalised, to `(b, k)` logits. It
+            is changed; see `ready`.
+        mean: Per channel, subtracted from the image; one number for a network that sees grey.
         std: Per channel, divides the difference.
         classes: Names of the logits, if known.
         description: What it is and where its weights came from; said aloud and in the report.
@@ -64,22 +76,19 @@ class Classifier(Network):
         super().__init__(
             description=description, size=size, classes=classes, default_layers=default_layers
         )
-        if not isinstance(net, nn.Module):
-            raise InputError(f"A classifier wraps a torch.nn.Module, got {net!r:.60}.")
-        self.net = _recordable(net).eval().requires_grad_(False)
-        # A layer can then be shown after the next has run without being copied (`Taps`).
-        for module in net.modules():
-            if getattr(module, "inplace", None) is True:
-                vars(module)["inplace"] = False
+        self.net = ready(net)
         self.mean, self.std = tuple(mean), tuple(std)
+        if len(self.mean) == 3 and sees_grey(net):
+            self.mean, self.std = ((sum(each) / 3,) for each in (self.mean, self.std))
+        tokens = getattr(net, "num_prefix_tokens", None)
+        self.prefix_tokens = tokens if isinstance(tokens, int) else None
         self._folding = Folding(enabled=fold)
         self._taps = Taps()
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b ..."]:
         """What the network gives for images in [0, 1]: of a classifier the logits, `(b, k)`."""
         with self._folding.lock:
-            logits: Tensor = self.net(self.normalized(image))
-        return logits
+            return tensor_of(self._run(image), self.description).to(image.dtype)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Classifier:  # noqa: FBT001, FBT002
         # `.to` puts other tensors behind the network's names, whose faster copies would be stale.
@@ -100,20 +109,47 @@ class Classifier(Network):
         like = next(self.parameters(), torch.empty(0))
         try:
             with torch.no_grad():
-                self(like.new_full((1, 3, size, size), 0.5))
+                self.net(self._given(like.new_full((1, 3, size, size), 0.5)))
         except torch.OutOfMemoryError:
             # It says nothing about the size that a network takes, only about this machine.
             raise
-        except (RuntimeError, AssertionError, ValueError) as error:
-            why = (str(error).strip().split("\n")[0] or type(error).__name__).rstrip(".")
+        except COMPLAINTS as error:
             raise InputError(
-                f"size: {name} cannot take images of {size}×{size} ({why}). It was made for "
-                f"{self.size}×{self.size}."
+                f"size: {name} cannot take images of {size}×{size} ({first_line(error)}). It was "
+                f"made for {self.size}×{self.size}."
             ) from None
 
-    def normalized(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-        """The image as the network wants it."""
+    def normalized(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b _ h w"]:
+        """The image as the network wants it; grey (ITU-R 601) if it wants one channel."""
+        if len(self.mean) == 1:
+            image = (image * per_channel(_LUMA, image)).sum(1, keepdim=True)
         return (image - per_channel(self.mean, image)) / per_channel(self.std, image)
+
+    def _given(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b _ h w"]:
+        """The image as the network wants it, in the numbers that it computes with."""
+        return self.normalized(image).to(dtype_of(self.net) or image.dtype)
+
+    def _run(self, image: Float[Tensor, "b 3 h w"]) -> Any:
+        """What the network gives, a tensor or not; what it complains of, in a sentence."""
+        try:
+            return self.net(self._given(image))
+        except (InvertkitError, torch.OutOfMemoryError):
+            raise  # the one is a sentence, the other says nothing about the network
+        except COMPLAINTS as error:
+            height, width = image.shape[-2:]
+            own = f"{self.size}×{self.size}"
+            hint = f" It was made for {own}; if it takes no other size, give the stages that one."
+            raise RecipeError(
+                f"{self.description} fails on images of {height}×{width} ({first_line(error)})."
+                f"{'' if height == width == self.size else hint}"
+            ) from error
+
+    def _example(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "_ _ h w"]:
+        """Any tensor like those that the network is given."""
+        dtype = dtype_of(self.net) or image.dtype
+        if len(self.mean) == image.shape[1] and dtype == image.dtype:
+            return image
+        return image.new_empty((1, len(self.mean), *image.shape[-2:]), dtype=dtype)
 
     def observe(
         self, image: Float[Tensor, "b 3 h w"], layers: Collection[str]
@@ -136,9 +172,9 @@ class Classifier(Network):
         output = LOGITS if LOGITS in wanted or not modules else ""
 
         def run(show: Show) -> None:
-            run_watched(modules, lambda: self.net(self.normalized(image)), show, output=output)
+            run_watched(modules, lambda: self._run(image), show, output=output)
 
-        with self._folding.lent(self.net, image, wanted):
+        with self._folding.lent(self.net, self._example(image), wanted):
             return self._taps.look(run)
 
     def _tapped(self, name: str) -> nn.Module:
@@ -170,26 +206,25 @@ class Classifier(Network):
             )
         return module
 
-    def batch_norms(self) -> dict[str, nn.BatchNorm2d]:
-        """Its batch-normalisation layers that keep running statistics, in forward order."""
+    def batch_norms(self) -> dict[str, StoresStatistics]:
+        """Its batch norms that keep statistics, synchronised and frozen ones too.
+
+        In the order in which the network holds them. Some may lie aside of the path of a forward.
+        """
         return {
-            name: module
+            name: cast(StoresStatistics, module)
             for name, module in self.net.named_modules()
-            if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
+            if name and stores_statistics(module)
         }
+
+    def channel_axis(self, layer: str) -> int | None:
+        """The axis of a layer's channels by its kind, or as timm says of the whole network."""
+        kind = type(self._tapped(layer)) if layer != LOGITS else nn.Linear
+        if kind in (nn.Linear, nn.LayerNorm, nn.MultiheadAttention):
+            return -1
+        if issubclass(kind, nn.Conv2d | nn.BatchNorm2d | nn.GroupNorm):
+            return 1
+        return -1 if str(getattr(self.net, "output_fmt", "")) == "NHWC" else None
 
     def check_layer(self, name: str) -> None:
         self.layer(name.removesuffix(":input"))
-
-
-def _recordable(net: nn.Module) -> nn.Module:
-    """The network, with weights through which gradients pass, also if `inference_mode` made it."""
-    with torch.inference_mode(mode=False), torch.no_grad():
-        for module in net.modules():
-            for name, weight in module._parameters.items():
-                if weight is not None and weight.is_inference():
-                    module._parameters[name] = nn.Parameter(weight.clone(), requires_grad=False)
-            for name, buffer in module._buffers.items():
-                if buffer is not None and buffer.is_inference():
-                    module._buffers[name] = buffer.clone()
-    return net

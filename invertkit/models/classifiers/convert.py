@@ -14,7 +14,13 @@ from invertkit.models.classifiers import architectures
 from invertkit.models.classifiers.catalogue import usual
 from invertkit.models.loading.layouts import Layout
 from invertkit.models.loading.safetensors_file import as_half, read_facts, write_safetensors
-from invertkit.models.loading.weights_file import check_fit, read_layout, read_trusted, sha256
+from invertkit.models.loading.weights_file import (
+    check_fit,
+    is_safetensors,
+    read_layout,
+    read_trusted,
+    sha256,
+)
 
 
 def convert_weights(
@@ -88,7 +94,7 @@ def _renamed(layout: Layout, architecture: str) -> Layout:
 def _facts_of(source: Path, layout: Layout, architecture: str) -> dict[str, Any]:
     """The metadata of a converted file; of a network that is not known, only where it is from."""
     origin: dict[str, Any] = {"converted_from": source.name, "sha256_of_source": sha256(source)}
-    facts = {**(read_facts(source) if source.suffix == ".safetensors" else {}), **origin}
+    facts = {**(read_facts(source) if is_safetensors(source) else {}), **origin}
     # A training that was never told names counts its classes: those of the architecture are better.
     if facts.get("classes") == [str(i) for i in range(len(facts.get("classes", ())))]:
         del facts["classes"]

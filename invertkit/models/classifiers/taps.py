@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+
+from invertkit.errors import TapError
 
 Show = Callable[[str, Tensor], None]
 """Told the name of a layer and what it puts out."""
@@ -69,12 +72,50 @@ class Taps:
         seen[name] = value
 
 
+def tensor_of(value: Any, who: str) -> Tensor:
+    """The tensor that counts among what a network or a layer gives.
+
+    Itself; of what has logits, those; of mappings, sequences and dataclasses the first tensor.
+
+    Args:
+        value: What it gives.
+        who: Gives it, for the message.
+
+    Raises:
+        TapError: No tensor.
+
+    Example:
+        >>> tensor_of({"features": torch.zeros(2), "logits": torch.ones(1)}, "The network")
+        tensor([1.])
+        >>> tensor_of((torch.zeros(2), None), "The layer").shape
+        torch.Size([2])
+    """
+    if isinstance(value, Tensor):
+        return value
+    parts: Iterable[Any] = ()
+    if isinstance(value, Mapping):
+        parts = (value.get("logits"), *value.values())
+    elif isinstance(value, Sequence):
+        parts = (getattr(value, "logits", None), *value)
+    elif is_dataclass(value):
+        parts = (getattr(value, "logits", None), *(getattr(value, f.name) for f in fields(value)))
+    elif hasattr(value, "logits"):
+        parts = (value.logits,)
+    for part in parts:
+        if isinstance(part, Tensor):
+            return part
+    raise TapError(
+        f"{who} gives {type(value).__name__} without a tensor in it; expected a tensor, or a "
+        "tuple, mapping or dataclass that holds one."
+    )
+
+
 class _EnoughError(Exception):
     """Every layer that was asked for has been seen; the rest of the network need not run."""
 
 
 def run_watched(
-    modules: Mapping[str, nn.Module], run: Callable[[], Tensor], show: Show, *, output: str = ""
+    modules: Mapping[str, nn.Module], run: Callable[[], Any], show: Show, *, output: str = ""
 ) -> None:
     """Run a network and show some of its layers.
 
@@ -108,7 +149,7 @@ def run_watched(
         except _EnoughError:
             return
     if output:
-        show(output, whole)
+        show(output, tensor_of(whole, "The network"))
 
 
 @contextmanager
@@ -118,12 +159,23 @@ def _hooks(modules: Mapping[str, nn.Module], seen: Show) -> Iterator[None]:
     They are put where `register_forward_hook` puts them, which for small networks would take
     longer than a layer.
     """
+    graph = torch.is_grad_enabled()
 
-    def before(module: nn.Module, inputs: tuple[Any, ...], *, name: str) -> None:
-        seen(name, inputs[0])
+    def tell(name: str, value: Any) -> None:
+        tensor = tensor_of(value, f"Layer {name!r}")
+        if graph and not torch.is_grad_enabled():
+            raise TapError(
+                f"Layer {name!r} runs without gradients inside the network (under `no_grad`, or "
+                "as a checkpointed block that is run again). Read the block around it, or switch "
+                "gradient checkpointing off."
+            )
+        seen(name, tensor)
 
-    def after(module: nn.Module, inputs: Any, output: Tensor, *, name: str) -> None:
-        seen(name, output)
+    def before(module: nn.Module, inputs: Any, named: dict[str, Any], *, name: str) -> None:
+        tell(name, (*inputs, *named.values()))
+
+    def after(module: nn.Module, inputs: Any, output: Any, *, name: str) -> None:
+        tell(name, output)
 
     # A dictionary keeps its order: hooks of others that are there already run before these.
     placed: list[tuple[dict[Any, Any], Any]] = []
@@ -134,6 +186,9 @@ def _hooks(modules: Mapping[str, nn.Module], seen: Show) -> Iterator[None]:
             hook = partial(before if early else after, name=name)
             placed.append((hooks, hook))
             hooks[hook] = hook  # type: ignore[index]
+            if early:  # some networks give their layers everything by name
+                placed.append((module._forward_pre_hooks_with_kwargs, hook))
+                module._forward_pre_hooks_with_kwargs[hook] = True  # type: ignore[index]
         yield
     finally:
         for hooks, hook in placed:

@@ -16,7 +16,13 @@ from invertkit.models.classifiers.words import is_file_name
 from invertkit.models.loading.hub import weights_of
 from invertkit.models.loading.layouts import Layout
 from invertkit.models.loading.safetensors_file import read_facts
-from invertkit.models.loading.weights_file import check_finite, check_fit, read_layout, sha256
+from invertkit.models.loading.weights_file import (
+    check_finite,
+    check_fit,
+    is_safetensors,
+    read_layout,
+    sha256,
+)
 
 
 @final
@@ -85,7 +91,7 @@ def verify(what: str, *, weights: Path | None = None, architecture: str = "") ->
         raise WeightsError(f"{what}: neither a name of the catalogue nor a file.{hint}")
     path = Path(what) if entry is None else weights_of(entry, weights)
     layout = read_layout(path)
-    facts = read_facts(path) if path.suffix == ".safetensors" else {}
+    facts = read_facts(path) if is_safetensors(path) else {}
     kind = _kind(path, layout, facts, entry, architecture)
     classes = architectures.class_count(layout.state)
     with torch.device("meta"):
@@ -138,7 +144,7 @@ def _published(entry: Entry | None, digest: str) -> str:
 
 
 def _container(path: Path) -> str:
-    if path.suffix == ".safetensors":
+    if is_safetensors(path):
         return "safetensors"
     return "torch, zip" if zipfile.is_zipfile(path) else "torch, the older container"
 

@@ -1,8 +1,9 @@
 """What lies where in a checkpoint: the state dict inside it, and what stands around the network.
 
-Understood are a bare state dict; one under `model`, `state_dict` or `model_state_dict`; keys with
-the prefix of a wrapper (`module.`, `model.`, `net.`, `_orig_mod.`) on every one of them; and the
-files of the robustness library, which hold the network twice, and a normaliser twice:
+Understood are a bare state dict; one under a name such as `model` or `state_dict`, however deep, or
+under any name if it is the only one (`nested`); keys with the prefix of a wrapper (`module.`,
+`backbone.`) on every one of them but those of a loss; and the files of the robustness library,
+which hold the network twice, and a normaliser twice:
 
     module.normalizer.new_mean, .new_std            (3, 1, 1)
     module.model.KEY                                the network
@@ -21,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -29,9 +30,7 @@ from torch import Tensor
 from invertkit.core.log import log
 from invertkit.core.suggestions import listed
 from invertkit.errors import WeightsError
-
-_NESTED: Final = ("model", "state_dict", "model_state_dict")
-_WRAPPERS: Final = ("module.", "model.", "net.", "_orig_mod.")
+from invertkit.models.loading.nested import find_state, without_training, wrapper_of
 
 
 @final
@@ -82,20 +81,11 @@ def find_layout(data: Any, *, name: str) -> Layout:
         >>> list(layout.state), layout.beside
         (['fc.bias'], ('epoch',))
     """
-    where = "a state dict"
-    beside: tuple[str, ...] = ()
-    if isinstance(data, Mapping):
-        for key in _NESTED:
-            if isinstance(data.get(key), Mapping):
-                where = f"a state dict under `{key}`"
-                beside = tuple(str(other) for other in data if other != key)
-                data = data[key]
-                break
-    entries = {str(key): value for key, value in data.items()} if isinstance(data, Mapping) else {}
+    found = find_state(data, name=name)
+    where, beside = found.where, found.beside
+    entries = {str(key): value for key, value in found.state.items()}
     # Detached, a parameter loses attributes that the file may have set, which may hide methods.
     tensors = {k: Tensor.detach(value) for k, value in entries.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise WeightsError(f"{name}: holds no tensors by name; expected a state dict.")
     if not all(key.isprintable() for key in (*entries, *beside)):
         raise WeightsError(f"{name}: has entries whose names cannot be printed.")
     odd = [key for key, value in tensors.items() if not _ordinary(value)]
@@ -105,16 +95,25 @@ def find_layout(data: Any, *, name: str) -> Layout:
             f"({listed(odd, most=3)}); expected ordinary tensors."
         )
     others = [key for key in entries if key not in tensors]
-    notes = [f"{len(others)} entries that are no tensors are left out ({listed(others, most=3)})."]
+    notes = [*found.notes]
+    if others:
+        some = listed(others, most=3)
+        notes.append(f"{len(others)} entries that are no tensors are left out ({some}).")
     bare, prefix = _unwrapped(tensors)
+    bare, aside = without_training(bare)
+    if aside:
+        some = listed(aside, most=3)
+        notes.append(f"{len(aside)} entries belong to the training, and are left out ({some}).")
+        bare, more = _unwrapped(bare)
+        prefix += more
     if any(key.startswith(("attacker.", "normalizer.")) for key in bare):
-        return _robustness(bare, where, len(entries), beside, notes if others else [], name=name)
+        return _robustness(bare, where, len(entries), beside, notes, name=name)
     return Layout(
         name=where + (f", keys with `{prefix}`" if prefix else ""),
         state=bare,
         entries=len(entries),
         beside=beside,
-        notes=tuple(notes if others else ()),
+        notes=tuple(notes),
     )
 
 
@@ -125,14 +124,10 @@ def _ordinary(value: Tensor) -> bool:
 def _unwrapped(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
     """Without the prefixes that every key has."""
     bare, prefix = dict(tensors), ""
-    while bare and (wrapper := next((w for w in _WRAPPERS if _all_start(bare, w)), "")):
+    while bare and (wrapper := wrapper_of(bare)):
         bare = {key.removeprefix(wrapper): value for key, value in bare.items()}
         prefix += wrapper
     return bare, prefix
-
-
-def _all_start(names: Mapping[str, Any], prefix: str) -> bool:
-    return all(name.startswith(prefix) for name in names)
 
 
 def _robustness(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import pickle
 import warnings
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from invertkit.errors import WeightsError
+from invertkit.models.loading.file_kinds import kind_of, stranger
 from invertkit.models.loading.inert.faults import DamagedError, ForeignNameError
 from invertkit.models.loading.inert.read import read_inert
 from invertkit.models.loading.layouts import Layout, find_layout
@@ -37,7 +39,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         >>> read_weights(CARRIED / "lite0-eps0.safetensors")["classifier.bias"].shape
         torch.Size([1000])
     """
-    if path.suffix == ".safetensors" and path.is_file():
+    if path.is_file() and is_safetensors(path):
         return read_safetensors(path)
     return dict(read_layout(path).state)
 
@@ -50,19 +52,38 @@ def read_layout(path: Path) -> Layout:
     """
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file.")
-    if path.suffix == ".safetensors":
+    if is_safetensors(path):
         return find_layout(read_safetensors(path), name=str(path))
     return find_layout(_read_checkpoint(path), name=str(path))
 
 
+def is_safetensors(path: Path) -> bool:
+    """Whether a file that exists is in the format of safetensors, or shall be by its name.
+
+    Example:
+        >>> from invertkit.models.loading.hub import CARRIED
+        >>> is_safetensors(CARRIED / "lite0-eps0.safetensors")
+        True
+    """
+    kind = kind_of(path)
+    if kind == "other" and path.suffix == ".safetensors":
+        return not stranger(path) and path.read_bytes()[:1] != b"\x80"  # a pickle's first byte
+    return kind == "safetensors"
+
+
 def _read_checkpoint(path: Path) -> Any:
     """What a PyTorch checkpoint holds, by torch's own reader or, if that refuses, inertly."""
+    if kind_of(path) == "torchscript":
+        raise WeightsError(
+            f"{path}: is a compiled network (TorchScript), which is code. If you trust where it "
+            f"comes from, convert it once: `{_command(path)}`."
+        )
+    if told := stranger(path):
+        raise WeightsError(f"{path}: {told}.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of unusual pickles: they are read or refused
-            return torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
+            return _loaded(path, weights_only=True)
     except pickle.UnpicklingError:
         pass  # it holds more than tensors, or is damaged: the next reader tells
     except Exception as error:  # a damaged pickle may raise anything
@@ -72,8 +93,7 @@ def _read_checkpoint(path: Path) -> Any:
     except ForeignNameError as error:
         raise WeightsError(
             f"{path}: holds more than tensors, and reading it would run code from the file "
-            f"({error}). If you trust where it comes from, convert it once: `invertkit models "
-            f"convert {path} {path.with_suffix('.safetensors').name} --trust`."
+            f"({error}). If you trust where it comes from, convert it once: `{_command(path)}`."
         ) from None
     except DamagedError as error:
         raise WeightsError(_damaged(path, error)) from None
@@ -87,25 +107,59 @@ def _damaged(path: Path, error: Exception) -> str:
     )
 
 
+def _command(path: Path) -> str:
+    return f"invertkit models convert {path} {path.with_suffix('.safetensors').name} --trust"
+
+
 def read_trusted(source: Path) -> Layout:
     """The one place that may run a file's code, and only because the user said so.
 
+    What can be read without is read without: its classes need not be there.
+
     Raises:
-        WeightsError: It is damaged, or holds no tensors.
+        WeightsError: It is damaged, holds no tensors, or needs code that is not installed.
     """
-    if source.suffix == ".safetensors":
+    if is_safetensors(source) or stranger(source):
         return read_layout(source)
+    if kind_of(source) != "torchscript":
+        with contextlib.suppress(WeightsError):
+            return read_layout(source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            data = torch.load(source, map_location="cpu", weights_only=False)
+            data = _run_and_read(source)
+    except (ImportError, AttributeError) as error:
+        raise WeightsError(
+            f"{source}: holds an object of a class that is not to be found here ({error}). Install "
+            "the package that it comes from, or run this where its code lies."
+        ) from None
     except Exception as error:
         raise WeightsError(_damaged(source, error)) from None
+    return find_layout(_tensors_of(data), name=str(source))
+
+
+def _run_and_read(source: Path) -> Any:
+    if kind_of(source) == "torchscript":
+        return torch.jit.load(source, map_location="cpu")
+    return _loaded(source, weights_only=False)
+
+
+def _loaded(path: Path, *, weights_only: bool) -> Any:
+    # By its ending, PyTorch would take a renamed checkpoint for safetensors.
+    if path.suffix == ".safetensors":
+        with path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=weights_only)
+    mapped = weights_only and zipfile.is_zipfile(path)
+    return torch.load(path, map_location="cpu", weights_only=weights_only, mmap=mapped)
+
+
+def _tensors_of(data: Any) -> Any:
+    """What was unpickled, with the state dict of every network in place of it."""
     if isinstance(data, nn.Module):
-        data = data.state_dict()
-    elif isinstance(data, Mapping) and isinstance(data.get("model"), nn.Module):
-        data = {**data, "model": data["model"].state_dict()}
-    return find_layout(data, name=str(source))
+        return data.state_dict()
+    if isinstance(data, Mapping):
+        return {key: _tensors_of(value) for key, value in data.items()}
+    return data
 
 
 def load_into(net: nn.Module, state: Mapping[str, Tensor], *, name: str) -> None:

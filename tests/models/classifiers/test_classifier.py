@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from invertkit.core.pixel_space import IMAGENET_MEAN, IMAGENET_STD
 from invertkit.errors import TapError
@@ -134,6 +135,8 @@ def test_batch_norms_come_in_forward_order_and_only_with_statistics(
     assert names == order
     bare = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2, track_running_stats=False))
     assert not Classifier(bare).batch_norms()
+    others = nn.Sequential(nn.SyncBatchNorm(3), FrozenBatchNorm2d(3), nn.InstanceNorm2d(3))
+    assert list(Classifier(others).batch_norms()) == ["0", "1"]
 
 
 def test_weights_travel_as_plain_tensors(classifier: Classifier) -> None:

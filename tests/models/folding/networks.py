@@ -243,7 +243,8 @@ NETS: dict[str, tuple[Callable[[], nn.Module], int, int, int]] = {
     "unruly": (Unruly, 32, 1, 0),
     "checkpoint": (partial(Checkpointed, reentrant=False), 32, 1, 1),
     "without affine": (partial(simple, affine=False), 32, 1, 0),
-    "without statistics": (partial(simple, track_running_stats=False), 32, 1, 1),
+    # Of each of two images.
+    "without statistics": (partial(simple, track_running_stats=False), 32, 2, 2),
 }
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 
+from invertkit.errors import RecipeError
 from invertkit.models.classifiers.classifier import Classifier
 from invertkit.models.classifiers.kitnet import KitNet
 from invertkit.models.folding.folding import Folding, joined
@@ -186,7 +187,7 @@ def test_a_failing_forward_gives_everything_back() -> None:
     folding.observe(image, ("logits",))
     fc = folding.net.fc
     folding.net.fc = nn.Linear(3, 3).double()
-    with pytest.raises(RuntimeError, match="shapes"):
+    with pytest.raises(RecipeError, match="shapes"):
         folding.observe(image, ("logits",))
     folding.net.fc = fc
     assert torch.equal(folding(image), plain(image))
@@ -378,7 +379,7 @@ def test_a_perceptual_trunk_of_a_classifier_is_joined_too() -> None:
 
 def test_a_size_that_a_network_refuses_spoils_no_other() -> None:
     folding, plain, size = make("unruly")
-    with pytest.raises(RuntimeError, match="shapes"):
+    with pytest.raises(RecipeError, match="shapes"):
         folding.observe(uniform(1, 3, 9, 9), ("logits",))
     image = uniform(1, 3, size, size)
     assert norms_in(folding, size=size) == 0

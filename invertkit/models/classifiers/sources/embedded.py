@@ -11,6 +11,7 @@ from invertkit.models.classifiers.classifier import Classifier
 from invertkit.models.classifiers.sources.file import from_file
 from invertkit.models.loading import hub
 from invertkit.models.loading.safetensors_file import metadata
+from invertkit.models.loading.weights_file import is_safetensors
 
 EMBEDDED: Final = hub.CARRIED / ENTRIES["embedded"].file
 """Its weights."""
@@ -42,7 +43,7 @@ def embedded(*, weights: Path | None = None) -> Classifier:
     path = Path(weights)
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file.")
-    if path.suffix != ".safetensors" or "architecture" not in metadata(path):
+    if not is_safetensors(path) or "architecture" not in metadata(path):
         raise WeightsError(
             f"{path}: was not made by `invertkit train classifier` (its metadata names no network)."
         )

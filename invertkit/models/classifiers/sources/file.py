@@ -15,7 +15,13 @@ from invertkit.models.classifiers.classifier import Classifier
 from invertkit.models.loading import hub
 from invertkit.models.loading.layouts import Layout
 from invertkit.models.loading.safetensors_file import read_facts
-from invertkit.models.loading.weights_file import check_fit, load_into, read_layout, sha256
+from invertkit.models.loading.weights_file import (
+    check_fit,
+    is_safetensors,
+    load_into,
+    read_layout,
+    sha256,
+)
 
 
 def opened(word: str, *, weights: Path | None, pretrained: bool) -> Classifier:
@@ -45,7 +51,7 @@ def from_file(*, path: Path, architecture: str = "") -> Classifier:
         ('conv_stem', 'blocks.1', 'blocks.2', 'blocks.4')
     """
     layout = read_layout(path)
-    facts = read_facts(path) if path.suffix == ".safetensors" else {}
+    facts = read_facts(path) if is_safetensors(path) else {}
     kind = architecture or facts.get("architecture") or architectures.recognise(layout.state)
     if not isinstance(kind, str) or not kind:
         raise WeightsError(
