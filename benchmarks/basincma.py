@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from measuring import ENGINE, Call, Contest
-from plain_generators import Attention, BigGAN, ConditionalNorm, KitGAN, PlainNorm
+from plain_generators import Attention, BigGAN, Conditional, ConditionalNorm, PlainNorm
 from released_basincma import Perceptual, ReleasedBasinCMA, Settings
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -44,11 +44,11 @@ def chunk_of(population: int, largest: int = 9) -> int:
     return max(n for n in range(1, min(largest, population) + 1) if population % n == 0)
 
 
-def kitgan() -> tuple[nn.Module, Generator]:
+def embedded() -> tuple[nn.Module, Generator]:
     """The embedded generator, plainly and as the engine has it."""
     ours = embedded_generator()
     assert isinstance(ours.net, ConditionalGenerator)
-    plain = KitGAN(
+    plain = Conditional(
         classes=len(ours.classes),
         latent=ours.latents["latent"].numbers,
         embedding=ours.tables["embedding"].shape[1],

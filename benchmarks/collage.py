@@ -112,7 +112,7 @@ def judging(generator: Generator, weights: Path | None) -> Judging:
         return package_judge(weights)
 
     def twin() -> Classifier:
-        return open_classifier("embedded-cifar10")
+        return open_classifier("embedded-eps0")
 
     for make in (lite1, twin):
         try:

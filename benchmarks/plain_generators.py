@@ -185,14 +185,14 @@ class BigGAN(nn.Module):
         return pictures
 
 
-class KitNorm(nn.Module):
+class MixedNorm(nn.Module):
     """Batch norm by stored statistics; scale and shift are linear in the condition."""
 
     def __init__(self, channels: int, condition: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(channels, affine=False, eps=EPSILON)
-        self.scale = nn.Linear(condition, channels, bias=False)
-        self.shift = nn.Linear(condition, channels, bias=False)
+        self.scale = nn.Linear(condition, channels)
+        self.shift = nn.Linear(condition, channels)
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
         normal: Tensor = self.norm(features)
@@ -201,14 +201,14 @@ class KitNorm(nn.Module):
         return normal * scale[:, :, None, None] + shift[:, :, None, None]
 
 
-class KitBlock(nn.Module):
+class DoublingBlock(nn.Module):
     """Residual block that doubles the side."""
 
     def __init__(self, inputs: int, outputs: int, condition: int) -> None:
         super().__init__()
-        self.bn1 = KitNorm(inputs, condition)
+        self.bn1 = MixedNorm(inputs, condition)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.bn2 = KitNorm(outputs, condition)
+        self.bn2 = MixedNorm(outputs, condition)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.skip = nn.Conv2d(inputs, outputs, 1, bias=False)
         self.relu = nn.ReLU(inplace=True)
@@ -220,23 +220,23 @@ class KitBlock(nn.Module):
         return out
 
 
-class KitGAN(nn.Module):
-    """The generator that invertkit carries, for 32×32 pictures."""
+class Conditional(nn.Module):
+    """The generator that invertkit carries."""
 
     def __init__(self, *, classes: int, latent: int, embedding: int, widths: Sequence[int]) -> None:
         super().__init__()
         condition = latent + embedding
         self.first = widths[0]
         self.embeddings = nn.Linear(classes, embedding, bias=False)
-        self.gen_z = nn.Linear(condition, 16 * self.first)
-        self.blocks = nn.ModuleList(KitBlock(i, o, condition) for i, o in pairwise(widths))
+        self.gen_z = nn.Linear(latent, 16 * self.first)
+        self.blocks = nn.ModuleList(DoublingBlock(i, o, condition) for i, o in pairwise(widths))
         self.bn = nn.BatchNorm2d(widths[-1], eps=EPSILON)
         self.to_rgb = nn.Conv2d(widths[-1], 3, 3, padding=1)
 
     def forward(self, latent: Tensor, embedding: Tensor) -> Tensor:
         """Pictures in [-1, 1]."""
         condition = torch.cat([latent, embedding], 1)
-        features = self.gen_z(condition).view(-1, self.first, 4, 4)
+        features = self.gen_z(latent).view(-1, self.first, 4, 4)
         for block in self.blocks:
             features = block(features, condition)
         return torch.tanh(self.to_rgb(F.relu_(self.bn(features))))

@@ -85,7 +85,7 @@ def _contest(loop: str, phase: str, options: argparse.Namespace, device: torch.d
     made = (
         basincma.random_biggan(options.generator_size, options.width)
         if options.generator == "biggan"
-        else basincma.kitgan()
+        else basincma.embedded()
     )
     common |= {"inner_steps": options.inner_steps, "memory": options.memory}
     return basincma.contest(made, **common)

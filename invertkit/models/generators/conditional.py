@@ -28,7 +28,7 @@ from invertkit.models.generators.class_maps import (
 
 @final
 class ConditionalBatchNorm(nn.Module):
-    """Batch norm whose scale and shift are linear in a condition.
+    """Batch norm whose scale and shift are affine in a condition.
 
     Args:
         channels: Of the features.
@@ -45,8 +45,8 @@ class ConditionalBatchNorm(nn.Module):
     def __init__(self, channels: int, condition: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(channels, affine=False, eps=1e-4)
-        self.scale = nn.Linear(condition, channels, bias=False)
-        self.shift = nn.Linear(condition, channels, bias=False)
+        self.scale = nn.Linear(condition, channels)
+        self.shift = nn.Linear(condition, channels)
 
     def forward(self, features: Tensor, condition: Condition) -> Tensor:
         """Normalised features times `1 + scale`, plus `shift`.
@@ -117,7 +117,7 @@ class ConditionalGenerator(nn.Module):
         latent: Length of z, standard normal.
         embedding: Length of the class embedding.
         widths: Channels at 4, 8, 16, … pixels: five for pictures of 64.
-        class_at_start: Make the start of z and class, with a bias; KitGAN does.
+        class_at_start: Make the start of z and class, as BigGAN does.
 
     Example:
         >>> net = ConditionalGenerator(3, latent=5, embedding=4, widths=(8, 8))
@@ -141,9 +141,7 @@ class ConditionalGenerator(nn.Module):
         condition = latent + embedding
         self.embeddings = nn.Linear(classes, embedding, bias=False)
         self.class_at_start = class_at_start
-        self.gen_z = nn.Linear(
-            condition if class_at_start else latent, widths[0] * 16, bias=class_at_start
-        )
+        self.gen_z = nn.Linear(condition if class_at_start else latent, widths[0] * 16)
         self.start = nn.Identity()  # so that hooks reach the first map
         self.blocks = nn.ModuleList(_Up(a, b, condition) for a, b in pairwise(widths))
         self.bn = nn.BatchNorm2d(widths[-1], eps=1e-4)
@@ -153,12 +151,14 @@ class ConditionalGenerator(nn.Module):
                 nn.init.orthogonal_(module.weight)
         for module in self.modules():
             if isinstance(module, ConditionalBatchNorm):
-                nn.init.normal_(module.scale.weight, std=0.02)
-                nn.init.normal_(module.shift.weight, std=0.02)
+                for part in (module.scale, module.shift):
+                    nn.init.normal_(part.weight, std=0.02)
+                    nn.init.zeros_(part.bias)
         if not class_at_start:
-            # As large as a standard normal. A smaller start, or one with a bias, is soon outgrown
-            # by a layout that does not depend on z.
+            # As large as a standard normal. A smaller start is soon outgrown by a layout that does
+            # not depend on z.
             nn.init.normal_(self.gen_z.weight, std=latent**-0.5)
+            nn.init.zeros_(self.gen_z.bias)
         nn.init.normal_(self.embeddings.weight)
 
     @functools.cached_property

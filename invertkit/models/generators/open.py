@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from invertkit.errors import WeightsError
 from invertkit.models.classifiers.architectures import build, quiet_random
 from invertkit.models.classifiers.classifier import Classifier
+from invertkit.models.classifiers.open import open_classifier
 from invertkit.models.generators.biggan.config import BigGANConfig
 from invertkit.models.generators.biggan.files import load_biggan
 from invertkit.models.generators.biggan.network import BigGANDeep
@@ -23,23 +23,21 @@ from invertkit.models.generators.conditional import (
 )
 from invertkit.models.generators.encoder import Encoder
 from invertkit.models.generators.generator import BIGGAN_STATISTICS, Generator, ObjectStatistics
-from invertkit.models.generators.kitgan import ENCODER_WIDTHS, KitDiscriminator
 from invertkit.models.generators.latents import latent_and_class
 from invertkit.models.generators.projected import (
     FeatureMixer,
     ProjectedDiscriminator,
     ScaleHead,
     keep_leaves,
+    run_leaves,
 )
 from invertkit.models.loading.safetensors_file import metadata
 from invertkit.models.loading.weights_file import load_into, read_weights, sha256
 
-_FACTS: Final = ("classes", "embedding", "latent", "size", "statistics", "widths")
+_FACTS: Final = ("classes", "embedding", "eyes", "latent", "size", "statistics", "widths")
 ARCHITECTURE: Final = "conditional-gan"
 """What the metadata call the networks that `invertkit train generator` makes."""
-_KITGAN: Final = "kitgan"
-"""Those of the embedded file, which was made before there were projected discriminators."""
-EMBEDDED: Final = Path(__file__).parents[1] / "weights" / "kitgan.safetensors"
+EMBEDDED: Final = Path(__file__).parents[1] / "weights" / "generator64.safetensors"
 """The file with the embedded generator, its discriminator and its encoder."""
 
 
@@ -55,7 +53,7 @@ def embedded_generator(*, weights: Path | None = None) -> Generator:
     Example:
         >>> generator = embedded_generator()
         >>> {name: spec.shape for name, spec in generator.latents.items()}
-        {'latent': (64,), 'embedding': (32,)}
+        {'latent': (128,), 'embedding': (64,)}
     """
     path, facts = _facts(weights)
     with quiet_random():
@@ -64,7 +62,6 @@ def embedded_generator(*, weights: Path | None = None) -> Generator:
             latent=facts["latent"],
             embedding=facts["embedding"],
             widths=facts["widths"],
-            class_at_start=facts["architecture"] == _KITGAN,
         )
     load_into(net, _part(path, "generator"), name=str(path))
     return Generator(
@@ -88,25 +85,19 @@ def embedded_discriminator(*, weights: Path | None = None) -> Classifier:
         RecipeError: Its eyes are of an architecture that is not known here.
     """
     path, facts = _facts(weights)
-    state, net = _part(path, "discriminator"), nn.Module()
+    state = _part(path, "discriminator")
     with quiet_random():
-        if facts["architecture"] == _KITGAN:
-            net = KitDiscriminator(len(facts["classes"]), spectral=False)
-            layers: tuple[str, ...] = ("block1", "block2", "block3")
-            classes = ()  # its trunk alone is opened, and tells of none
-        else:
-            net = _blank_discriminator(facts["eyes"], state, classes=len(facts["classes"]))
-            layers, classes = net.layers, facts["classes"]
+        net = _blank_discriminator(facts["eyes"], state, classes=len(facts["classes"]))
+    if facts["eyes"].get("carried"):
+        state |= {f"eyes.{name}": value for name, value in net.eyes.state_dict().items()}
     load_into(net, state, name=str(path))
-    if isinstance(net, KitDiscriminator):
-        net = nn.Sequential(OrderedDict((name, net.get_submodule(name)) for name in layers))
     return Classifier(
         net,
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
-        classes=classes,
+        classes=facts["classes"],
         description=_described("discriminator", path, weights, facts),
-        default_layers=layers,
+        default_layers=net.layers,
         size=facts["size"],
     )
 
@@ -114,13 +105,16 @@ def embedded_discriminator(*, weights: Path | None = None) -> Classifier:
 def _blank_discriminator(
     eyes: Mapping[str, Any], state: Mapping[str, Tensor], *, classes: int
 ) -> ProjectedDiscriminator:
-    """A discriminator whose weights are still to come."""
-    seeing = build(eyes["architecture"], 1)
-    inside = "eyes.net."
-    keep_leaves(
-        seeing,
-        {name.removeprefix(inside).rpartition(".")[0] for name in state if name.startswith(inside)},
-    )
+    """A discriminator whose weights are still to come, but for eyes that the package carries."""
+    inside, carried = "eyes.net.", eyes.get("carried")
+    if carried:
+        whole = open_classifier(carried)
+        seeing, kept = whole.net, run_leaves(whole, eyes["layers"], eyes["size"])
+    else:
+        seeing = build(eyes["architecture"], 1)
+        names = (name.removeprefix(inside) for name in state if name.startswith(inside))
+        kept = {name.rpartition(".")[0] for name in names}
+    keep_leaves(seeing, kept)
     mixer = FeatureMixer(eyes["channels"])
     return ProjectedDiscriminator(
         Classifier(seeing, mean=eyes["mean"], std=eyes["std"]),
@@ -145,12 +139,11 @@ def embedded_encoder(*, weights: Path | None = None) -> Encoder:
         WeightsError: The file is damaged or not one of these.
     """
     path, facts = _facts(weights)
-    widths = encoder_widths(facts["size"])
     with quiet_random():
         net = ConditionalEncoder(
             latent=facts["latent"],
             embedding=facts["embedding"],
-            widths=ENCODER_WIDTHS if facts["architecture"] == _KITGAN else widths,
+            widths=encoder_widths(facts["size"]),
         )
     load_into(net, _part(path, "encoder"), name=str(path))
     return Encoder(
@@ -220,17 +213,16 @@ def _facts(weights: Path | None) -> tuple[Path, Mapping[str, Any]]:
         raise WeightsError(f"{path}: no such weights file.")
     header = metadata(path)
     architecture = header.get("architecture")
-    if architecture not in (json.dumps(ARCHITECTURE), json.dumps(_KITGAN)):
+    if architecture != json.dumps(ARCHITECTURE):
         raise WeightsError(
-            f"{path}: was not made by `invertkit train generator` (its metadata names neither "
-            f"{ARCHITECTURE} nor {_KITGAN})."
+            f"{path}: was not made by `invertkit train generator` (its metadata do not "
+            f"name {ARCHITECTURE})."
         )
-    wanted = _FACTS if architecture == json.dumps(_KITGAN) else (*_FACTS, "eyes")
-    lacking = [key for key in wanted if key not in header]
+    lacking = [key for key in _FACTS if key not in header]
     if lacking:
         raise WeightsError(f"{path}: its metadata lacks {', '.join(lacking)}; train it again.")
     # Metadata of a safetensors file are texts, so each fact was written as JSON.
-    return path, {key: json.loads(header[key]) for key in ("architecture", *wanted)}
+    return path, {key: json.loads(header[key]) for key in _FACTS}
 
 
 def _part(path: Path, part: str) -> dict[str, Tensor]:
@@ -246,5 +238,5 @@ def _part(path: Path, part: str) -> dict[str, Tensor]:
 def _described(what: str, path: Path, weights: Path | None, facts: Mapping[str, Any]) -> str:
     whose = "the embedded" if weights is None else f"{path.name}'s"
     count, side = len(facts["classes"]), facts["size"]
-    kind = "KitGAN" if facts["architecture"] == _KITGAN else "class-conditional"
-    return f"{whose} {kind} {what} ({count} classes, {side}×{side}, sha256 {sha256(path)[:12]})"
+    told = f"{count} classes, {side}×{side}, sha256 {sha256(path)[:12]}"
+    return f"{whose} class-conditional {what} ({told})"

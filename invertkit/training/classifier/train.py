@@ -184,7 +184,7 @@ class _Training:
     @torch.no_grad()
     def result(self) -> Normalized:
         """What was trained, or its average, with the wanted share of the start; in evaluation."""
-        model: Normalized = self.average.model.eval()  # type: ignore[assignment]
+        model: Normalized = self.average.model.eval()
         if self.plan.start_share:
             model = deepcopy(model)  # the checkpoint's weights stay as they are
             for name, value in model.net.state_dict().items():

@@ -31,6 +31,7 @@ from invertkit.training.generator.plan import GeneratorOrders, GeneratorPlan
 from invertkit.training.generator.release import save_generator
 from invertkit.training.generator.settling import settle
 from invertkit.training.generator.sheets import export, sheet
+from invertkit.training.generator.standardizing import moments, standardize
 from invertkit.training.generator.train import train_generator
 from invertkit.training.loop.checkpoints import CHECKPOINT, make_folder
 from invertkit.training.loop.options import Tell
@@ -152,6 +153,9 @@ def _make(
         look=partial(_look, orders.out / "sheets"),
     )
     count = len(classes)
+    if plan.reconstructed or plan.warm_steps:
+        measured = moments(networks.posterior, networks.generator, photographs)
+        standardize(networks.generator, networks.posterior, measured)
     settle(networks.generator, plan, classes=count)
     if plan.reconstructed or plan.warm_steps:
         encoder = mean_encoder(networks.posterior, widths=encoder_widths(plan.size))

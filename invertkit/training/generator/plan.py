@@ -82,10 +82,10 @@ class GeneratorPlan:
             "--eyes-layers",
             help="Layers of the eyes that get a discriminator each, joined by commas.",
             typed=str,
-            default="blocks.0,blocks.1,blocks.2,blocks.4",
+            default="blocks.0,blocks.1,blocks.2,blocks.4,blocks.6",
             reads=_layers,
         ),
-    ] = ("blocks.0", "blocks.1", "blocks.2", "blocks.4")
+    ] = ("blocks.0", "blocks.1", "blocks.2", "blocks.4", "blocks.6")
     eyes_size: int = 96
     reconstructed: float = 0.5
     warm_steps: int = 1_000

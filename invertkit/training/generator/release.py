@@ -9,6 +9,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from invertkit.models.classifiers.catalogue import ENTRIES
+from invertkit.models.classifiers.classifier import Classifier
+from invertkit.models.classifiers.open import open_classifier
 from invertkit.models.generators.conditional import ConditionalEncoder
 from invertkit.models.generators.open import ARCHITECTURE
 from invertkit.models.generators.projected import baked, run_leaves
@@ -28,7 +31,8 @@ def save_generator(
 ) -> None:
     """All three as float16 safetensors, spectral norms divided out, facts in the metadata.
 
-    Of the eyes, what the discriminator runs is in it too, so that it can be opened by itself.
+    Of the eyes, what the discriminator runs is in it too, so that it can be opened by itself; not
+    if the package carries them.
 
     Args:
         networks: Trained, the generator settled; on the CPU.
@@ -53,6 +57,7 @@ def save_generator(
         "eyes": {
             "architecture": eyes_architecture,
             "description": eyes.description,
+            "carried": carried_as(eyes),
             "mean": eyes.mean,
             "std": eyes.std,
             "layers": networks.layers,
@@ -79,15 +84,37 @@ def _tensors(networks: GameNetworks, encoder: ConditionalEncoder) -> dict[str, T
         for part, module in parts.items()
         for name, value in module.state_dict().items()
     }
-    seen = run_leaves(networks.eyes, networks.layers, networks.plan.eyes_size)
-    state |= {
-        f"discriminator.eyes.net.{name}": value
-        for name, value in networks.eyes.net.state_dict().items()
-        if name.rpartition(".")[0] in seen
-    }
+    if carried_as(networks.eyes) is None:
+        seen = run_leaves(networks.eyes, networks.layers, networks.plan.eyes_size)
+        state |= {
+            f"discriminator.eyes.net.{name}": value
+            for name, value in networks.eyes.net.state_dict().items()
+            if name.rpartition(".")[0] in seen
+        }
     return {
         name: _stored(value) for name, value in state.items() if "num_batches_tracked" not in name
     }
+
+
+def carried_as(eyes: Classifier) -> str | None:
+    """The name of a classifier in the package that has the same weights, as float16 has them.
+
+    Example:
+        >>> carried_as(open_classifier("embedded-eps0"))
+        'embedded-eps0'
+    """
+    mine = _plain(eyes)
+    for name, entry in ENTRIES.items():
+        if entry.source == "invertkit":
+            theirs = _plain(open_classifier(name))
+            if theirs.keys() == mine.keys() and all(mine[k].equal(theirs[k]) for k in mine):
+                return name
+    return None
+
+
+def _plain(eyes: Classifier) -> dict[str, Tensor]:
+    state = eyes.net.state_dict()
+    return {k: as_half(v.cpu()) for k, v in state.items() if "num_batches_tracked" not in k}
 
 
 def _stored(value: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from invertkit.training.generator.autoencoding import sampled, unlikeness
 from invertkit.training.generator.draws import ByClass, StepDraws, draws_of_step
 from invertkit.training.generator.networks import GameNetworks, hinge
 from invertkit.training.generator.plan import GeneratorOrders, GeneratorPlan
+from invertkit.training.generator.standardizing import moments, standardize
 from invertkit.training.loop.checkpoints import (
     CHECKPOINT,
     make_folder,
@@ -81,6 +82,8 @@ def train_generator(
     begun = time.monotonic()
     with Stopping() as stopping:
         while game.step < plan.steps:
+            if game.step == plan.warm_steps > 0:
+                game.standardize(photographs)
             game.update(draws_of_step(plan, data, game.step, orders.device))
             if look is not None and orders.sheet_every and game.step % orders.sheet_every == 0:
                 look(game.averaged(), game.step)
@@ -107,10 +110,8 @@ class Game:
         self.players.to(memory_format=torch.channels_last)
         self.players.eyes.to(device).to(memory_format=torch.channels_last)
         # Batch-norm statistics of an average of weights are no average: `settle` takes them anew.
-        self.averages = {
-            name: Average(getattr(self.players, name), plan.decay, buffers=False)
-            for name in ("generator", "posterior")
-        }
+        self.average = Average(self.players.generator, plan.decay, buffers=False)
+        self.average_posterior = Average(self.players.posterior, plan.decay, buffers=False)
         self.heads = list(self.players.heads.parameters())
         groups: list[dict[str, Any]] = [
             {"params": list(self.players.generator.parameters())},
@@ -190,15 +191,26 @@ class Game:
         self.climbing.step()
         # While there is little to average, an average of many steps would lag behind.
         decay = min(self.plan.decay, (self.step + 1) / (self.step + 10))
-        for average in self.averages.values():
-            average.update(decay)
+        self.average.update(decay)
+        self.average_posterior.update(decay)
         self.step += 1
+
+    def standardize(self, photographs: PhotographSet) -> None:
+        """Make the latents of photographs standard normal; the generator's optimizer begins anew.
+
+        The average decides how, since it is steadier, and all of them are changed alike.
+        """
+        generator, posterior = self.average.model, self.average_posterior.model
+        measured = moments(posterior, generator, photographs)
+        standardize(generator, posterior, measured)
+        standardize(self.players.generator, self.players.posterior, measured)
+        self.climbing.state.clear()
 
     def averaged(self) -> GameNetworks:
         """The networks with the averages in place of the weights that learn: a copy."""
         copy = deepcopy(self.players)
-        for name, average in self.averages.items():
-            getattr(copy, name).load_state_dict(average.model.state_dict())
+        copy.generator.load_state_dict(self.average.model.state_dict())
+        copy.posterior.load_state_dict(self.average_posterior.model.state_dict())
         return copy.eval()
 
     def saved(self, path: Path, *, seconds: float) -> str:
@@ -226,7 +238,10 @@ class Game:
         """All of it, as tensors, numbers, strings and dicts."""
         return {
             "players": self.players.state_dict(),
-            "mean": {name: each.model.state_dict() for name, each in self.averages.items()},
+            "mean": {
+                "generator": self.average.model.state_dict(),
+                "posterior": self.average_posterior.model.state_dict(),
+            },
             "climbing": self.climbing.state_dict(),
             "judging": self.judging.state_dict(),
             "step": self.step,
@@ -245,8 +260,8 @@ class Game:
         self._expect_same(path, state)
         try:
             self.players.load_state_dict(state["players"])
-            for name, average in self.averages.items():
-                average.model.load_state_dict(state["mean"][name])
+            self.average.model.load_state_dict(state["mean"]["generator"])
+            self.average_posterior.model.load_state_dict(state["mean"]["posterior"])
             self.climbing.load_state_dict(state["climbing"])
             self.judging.load_state_dict(state["judging"])
             self.step = self._told = int(state["step"])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import final
+from typing import Generic, TypeVar, final
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+N = TypeVar("N", bound=nn.Module)
+
 
 @final
-class Average:
+class Average(Generic[N]):
     """A copy of a network that follows it slowly.
 
     Args:
@@ -39,7 +41,7 @@ class Average:
         0.25
     """
 
-    def __init__(self, model: nn.Module, decay: float, *, buffers: bool = True) -> None:
+    def __init__(self, model: N, decay: float, *, buffers: bool = True) -> None:
         self.decay, self.buffers, self._network = decay, buffers, model
         self.model = deepcopy(model).eval().requires_grad_(False) if decay else model
 

@@ -58,9 +58,9 @@ def test_conditional_batch_norm_is_its_plain_restatement(seed: int, train: bool)
     else:
         mean, var = norm.norm.running_mean, norm.norm.running_var
     plain = (features - mean[:, None, None]) / (var[:, None, None] + 1e-4).sqrt()
-    scale = torch.einsum("ck,bk->bc", norm.scale.weight, condition)[:, :, None, None]
-    shift = torch.einsum("ck,bk->bc", norm.shift.weight, condition)[:, :, None, None]
-    wanted = plain * (1 + scale) + shift
+    scale = torch.einsum("ck,bk->bc", norm.scale.weight, condition) + norm.scale.bias
+    shift = torch.einsum("ck,bk->bc", norm.shift.weight, condition) + norm.shift.bias
+    wanted = plain * (1 + scale)[:, :, None, None] + shift[:, :, None, None]
     torch.testing.assert_close(norm(features, condition), wanted, rtol=1e-12, atol=1e-12)
 
 

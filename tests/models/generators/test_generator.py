@@ -181,10 +181,10 @@ def test_a_range_that_is_none_is_told() -> None:
 
 
 def test_the_shipped_file_is_small_and_says_what_it_is() -> None:
-    assert EMBEDDED.stat().st_size < 12_000_000
+    assert EMBEDDED.stat().st_size < 15_000_000
     facts = {key: json.loads(value) for key, value in metadata(EMBEDDED).items()}
-    assert facts["architecture"] == "kitgan"
-    assert len(facts["classes"]) == 10
+    assert facts["architecture"] == "conditional-gan"
+    assert len(facts["classes"]) == 16
     assert "plan" in facts
 
 
@@ -193,12 +193,13 @@ def test_the_catalogue_builds_from_the_shipped_file(make: Callable[..., Any]) ->
     with global_generators_unmoved():
         made = make()
     what = make.__name__.removeprefix("embedded_")
-    assert made.description.startswith(f"the embedded KitGAN {what} (10 classes, 32×32, sha256 ")
+    kind = f"class-conditional {what} (16 classes, 64×64, sha256 "
+    assert made.description.startswith(f"the embedded {kind}")
     assert not any(weight.requires_grad for weight in made.parameters())
     named = Registry().load("model", make.__name__)()
     assert named.description == made.description
     again = make(weights=EMBEDDED)
-    assert again.description.startswith(f"kitgan.safetensors's KitGAN {what} (10 classes, ")
+    assert again.description.startswith(f"generator64.safetensors's {kind}")
 
 
 def test_what_ships_works_together() -> None:
@@ -206,12 +207,12 @@ def test_what_ships_works_together() -> None:
     latent = normal(2, generator.latents["latent"].numbers, dtype=torch.float32)
     embedding = generator.tables["embedding"][[3, 5]]
     pictures = generator.generate(latent=latent, embedding=embedding)
-    assert pictures.shape == (2, 3, 32, 32)
+    assert pictures.shape == (2, 3, 64, 64)
     assert pictures.std() > 0.05
     assert encoder.encode(pictures, embedding=embedding)["latent"].shape == latent.shape
     layers = discriminator.resolve(["default"])
     seen = discriminator.observe(pictures, layers)
-    assert [seen[name].shape[-1] for name in layers] == [16, 8, 4]
+    assert [seen[name].shape[-1] for name in layers] == [6, 6, 6, 6, 3]
     centre, size = generator.statistics.centre, generator.statistics.size
     assert all(0 < share < 1 for share in (*centre, *size))
 
@@ -229,10 +230,10 @@ def test_files_that_are_not_these_are_told(make: Callable[..., Any], tmp_path: P
         told[path] = "is not a whole safetensors file"
     plain = tmp_path / "plain.safetensors"
     save_file({"x": torch.zeros(1)}, plain)
-    told[plain] = "its metadata names neither conditional-gan nor kitgan"
+    told[plain] = "its metadata do not name conditional-gan"
     others = tmp_path / "others.safetensors"
     save_file({"x": torch.zeros(1)}, others, metadata={"format": "pt"})  # as the hub's files have
-    told[others] = "its metadata names neither conditional-gan nor kitgan"
+    told[others] = "its metadata do not name conditional-gan"
     pickled = tmp_path / "weights.pt"
     torch.save({"x": torch.zeros(1)}, pickled)
     told[pickled] = "is not a whole safetensors file"

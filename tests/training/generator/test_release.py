@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from invertkit.models.classifiers.open import open_classifier
 from invertkit.models.generators.open import (
     embedded_discriminator,
     embedded_encoder,
     embedded_generator,
 )
 from invertkit.models.loading.safetensors_file import metadata
+from invertkit.models.loading.weights_file import read_weights
 from invertkit.training.generator.networks import GameNetworks
 from invertkit.training.generator.placing import object_statistics
+from invertkit.training.generator.release import carried_as
 from tests.generators import CLASSES, tiny_game, write_tiny
 from tests.helpers import uniform
-from tests.training.generator.tiny import PLAN
+from tests.training.generator.tiny import PLAN, tiny_networks
 
 
 @pytest.fixture
@@ -79,3 +83,31 @@ def test_the_discriminator_comes_back_with_what_its_eyes_need(
 def test_equal_networks_make_equal_files(networks: GameNetworks, path: Path) -> None:
     other = write_tiny(path.with_name("other.safetensors"), networks)
     assert path.read_bytes() == other.read_bytes()
+
+
+def test_eyes_that_the_package_carries_are_not_written_again(tmp_path: Path) -> None:
+    eyes = open_classifier("embedded-eps0")
+    plan = replace(PLAN, eyes_layers=("blocks.0", "blocks.3"))
+    networks, path = tiny_networks(plan, seeing=eyes), tmp_path / "generator.safetensors"
+    write_tiny(path, networks)
+    assert not any(".eyes." in name for name in read_weights(path))
+    judge = embedded_discriminator(weights=path)
+    stored = {name for name, _ in judge.named_parameters()}
+    assert any(".blocks.3." in name for name in stored)
+    assert not any(".blocks.4." in name for name in stored)
+    image = uniform(2, 3, 32, 32).float()
+    view = torch.nn.functional.interpolate(image, (PLAN.eyes_size,) * 2, mode="bilinear")
+    maps = eyes.observe(view, networks.layers)
+    wanted = torch.zeros(2, 3)
+    with torch.no_grad():
+        mixed = networks.mixer([maps[name] for name in networks.layers])
+        for head, each in zip(networks.heads, mixed, strict=True):
+            wanted += head.of_all(each)
+    assert torch.allclose(judge(image), wanted, atol=2e-2 * float(wanted.abs().max()))
+
+
+def test_eyes_with_other_weights_are_not_those_carried() -> None:
+    eyes = open_classifier("embedded-eps0")
+    assert carried_as(eyes) == "embedded-eps0"
+    eyes.net.conv_stem.weight.data[0, 0, 0, 0] += 0.5
+    assert carried_as(eyes) is None

@@ -18,6 +18,7 @@ from invertkit.training.data.photographs import PhotographSet
 from invertkit.training.generator.networks import GameNetworks
 from invertkit.training.generator.plan import GeneratorPlan
 from invertkit.training.generator.settling import settle
+from invertkit.training.generator.standardizing import moments
 from invertkit.training.generator.train import train_generator
 from invertkit.training.loop.checkpoints import CHECKPOINT
 from tests.helpers import global_generators_unmoved, same
@@ -98,6 +99,17 @@ def test_while_it_warms_up_nobody_judges_and_the_encoder_learns(tmp_path: Path) 
             assert torch.equal(value, start[name]), name
         elif name.startswith("posterior.") and name.endswith("weight"):
             assert not torch.equal(value, start[name]), name
+
+
+def test_after_warming_up_the_latents_of_photographs_are_standard(tmp_path: Path) -> None:
+    data, plan = some_photographs(), replace(PLAN, warm_steps=30, steps=30, batch=8, warm_lr=3e-3)
+
+    def centre(networks: GameNetworks) -> float:
+        return float(moments(networks.posterior, networks.generator, data).mean.norm())
+
+    warm = centre(trained(tmp_path / "a", plan, data))
+    # One step further it has been made standard, and learnt a step.
+    assert centre(trained(tmp_path / "b", replace(plan, steps=31), data)) < 0.5 * warm
 
 
 def test_without_copies_the_encoder_stays_as_it_was_drawn(tmp_path: Path) -> None:
