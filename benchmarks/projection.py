@@ -94,7 +94,7 @@ def _work(options: argparse.Namespace, path: Path) -> None:
                 if method.off_centre and photograph.centred:
                     continue
                 for cell in cells_of(method, photograph.name, seed):
-                    if cell in done:
+                    if cell in done or cell.counted not in (*options.counted, "both"):
                         continue
                     if options.minutes and time.monotonic() - began > 60 * options.minutes:
                         return
@@ -220,6 +220,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("projection"))
     parser.add_argument("--study", nargs="+", choices=list(STUDIES), default=["optimizers"])
     parser.add_argument("--generator", type=Path, help="of `invertkit train generator`")
+    parser.add_argument(
+        "--counted", nargs="+", choices=["run", "member"], default=["run", "member"],
+        help="seeds as runs, as members, or both; a population is always both",
+    )  # fmt: skip
     parser.add_argument("--images", type=int, default=12, help="of each kind")
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--members", type=int, help="by default a population's")
