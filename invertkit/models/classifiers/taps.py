@@ -172,7 +172,9 @@ def _hooks(modules: Mapping[str, nn.Module], seen: Show) -> Iterator[None]:
         seen(name, tensor)
 
     def before(module: nn.Module, inputs: Any, named: dict[str, Any], *, name: str) -> None:
-        tell(name, (*inputs, *named.values()))
+        # Nearly always a layer is given one tensor, and a look may be at a hundred inputs.
+        alone = inputs and isinstance(inputs[0], Tensor)
+        tell(name, inputs[0] if alone else (*inputs, *named.values()))
 
     def after(module: nn.Module, inputs: Any, output: Any, *, name: str) -> None:
         tell(name, output)
