@@ -253,15 +253,20 @@ def test_a_model_may_be_one_word(tmp_path: Path, word: str, made: str) -> None:
     assert said.startswith(made)
 
 
-def test_an_object_of_a_few_pixels_survives_every_stage() -> None:
+def test_an_object_of_a_few_pixels_is_seen_at_every_stage_or_the_run_is_refused() -> None:
     image, mask, _ = red_on_green()
     mask = torch.zeros_like(mask)
     mask[..., 10:13, 10:13] = 1
-    job = prepare_job(
-        "magic", image=image, mask=mask, target=mask.roll(20, 3), device="cpu",
-        overrides=["stages=[{size: 16, steps: 2}, {size: 24, steps: 2}]"],
-    )  # fmt: skip
-    assert dry_run(job) == 4
+
+    def job(first: int) -> Job:
+        return prepare_job(
+            "magic", image=image, mask=mask, target=mask.roll(20, 3), device="cpu",
+            overrides=[f"stages=[{{size: {first}, steps: 2}}, {{size: 32, steps: 2}}]"],
+        )  # fmt: skip
+
+    assert dry_run(job(24)) == 4
+    with pytest.raises(InvertkitError, match="mask: has no pixel at stage '0'.* at least 24"):
+        job(16)
 
 
 def test_a_loss_that_is_not_finite_is_told_by_a_dry_run() -> None:
