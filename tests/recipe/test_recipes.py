@@ -265,7 +265,7 @@ def test_an_object_of_a_few_pixels_is_seen_at_every_stage_or_the_run_is_refused(
         )  # fmt: skip
 
     assert dry_run(job(24)) == 4
-    with pytest.raises(InvertkitError, match="mask: has no pixel at stage '0'.* at least 24"):
+    with pytest.raises(InvertkitError, match=r"mask: has no pixel at stage '0'.* at least 24"):
         job(16)
 
 
