@@ -21,6 +21,7 @@ from invertkit.optimizers.wrappers import Clip
 from invertkit.recipe.overlay import read_raw, recipe_names
 from invertkit.runs.prepare import prepare_job
 from tests.helpers import make_problem, tiny_critic, tiny_segmenter
+from tests.recipe.test_recipes import tiny_collage
 
 SMALL = (12, 10)
 
@@ -78,7 +79,10 @@ def test_the_kinds_of_a_problem_have_every_step_once_and_tell_its_stage_and_term
 @pytest.mark.parametrize("recipe", recipe_names())
 def test_the_kinds_of_the_recipes_have_every_step_once(recipe: str) -> None:
     choices = {"budget": "preview"} if "budget" in read_raw(recipe).get("choices", {}) else {}
-    job = prepare_job(recipe, device="cpu", choices=choices)
+    if recipe in ("blend", "collage"):  # which have no demonstration among photographs
+        job = tiny_collage(recipe)
+    else:
+        job = prepare_job(recipe, device="cpu", choices=choices)
     problem = job.problem((0,))
     assert covered(problem) == list(range(problem.total_steps))
     begins = [kind.steps[0] for kind in kinds_of(problem)]
