@@ -15,6 +15,7 @@ from invertkit.apps.editing.finish import (
     write_finished,
 )
 from invertkit.core.log import log
+from invertkit.core.modes import ordinary_modes
 from invertkit.core.suggestions import conjoined
 from invertkit.engine.problem import Status
 from invertkit.errors import InputError
@@ -35,6 +36,7 @@ from invertkit.runs.settings import OBJECTS, settings_and_inputs, takes_objects,
 
 
 @takes_settings
+@ordinary_modes()
 def run(
     recipe: RecipeLike = "magic",
     *,
@@ -95,6 +97,7 @@ def run(
 
 
 @takes_objects
+@ordinary_modes()
 def resume(
     folder: str | Path,
     *,
@@ -128,6 +131,7 @@ def resume(
     return ended[0] if isinstance(ended, Results) else ended
 
 
+@ordinary_modes()
 def resumed(folder: str | Path, **how: Any) -> Result | Finished | Results:
     """Go on with an interrupted run of any kind, and with what its page makes of the result.
 

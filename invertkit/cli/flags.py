@@ -100,7 +100,10 @@ class _Record:
         self.kind = kind
         self.parts: dict[str, _Option | _Record] = {}
         hints = get_type_hints(kind, include_extras=True)
-        entries = docstring_entries(kind.__doc__)
+        # A record tells of its own fields; those that it inherits are told where they come from.
+        entries: dict[str, str] = {}
+        for base in reversed(kind.__mro__):
+            entries |= docstring_entries(base.__doc__)
         for field in fields(kind):
             hint, flag = _told(hints[field.name])
             if isinstance(flag, NoFlag):

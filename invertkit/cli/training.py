@@ -26,7 +26,7 @@ from invertkit.training.loop.options import (
     Telling,
 )
 from invertkit.training.projection.plan import (
-    EncoderOrders,
+    DescentOrders,
     EncoderPlan,
     ZetaOrders,
     ZetaPlan,
@@ -82,7 +82,7 @@ def train_generator(orders: GeneratorOrders, plan: GeneratorPlan) -> None:
 
 @app.command("encoder")
 @with_flags()
-def train_encoder(orders: EncoderOrders, plan: EncoderPlan) -> None:
+def train_encoder(orders: DescentOrders, plan: EncoderPlan) -> None:
     """Train an encoder that says where a projection into a generator begins."""
     from invertkit.training.projection.command import train_and_write_encoder
 

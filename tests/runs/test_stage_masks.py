@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -34,7 +35,10 @@ def test_an_object_without_a_pixel_at_a_stage_is_told_with_a_size_that_has_one(f
 
 
 def test_an_object_that_is_there_is_no_fault() -> None:
-    prepare_job(tiny_page(), **given(12))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        job = prepare_job(tiny_page(), **given(12))
+    assert job.photographs[0]["mask"].any()
 
 
 @pytest.mark.filterwarnings("ignore:.*likely inverted")

@@ -153,11 +153,11 @@ def _make(
         look=partial(_look, orders.out / "sheets"),
     )
     count = len(classes)
-    if plan.reconstructed or plan.warm_steps:
+    if plan.encodes:
         measured = moments(networks.posterior, networks.generator, photographs)
         standardize(networks.generator, networks.posterior, measured)
     settle(networks.generator, plan, classes=count)
-    if plan.reconstructed or plan.warm_steps:
+    if plan.encodes:
         encoder = mean_encoder(networks.posterior, widths=encoder_widths(plan.size))
     else:
         encoder = train_encoder(

@@ -96,6 +96,11 @@ class GeneratorPlan:
     seed: int = 0
     bf16: bool = False
 
+    @property
+    def encodes(self) -> bool:
+        """Whether an encoder learns beside the generator to the end, and so knows it as it is."""
+        return self.reconstructed > 0 or self.steps <= self.warm_steps
+
 
 @final
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ def save_generator(
         looked_at: Pictures in which objects are looked for.
     """
     plan, eyes = networks.plan, networks.eyes
+    carried = carried_as(eyes)
     where = object_statistics(
         networks.generator, classes=classes, eyes=eyes, size=plan.eyes_size, count=looked_at
     )
@@ -57,7 +58,7 @@ def save_generator(
         "eyes": {
             "architecture": eyes_architecture,
             "description": eyes.description,
-            "carried": carried_as(eyes),
+            "carried": carried,
             "mean": eyes.mean,
             "std": eyes.std,
             "layers": networks.layers,
@@ -68,10 +69,12 @@ def save_generator(
         "plan": asdict(plan),
     }
     texts = {key: json.dumps(value) for key, value in facts.items()}
-    save_in_order(_tensors(networks, encoder), path, texts)
+    save_in_order(_tensors(networks, encoder, eyes=carried is None), path, texts)
 
 
-def _tensors(networks: GameNetworks, encoder: ConditionalEncoder) -> dict[str, Tensor]:
+def _tensors(
+    networks: GameNetworks, encoder: ConditionalEncoder, *, eyes: bool
+) -> dict[str, Tensor]:
     """Of each network, what it needs; of the eyes, what runs before the last layer judged."""
     parts: dict[str, nn.Module] = {
         "generator": networks.generator,
@@ -84,7 +87,7 @@ def _tensors(networks: GameNetworks, encoder: ConditionalEncoder) -> dict[str, T
         for part, module in parts.items()
         for name, value in module.state_dict().items()
     }
-    if carried_as(networks.eyes) is None:
+    if eyes:
         seen = run_leaves(networks.eyes, networks.layers, networks.plan.eyes_size)
         state |= {
             f"discriminator.eyes.net.{name}": value

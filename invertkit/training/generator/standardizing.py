@@ -8,7 +8,7 @@ take in, makes the two alike without changing one picture.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -21,7 +21,7 @@ from invertkit.models.generators.conditional import (
 )
 from invertkit.training.data.photographs import PhotographSet
 
-_LEAST = 1e-4
+_LEAST: Final = 1e-4
 """Of a variance: entries of a latent that do nothing have next to none."""
 
 

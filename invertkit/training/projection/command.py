@@ -22,7 +22,6 @@ from invertkit.training.projection.encoder import EncoderLesson
 from invertkit.training.projection.plan import (
     DescentOrders,
     DescentPlan,
-    EncoderOrders,
     EncoderPlan,
     ZetaOrders,
     ZetaPlan,
@@ -33,7 +32,7 @@ from invertkit.training.projection.zeta import ZetaLesson
 Orders = TypeVar("Orders", bound=DescentOrders)
 
 
-def train_and_write_encoder(*, orders: EncoderOrders, plan: EncoderPlan, report: Tell) -> Path:
+def train_and_write_encoder(*, orders: DescentOrders, plan: EncoderPlan, report: Tell) -> Path:
     """Train an encoder as asked and leave `encoder.safetensors` in the folder.
 
     Args:

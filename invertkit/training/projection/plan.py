@@ -40,14 +40,9 @@ class EncoderPlan(DescentPlan):
     Published: 450,000 steps of 16 at 5e-5, for CUB at 2e-4; Adam (0, 0.9).
 
     Args:
-        steps: Updates, at least 1. The rate falls linearly to 0 over the last ninth of them.
-        batch: Photographs a step, at least 1.
-        lr: Adam's rate, 0 to 1.
-        seed: Of weights and order, from 0.
-        betas: Adam's moments.
-        decay: Of the weights, added to their slopes, from 0.
-        clip: Largest norm of all slopes together; 0 for none.
         pixels: Weight of the mean squared difference of pixels on [-1, 1], from 0.
+
+    The others are as in `DescentPlan`.
     """
 
     lr: float = 2e-4
@@ -62,13 +57,6 @@ class ZetaPlan(DescentPlan):
     Published: 450,000 steps of 8 at 5e-5; Adam (0, 0.9).
 
     Args:
-        steps: Updates, at least 1. The rate falls linearly to 0 over the last ninth of them.
-        batch: Photographs a step, at least 1.
-        lr: Adam's rate, 0 to 1.
-        seed: Of weights and order, from 0.
-        betas: Adam's moments.
-        decay: Of the weights, added to their slopes, from 0.
-        clip: Largest norm of all slopes together; 0 for none.
         zeta: Numbers of ζ, at least 1.
         hidden: Numbers of the layers between, at least 1.
         rate: Of the inner loop: `frozen` at 2e-4, as released, or `learned` with the rest, as the
@@ -94,7 +82,7 @@ class ZetaPlan(DescentPlan):
 
 @dataclass(frozen=True)
 class DescentOrders:
-    """What both trainings are told beside their plans.
+    """What both trainings are told beside their plans; an encoder's no more than that.
 
     Args:
         data: Folder or zip of CLASS/NAME.png, of the generator's classes.
@@ -118,35 +106,10 @@ class DescentOrders:
 
 @final
 @dataclass(frozen=True)
-class EncoderOrders(DescentOrders):
-    """What an encoder's training is told beside its plan.
-
-    Args:
-        data: Folder or zip of CLASS/NAME.png, of the generator's classes.
-        out: Folder for checkpoint and weights.
-        generator: A generator.safetensors, or the folder or file of SNGAN's .npz; by default the
-            embedded one.
-        discriminator: Its discriminator's file, where it lies elsewhere.
-        resume: A checkpoint.pt to go on from.
-        device: auto, cpu, cuda or cuda:N.
-        save_every: Steps between checkpoints.
-    """
-
-
-@final
-@dataclass(frozen=True)
 class ZetaOrders(DescentOrders):
     """What the training of an auxiliary space is told beside its plan.
 
     Args:
-        data: Folder or zip of CLASS/NAME.png, of the generator's classes.
-        out: Folder for checkpoint and weights.
-        generator: A generator.safetensors, or the folder or file of SNGAN's .npz; by default the
-            embedded one.
-        discriminator: Its discriminator's file, where it lies elsewhere.
-        resume: A checkpoint.pt to go on from.
-        device: auto, cpu, cuda or cuda:N.
-        save_every: Steps between checkpoints.
         encoder: An encoder.safetensors or SNGAN's .npz, where it is not the generator's own.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,15 @@ def test_a_collage_changes_nothing_outside_and_what_was_asked_inside() -> None:
     assert bool(made.region[:, :, SIDE // 2 :].all())
     assert not bool(made.region[:, :, : SIDE // 2 - 3].any())
     assert [label for label, _ in made.before] == ["source", "map: bee", "projection"]
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, lambda: torch.device("meta")])
+def test_a_collage_is_the_same_in_any_mode(mode: Callable[[], Any]) -> None:
+    given = {"image": photograph(), "layout": layout(), "classes": "ant,bee"}
+    wanted, models = collage().images, {"generator": draws()}
+    with mode():
+        made = package.run(COLLAGE, models=models, device="cpu", progress=False, **given)
+    assert torch.equal(made.images, wanted)
 
 
 def test_a_palette_a_grey_picture_an_array_and_a_mask_mean_the_same(tmp_path: Path) -> None:

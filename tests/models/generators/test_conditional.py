@@ -22,7 +22,7 @@ WIDTHS = (8, 6, 4)
 
 
 def made(make: Callable[[], nn.Module]) -> nn.Module:
-    """A network whose norms hold statistics that no default would give, in float64."""
+    """Statistics of norms and biases are such as no default would give; in float64."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = make().double()
@@ -32,6 +32,8 @@ def made(make: Callable[[], nn.Module]) -> nn.Module:
                 assert module.running_var is not None
                 module.running_mean.normal_(0, 0.3)
                 module.running_var.uniform_(0.3, 1.5)
+            elif isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.normal_(module.bias, std=0.3)
     return net.eval().requires_grad_(False)
 
 
@@ -91,7 +93,9 @@ def test_the_generator_is_its_plain_restatement(class_at_start: bool) -> None:  
         assert isinstance(mean, Tensor)
         assert isinstance(var, Tensor)
         plain = (features - mean[:, None, None]) / (var[:, None, None] + 1e-4).sqrt()
-        scale, shift = condition @ part.scale.weight.T, condition @ part.shift.weight.T
+        scale, shift = (
+            condition @ layer.weight.T + layer.bias for layer in (part.scale, part.shift)
+        )
         return plain * (1 + scale[:, :, None, None]) + shift[:, :, None, None]
 
     def twice(features: Tensor) -> Tensor:
